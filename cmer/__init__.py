@@ -1,0 +1,1 @@
+"""cmer: memory-efficient text-image retrieval for remote sensing."""

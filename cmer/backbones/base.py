@@ -1,0 +1,150 @@
+"""The interface of a frozen two-tower encoder, whatever its architecture."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+from pydantic import BaseModel
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+
+class BlockSpec(BaseModel, frozen=True):
+    """Shape of one block's output, [tokens, width] an item.
+
+    Attributes:
+        grid: side of the square of patches; 0 for a text block, whose tokens vary.
+        width: channels.
+        has_cls: whether a class token stands before the patches.
+    """
+
+    grid: int
+    width: int
+    has_cls: bool
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of an image block."""
+        return self.grid**2 + self.has_cls
+
+
+class Shapes(BaseModel, frozen=True):
+    """What a method needs to know of a backbone to be built without it.
+
+    Attributes:
+        image_dim: width of the pooled image embedding.
+        text_dim: width of the pooled text embedding.
+        aligned: whether the two share one space, so that a dot product means something untrained.
+        logit_scale: 1 / temperature that came with the weights (100 for CLIP).
+        blocks: image blocks, in order.
+        text_blocks: text blocks, in order.
+    """
+
+    image_dim: int
+    text_dim: int
+    aligned: bool
+    logit_scale: float
+    blocks: list[BlockSpec]
+    text_blocks: list[BlockSpec]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Outputs of one frozen tower for a batch.
+
+    Attributes:
+        pooled: [B, dim] embedding, not normalised.
+        blocks: block index → [B, tokens, width].
+        mask: [B, tokens], true where a text token is real; None for images.
+    """
+
+    pooled: Tensor
+    blocks: dict[int, Tensor] = field(default_factory=dict)
+    mask: Tensor | None = None
+
+    def to(self, device: torch.device) -> Features:
+        """The same on `device`, in float32."""
+        blocks = {i: block.to(device, torch.float32, non_blocking=True) for i, block in self.blocks.items()}
+        mask = None if self.mask is None else self.mask.to(device)
+        return Features(self.pooled.to(device, torch.float32), blocks, mask)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids [B, L] and their mask [B, L] (true where real), trimmed to the batch's longest text."""
+
+    ids: Tensor
+    mask: Tensor
+
+    def to(self, device: torch.device) -> Tokens:
+        """The same on `device`."""
+        return Tokens(self.ids.to(device), self.mask.to(device))
+
+
+class Preprocess(BaseModel, frozen=True):
+    """How a backbone wants its pixels.
+
+    Attributes:
+        size: side of the square input, pixels.
+        mean: per channel, of values in 0..1.
+        std: per channel.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def square(self, image: Image.Image) -> Tensor:
+        """Bicubic resize of the shorter side and a centre crop: uint8 [3, size, size]."""
+        resized = v2.functional.resize(image.convert("RGB"), [self.size], v2.InterpolationMode.BICUBIC)
+        return v2.functional.pil_to_tensor(v2.functional.center_crop(resized, [self.size]))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 [..., 3, H, W] to normalised float32."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
+        return (pixels.float() / 255 - mean) / std
+
+
+@dataclass(frozen=True)
+class Seams:
+    """Where methods attach to a backbone: names of its modules.
+
+    Attributes:
+        image_linears: linear maps of the image tower (LoRA).
+        text_linears: linear maps of the text tower.
+    """
+
+    image_linears: list[str]
+    text_linears: list[str]
+
+
+class Backbone(nn.Module, ABC):
+    """A frozen image tower and a frozen text tower."""
+
+    shapes: Shapes
+    preprocess: Preprocess
+
+    @abstractmethod
+    def encode_images(self, pixels: Tensor, blocks: Sequence[int] = ()) -> Features:
+        """Normalised pixels [B, 3, H, W] → pooled embeddings [B, image_dim] and the asked-for block outputs."""
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Texts to tokens, trimmed to the longest; a text over the tower's limit loses its tail."""
+
+    @abstractmethod
+    def encode_texts(self, tokens: Tokens, blocks: Sequence[int] = ()) -> Features:
+        """Tokens → pooled embeddings [B, text_dim] and the asked-for block outputs."""
+
+    @abstractmethod
+    def seams(self) -> Seams:
+        """Where LoRA, adapters and bias tuning attach."""
+
+    def freeze(self) -> Backbone:
+        """Switch to eval mode and turn off every gradient."""
+        return self.eval().requires_grad_(False)

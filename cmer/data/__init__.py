@@ -1,0 +1,1 @@
+"""Datasets: readers, the demo generator, splits, labels and prompts, image loading, the sampler."""

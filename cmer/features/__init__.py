@@ -1,0 +1,1 @@
+"""The store of frozen block outputs."""

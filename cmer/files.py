@@ -1,0 +1,191 @@
+"""Files: atomic writes, content hashes, locks, digests of sources, and the record of a run."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cmer.registry import UserError
+
+LIBRARIES = ("torch", "open_clip_torch", "peft", "transformers", "numpy", "pillow", "pandas")
+
+
+@contextlib.contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that replaces it when the block ends without an error.
+
+    The data is on disk before the name changes, so a crash leaves the old file or the new one, never half of one.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; the old file is untouched.
+    """
+    target = Path(path)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}; free space or choose another folder") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write `text` to `path` atomically, as UTF-8."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, data: Any) -> None:
+    """Write `data` to `path` atomically, as JSON with sorted keys."""
+    write_text(path, json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """The JSON in `path`.
+
+    Raises:
+        UserError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+
+
+def sha256(path: Path | str) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(data: Any) -> str:
+    """Hex SHA-256 (32 characters) of `data` as canonical JSON."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@contextlib.contextmanager
+def locked(path: Path | str) -> Iterator[None]:
+    """Hold an exclusive lock named `path` between processes while the block runs."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(path)):
+        yield
+
+
+# --- what a result was made with ----------------------------------------------------------------------
+
+
+@lru_cache(maxsize=None)
+def _source(module: str) -> tuple[str, frozenset[str]] | None:
+    """The AST of a cmer module without docstrings, as text, and the cmer modules that it imports."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    imports: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cmer"):
+            imports |= {str(node.module)} | {f"{node.module}.{name.name}" for name in node.names}
+        elif isinstance(node, ast.Import):
+            imports |= {name.name for name in node.names if name.name.startswith("cmer")}
+    return ast.dump(tree), frozenset(imports)
+
+
+def code_digest(*modules: str) -> str:
+    """Digest of the sources of these cmer modules and of all cmer modules that they import.
+
+    Comments, docstrings and layout do not count. Classes that a registry finds by name are not imports: name
+    their modules too.
+    """
+    seen: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        try:
+            source = _source(module)
+        except ModuleNotFoundError:  # `from module import name`: the name is not a module
+            source = None
+        if source is not None:
+            seen[module] = source[0]
+            waiting.extend(source[1])
+    return digest(seen)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on."""
+    found = {"python": platform.python_version(), "cmer": importlib.metadata.version("cmer")}
+    for library in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[library] = importlib.metadata.version(library)
+    return found
+
+
+@contextlib.contextmanager
+def recorded(path: Path | str | None) -> Iterator[dict[str, Any]]:
+    """Time the block and write its record to `path`: commit, host, command, start, seconds, peak memory.
+
+    The block may add entries of its own to the yielded mapping. These facts differ from run to run, so they
+    lie apart from the artifacts, whose bytes depend on spec and seed alone.
+    """
+    facts: dict[str, Any] = {}
+    start, clock = time.time(), time.perf_counter()
+    yield facts
+    if path is not None:
+        import resource
+
+        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        write_json(
+            path,
+            facts
+            | {
+                "command": sys.argv,
+                "commit": _commit(),
+                "host": platform.node(),
+                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(start)),
+                "seconds": round(time.perf_counter() - clock, 2),
+                "peak_memory_mib": round(peak_kib / 1024),
+                "versions": versions(),
+            },
+        )
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown"

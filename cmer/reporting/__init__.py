@@ -1,0 +1,1 @@
+"""Tables and the paper's printed values."""

@@ -1,0 +1,1 @@
+"""Embedding, similarity, recall and label protocols."""
