@@ -79,9 +79,7 @@ class NoLabels(Model):
     rule: Literal["none"]
 
 
-LabelRule = Annotated[
-    PrefixLabels | ListLabels | IdLabels | ColumnLabels | NoLabels, Field(discriminator="rule")
-]
+LabelRule = Annotated[PrefixLabels | ListLabels | IdLabels | ColumnLabels | NoLabels, Field(discriminator="rule")]
 
 
 class DatasetOptions(Model):
@@ -144,6 +142,7 @@ class BackboneOptions(Model):
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="in which the frozen towers compute on a CPU; a GPU uses bfloat16"
     )
+    threads: Positive = Field(default=2, description="torch threads of the extraction: part of the result on a CPU")
     features: FeatureOptions = FeatureOptions()
 
 
@@ -164,9 +163,7 @@ class OpenClipBackbone(BackboneOptions):
         if self.pretrained and self.weights:
             raise ValueError("give `pretrained` (a tag) or `weights` (a file), not both")
         if self.weights and self.quick_gelu is None:
-            raise ValueError(
-                "`weights` needs `quick_gelu`: true for OpenAI's checkpoints, false for most others"
-            )
+            raise ValueError("`weights` needs `quick_gelu`: true for OpenAI's checkpoints, false for most others")
         return self
 
 
@@ -224,9 +221,7 @@ class CmerOptions(MethodOptions):
     margin: Annotated[float, Field(ge=0)] = Field(default=0.2, description="alpha of Eq. 16-17")
     difficulty: Annotated[float, Field(ge=0)] = Field(default=0.5, description="beta of Eq. 18")
     scene_prompt: bool = True
-    label_dropout: Fraction = Field(
-        default=0.5, description="share of training captions drawn without their prompt"
-    )
+    label_dropout: Fraction = Field(default=0.5, description="share of training captions drawn without their prompt")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -236,6 +231,18 @@ class CmerOptions(MethodOptions):
 
 
 METHOD_OPTIONS: dict[str, type[MethodOptions]] = {"cmer": CmerOptions}
+
+
+def options_of_the_method(data: Any) -> Any:
+    """`data` with its `options` parsed as those of its `method`: a "before" validator of models that hold both."""
+    if isinstance(data, dict) and isinstance(data.get("method"), str):
+        METHODS.check(data["method"])
+        model = METHOD_OPTIONS.get(data["method"], MethodOptions)
+        try:
+            return data | {"options": model.model_validate(data.get("options", {}))}
+        except ValidationError as error:
+            raise ValueError(f"options of method {data['method']}:\n{_sentences(error)}") from None
+    return data
 
 
 # --- training ---------------------------------------------------------------------------------------
@@ -286,14 +293,7 @@ class Run(Model):
     @model_validator(mode="before")
     @classmethod
     def _options_of_the_method(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("method"), str):
-            METHODS.check(data["method"])
-            model = METHOD_OPTIONS.get(data["method"], MethodOptions)
-            try:
-                return data | {"options": model.model_validate(data.get("options", {}))}
-            except ValidationError as error:
-                raise ValueError(f"options of method {data['method']}:\n{_sentences(error)}") from None
-        return data
+        return options_of_the_method(data)
 
 
 class Table(Model):
@@ -350,6 +350,7 @@ class Config(Model):
             method=row.method,
             options=row.options,
             training=self.training_of(row),
+            source=self.datasets[dataset] if self.training_of(row).inputs == "online" else None,
         )
 
 
@@ -363,11 +364,12 @@ class RunSpec(Model):
     method: str
     options: SerializeAsAny[MethodOptions]
     training: Training
+    source: Dataset | None = Field(default=None, description="the dataset's settings, for a run that opens images")
 
     @model_validator(mode="before")
     @classmethod
     def _options_of_the_method(cls, data: Any) -> Any:
-        return Run._options_of_the_method(data)
+        return options_of_the_method(data)
 
 
 def _unique(key: str, names: list[str]) -> None:

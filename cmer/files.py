@@ -6,7 +6,6 @@ import ast
 import contextlib
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -15,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,12 @@ from filelock import FileLock
 
 from cmer.registry import UserError
 
+PACKAGE = Path(__file__).parent
+NOT_COUNTED = {"cmer.config", "cmer.registry", "cmer.progress"}
+"""Modules that no result depends on: a spec holds every value, a registry finds, progress shows."""
+
+PLUMBING = ("cmer.config", "cmer.registry", "cmer.files", "cmer.progress")
+"""Modules that `code_digest` leaves out: what they decide is in the spec, so a new option or method changes nothing."""
 LIBRARIES = ("torch", "open_clip_torch", "peft", "transformers", "numpy", "pillow", "pandas")
 
 
@@ -48,7 +53,9 @@ def atomic(path: Path | str) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}; free space or choose another folder") from error
+        raise UserError(
+            f"cannot write {target}: {error.strerror or error}; free space or choose another folder"
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -107,13 +114,17 @@ def locked(path: Path | str) -> Iterator[None]:
 # --- what a result was made with ----------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def _source(module: str) -> tuple[str, frozenset[str]] | None:
-    """The AST of a cmer module without docstrings, as text, and the cmer modules that it imports."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
+    """The AST of a cmer module without docstrings, as text, and the cmer modules that it imports; None if no module.
+
+    The file is found by its path: `importlib` would import the packages above it, and torch with them.
+    """
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    file = path / "__init__.py" if path.is_dir() else path.with_name(f"{path.name}.py")
+    if not file.is_file():
         return None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     imports: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
@@ -128,20 +139,21 @@ def _source(module: str) -> tuple[str, frozenset[str]] | None:
 def code_digest(*modules: str) -> str:
     """Digest of the sources of these cmer modules and of all cmer modules that they import.
 
-    Comments, docstrings and layout do not count. Classes that a registry finds by name are not imports: name
-    their modules too.
+    Comments, docstrings and layout do not count, nor do the modules of `NOT_COUNTED`. Classes that a registry finds
+    by name are not imports: name their modules too.
+
+    Raises:
+        ModuleNotFoundError: one of `modules` does not exist.
     """
+    missing = [module for module in modules if _source(module) is None]
+    if missing:
+        raise ModuleNotFoundError(f"no module {', '.join(missing)}")
     seen: dict[str, str] = {}
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
-        if module in seen:
-            continue
-        try:
-            source = _source(module)
-        except ModuleNotFoundError:  # `from module import name`: the name is not a module
-            source = None
-        if source is not None:
+        source = _source(module)  # None for `from module import name`, where the name is not a module
+        if source is not None and module not in seen and module not in NOT_COUNTED:
             seen[module] = source[0]
             waiting.extend(source[1])
     return digest(seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -40,8 +41,9 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """All names, sorted, without importing anything."""
-        package = importlib.import_module(self.package)
-        files = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg}
+        spec = importlib.util.find_spec(self.package)
+        folders = spec.submodule_search_locations if spec else None
+        files = {module.name for module in pkgutil.iter_modules(folders) if not module.ispkg} if folders else set()
         return sorted((files - {"base"}) | set(self._classes))
 
     def check(self, name: str) -> None:
