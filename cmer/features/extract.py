@@ -1,0 +1,233 @@
+"""Extraction: run the frozen towers once over a dataset and keep what training and evaluation read."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cmer.backbones import build
+from cmer.backbones.base import Backbone, Preprocess
+from cmer.config import BackboneOptions, FeatureOptions
+from cmer.data.images import ImageStore
+from cmer.features.store import DTYPES, Array, FeatureSpec, Manifest, Store
+from cmer.features.views import dihedral
+from cmer.files import code_digest, digest, locked, read_json, sha256, versions, write_json
+from cmer.progress import progress
+from cmer.registry import UserError
+
+IMAGES_A_BATCH = 64
+TEXTS_A_BATCH = 128
+
+
+def device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(options: BackboneOptions) -> torch.autocast:
+    """The precision that frozen towers compute in: bfloat16 on a GPU, on a CPU what the config says."""
+    kind = device().type
+    return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" or options.precision == "bfloat16")
+
+
+def extract(
+    spec: FeatureSpec,
+    files: Sequence[str],
+    hashes: Sequence[str],
+    images: ImageStore,
+    texts: Sequence[str],
+    cache: Path,
+) -> Manifest:
+    """Extract the features of images and unique texts into the cache, or find them there.
+
+    An interrupted extraction goes on where it stopped, with the same batches and so the same bytes.
+
+    Args:
+        spec: dataset and backbone.
+        files: name of each image, by image id.
+        hashes: SHA-256 of each image.
+        images: where they are opened.
+        texts: every text that training or evaluation can ask for.
+        cache: folder of all extractions.
+
+    Raises:
+        UserError: an image is missing or changed, a block does not exist, or the disk is full.
+    """
+    torch.set_num_threads(spec.backbone.threads)
+    backbone = build(spec.backbone).to(device())
+    options = resolve_blocks(spec.backbone.features, backbone)
+    code = code_digest("cmer.features.extract", f"cmer.backbones.{spec.backbone.kind}")
+    texts = sorted(set(texts), key=lambda text: (len(text), text))
+    name = digest([spec.backbone.model_dump(exclude={"printed"}), _weights(backbone), list(hashes), texts, code])
+    with locked(cache / f"{name}.lock"):
+        finished = cache / name / "manifest.json"
+        if finished.is_file() and Manifest.read(finished).present(cache):
+            return Manifest.read(finished)
+        sink = _Sink(cache / name)
+        with torch.inference_mode(), autocast(spec.backbone):
+            _extract_images(backbone, options, files, hashes, images, sink)
+            _extract_texts(backbone, options, texts, sink)
+        manifest = Manifest(
+            digest=name,
+            spec=spec,
+            shapes=backbone.shapes,
+            texts=texts,
+            arrays=sink.describe(),
+            record={"code": code, "versions": versions(), "threads": torch.get_num_threads(), "device": device().type},
+        )
+        write_json(finished, manifest.model_dump())
+    return manifest
+
+
+def open_store(manifest_file: Path, cache: Path, rebuild: Callable[[Manifest], Manifest]) -> Store:
+    """The store of a manifest; arrays missing from the cache are rebuilt first, under the extraction's lock.
+
+    Raises:
+        UserError: the images, texts, code or weights are no longer those of the manifest.
+    """
+    manifest = Manifest.read(manifest_file)
+    if not manifest.present(cache):
+        made = rebuild(manifest)
+        if made.digest != manifest.digest:
+            raise UserError(
+                f"{manifest_file} was made from other images, texts, code or weights than are here; extract again"
+            )
+        if made.arrays != manifest.arrays:  # another processor rounds differently: stated, and usable
+            print(f"note: rebuilt features differ in their last bits from those of {manifest_file}")
+    return Store(manifest, cache)
+
+
+def resolve_blocks(options: FeatureOptions, backbone: Backbone) -> FeatureOptions:
+    """The options with `null` blocks spelled out; a `UserError` where the backbone lacks a block."""
+    chosen = {}
+    for key, offered in (("blocks", backbone.shapes.blocks), ("text_blocks", backbone.shapes.text_blocks)):
+        asked = getattr(options, key)
+        chosen[key] = list(range(len(offered))) if asked is None else asked
+        unknown = [block for block in chosen[key] if block not in range(len(offered))]
+        if unknown:
+            raise UserError(f"features.{key}: {unknown} not among the backbone's blocks 0 to {len(offered) - 1}")
+    return options.model_copy(update=chosen)
+
+
+def _weights(backbone: Backbone) -> str:
+    """SHA-256 over all weights and buffers."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(backbone.state_dict().items()):
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+class _Sink:
+    """Growing arrays in a folder. `mark` makes a step durable; what an interrupted run wrote after its last mark
+    is cut off when the next one opens the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._progress = folder, folder / "progress.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.state: dict[str, Any] = {"images": 0, "texts": 0, "arrays": {}}
+        if self._progress.is_file():
+            self.state = read_json(self._progress)
+        for file in folder.glob("*.bin"):
+            with file.open("r+b") as stale:
+                stale.truncate(self.state["arrays"].get(file.stem, {"bytes": 0})["bytes"])
+
+    def append(self, name: str, rows: Tensor) -> None:
+        """Write `rows` [n, ...] at the end of the array."""
+        entry = self.state["arrays"].setdefault(name, {"shape": [0, *rows.shape[1:]], "bytes": 0})
+        data = rows.contiguous().view(-1).view(torch.uint8).cpu().numpy()
+        try:
+            with (self.folder / f"{name}.bin").open("ab") as file:
+                file.write(data.data)
+        except OSError as error:
+            free = shutil.disk_usage(self.folder).free / 2**30
+            raise UserError(
+                f"cannot write features to {self.folder}: {error.strerror} ({free:.1f} GiB free); "
+                "free space and start again: finished batches are kept"
+            ) from error
+        entry["shape"][0] += len(rows)
+        entry["bytes"] += data.nbytes
+        entry["dtype"] = next(key for key, value in DTYPES.items() if value == rows.dtype)
+
+    def mark(self, kind: str, done: int) -> None:
+        """Note that `done` items of `kind` are written."""
+        self.state[kind] = done
+        write_json(self._progress, self.state)
+
+    def describe(self) -> dict[str, Array]:
+        """All arrays with their content hashes."""
+        return {
+            name: Array(shape=e["shape"], dtype=e["dtype"], sha256=sha256(self.folder / f"{name}.bin"))
+            for name, e in sorted(self.state["arrays"].items())
+        }
+
+
+def _extract_images(
+    backbone: Backbone,
+    options: FeatureOptions,
+    files: Sequence[str],
+    hashes: Sequence[str],
+    images: ImageStore,
+    sink: _Sink,
+) -> None:
+    blocks, dtype = options.blocks or [], DTYPES[options.dtype]
+    done = int(sink.state["images"])
+    with progress("images", len(files), done) as advance:
+        for pixels in _pixels(files[done:], hashes[done:], images, backbone.preprocess):
+            views = [dihedral(pixels, view).to(device()) for view in range(options.views)]
+            outputs = [backbone.encode_images(backbone.preprocess.normalise(view), blocks) for view in views]
+            sink.append("pooled_images", torch.stack([output.pooled.float() for output in outputs], dim=1))
+            for block in blocks:
+                sink.append(f"image_block_{block}", torch.stack([o.blocks[block].to(dtype) for o in outputs], dim=1))
+            done += len(pixels)
+            sink.mark("images", done)
+            advance(len(pixels))
+
+
+def _pixels(
+    files: Sequence[str], hashes: Sequence[str], images: ImageStore, preprocess: Preprocess
+) -> Iterator[Tensor]:
+    """Batches of decoded squares, uint8 [n, 3, size, size]; the next is decoded while one is in use."""
+
+    def load(start: int) -> Tensor:
+        stop = start + IMAGES_A_BATCH
+        pairs = zip(files[start:stop], hashes[start:stop], strict=True)
+        return torch.stack([preprocess.square(images.load(file, sha)) for file, sha in pairs])
+
+    starts = range(0, len(files), IMAGES_A_BATCH)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(load, start) for start in starts[:1]]
+        for start in starts:
+            batch = waiting.pop()
+            if start + IMAGES_A_BATCH < len(files):
+                waiting.append(pool.submit(load, start + IMAGES_A_BATCH))
+            yield batch.result()
+
+
+def _extract_texts(backbone: Backbone, options: FeatureOptions, texts: Sequence[str], sink: _Sink) -> None:
+    blocks, dtype = options.text_blocks or [], DTYPES[options.dtype]
+    done = int(sink.state["texts"])
+    if not done:
+        sink.append("text_starts", torch.zeros(1, dtype=torch.int64))
+    end = int(np.fromfile(sink.folder / "text_starts.bin", dtype=np.int64)[-1])
+    with progress("texts", len(texts), done) as advance:
+        while done < len(texts):
+            tokens = backbone.tokenize(texts[done : done + TEXTS_A_BATCH]).to(device())
+            output = backbone.encode_texts(tokens, blocks)
+            starts = end + tokens.mask.sum(dim=1).cumsum(dim=0)
+            end = int(starts[-1])
+            sink.append("text_starts", starts)
+            sink.append("pooled_texts", output.pooled.float())
+            for block in blocks:
+                sink.append(f"text_block_{block}", output.blocks[block][tokens.mask].to(dtype))
+            done += len(tokens.ids)
+            sink.mark("texts", done)
+            advance(len(tokens.ids))

@@ -1,0 +1,100 @@
+"""What a method reads of a batch: stored features, frozen features computed at every step, pixels, or tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from cmer.backbones.base import Backbone, Features, Tokens
+from cmer.config import BackboneOptions
+from cmer.data.images import ImageStore
+from cmer.features.extract import autocast, device
+from cmer.features.store import Store
+from cmer.features.views import dihedral_each
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How images and texts of a batch become what a method encodes, on the training device.
+
+    Attributes:
+        images: (image ids [B], dihedral views [B], whether this is training) → frozen features or pixels.
+        texts: (B texts) → frozen features or tokens.
+    """
+
+    images: Callable[[np.ndarray, np.ndarray, bool], Features | Tensor]
+    texts: Callable[[Sequence[str]], Features | Tokens]
+
+
+def stored_images(store: Store, blocks: Sequence[int]) -> Callable[[np.ndarray, np.ndarray, bool], Features]:
+    """Images from the store; opens no image file."""
+    return lambda images, views, _training: store.images(images, views, blocks).to(device())
+
+
+def stored_texts(store: Store, blocks: Sequence[int]) -> Callable[[Sequence[str]], Features]:
+    """Texts from the store."""
+    return lambda texts: store.texts(texts, blocks).to(device())
+
+
+def token_texts(backbone: Backbone) -> Callable[[Sequence[str]], Tokens]:
+    """Texts as tokens, for a method that runs the text tower itself."""
+    return lambda texts: backbone.tokenize(texts).to(device())
+
+
+def online_texts(
+    backbone: Backbone, options: BackboneOptions, blocks: Sequence[int]
+) -> Callable[[Sequence[str]], Features]:
+    """Texts through the frozen tower at every call."""
+
+    def texts(texts: Sequence[str]) -> Features:
+        with torch.no_grad(), autocast(options):
+            return backbone.encode_texts(backbone.tokenize(texts).to(device()), blocks).to(device())
+
+    return texts
+
+
+class OnlineImages:
+    """Images opened and decoded at every call: pixels, or frozen features computed from them.
+
+    Args:
+        backbone: its preprocessing, and its image tower where `blocks` is given.
+        options: of the backbone.
+        store: where the image files lie.
+        files: name of each image, by id.
+        hashes: SHA-256 of each image's bytes, by id.
+        blocks: image blocks to compute; None leaves pixels to the method.
+        crop: random crops and mirror images in training.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        options: BackboneOptions,
+        store: ImageStore,
+        files: Sequence[str],
+        hashes: Sequence[str],
+        blocks: Sequence[int] | None,
+        crop: bool,
+    ) -> None:
+        self.backbone, self.options, self.store = backbone, options, store
+        self.files, self.hashes, self.blocks = files, hashes, blocks
+        size = backbone.preprocess.size
+        cubic = v2.InterpolationMode.BICUBIC
+        augment = [v2.RandomResizedCrop(size, scale=(0.8, 1.0), interpolation=cubic), v2.RandomHorizontalFlip()]
+        self.augment = v2.Compose(augment) if crop else None
+
+    def __call__(self, images: np.ndarray, views: np.ndarray, training: bool) -> Features | Tensor:
+        """See `Inputs.images`."""
+        squares = [self.backbone.preprocess.square(self.store.load(self.files[i], self.hashes[i])) for i in images]
+        if training and self.augment:
+            squares = [self.augment(square) for square in squares]
+        pixels = self.backbone.preprocess.normalise(dihedral_each(torch.stack(squares), views).to(device()))
+        if self.blocks is None:
+            return pixels
+        with torch.no_grad(), autocast(self.options):
+            return self.backbone.encode_images(pixels, self.blocks).to(device())

@@ -1,0 +1,139 @@
+"""The store of frozen features: raw arrays in a cache folder, described by a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cmer.backbones.base import Features, Shapes
+from cmer.config import Backbone, Dataset, Model, validate
+from cmer.files import read_json
+from cmer.registry import UserError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int64": torch.int64}
+
+
+class FeatureSpec(Model):
+    """What the features of a dataset depend on, besides its images and texts."""
+
+    dataset: Dataset
+    backbone: Backbone
+
+
+class Array(Model):
+    """One array of the cache: the file `{name}.bin` holds its elements in row-major order."""
+
+    shape: list[int]
+    dtype: Literal["float32", "bfloat16", "int64"]
+    sha256: str
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return int(np.prod(self.shape)) * DTYPES[self.dtype].itemsize
+
+
+class Manifest(Model):
+    """What was extracted, and the digest that names its place in the cache.
+
+    Attributes:
+        digest: of the images' hashes, the texts, the spec and the backbone's weights.
+        spec: what it was made from.
+        shapes: of the backbone, so that a run on stored features need not load it.
+        texts: the unique texts, in the order of their rows.
+        arrays: by name; `pooled_images` [N, views, dim], `image_block_{b}` [N, views, tokens, width],
+            `pooled_texts` [U, dim], `text_block_{b}` [real tokens of all texts, width] and `text_starts` [U + 1].
+        record: code digest, versions and threads.
+    """
+
+    digest: str
+    spec: FeatureSpec
+    shapes: Shapes
+    texts: list[str]
+    arrays: dict[str, Array]
+    record: dict[str, Any] = Field(default={})
+
+    @classmethod
+    def read(cls, path: Path | str) -> Manifest:
+        """The manifest in `path`; a `UserError` where it is missing or malformed."""
+        return validate(cls, read_json(path), str(path))
+
+    def blocks(self) -> dict[str, list[int]]:
+        """The stored blocks, as `FeatureOptions` names them."""
+
+        def numbers(prefix: str) -> list[int]:
+            return sorted(int(name.removeprefix(prefix)) for name in self.arrays if name.startswith(prefix))
+
+        return {"blocks": numbers("image_block_"), "text_blocks": numbers("text_block_")}
+
+    def present(self, cache: Path) -> bool:
+        """Whether every array lies complete in the cache."""
+        sizes = {name: cache / self.digest / f"{name}.bin" for name in self.arrays}
+        return all(path.is_file() and path.stat().st_size == self.arrays[name].bytes for name, path in sizes.items())
+
+
+class Store:
+    """Reads the features that a manifest describes.
+
+    Arrays are mapped, not loaded: memory holds what a batch touches, and the system's page cache the rest.
+
+    Args:
+        manifest: of the features.
+        cache: folder that holds a folder per digest.
+    """
+
+    def __init__(self, manifest: Manifest, cache: Path) -> None:
+        self.manifest = manifest
+        self._folder = cache / manifest.digest
+        self._rows = {text: row for row, text in enumerate(manifest.texts)}
+        self._open: dict[str, Tensor] = {}
+
+    def array(self, name: str) -> Tensor:
+        """The whole array of that name, mapped from its file.
+
+        Raises:
+            UserError: the features do not hold it.
+        """
+        if name not in self._open:
+            if name not in self.manifest.arrays:
+                held = ", ".join(self.manifest.arrays)
+                raise UserError(f"the stored features hold no {name}, only {held}; add its block to the config")
+            array = self.manifest.arrays[name]
+            flat = torch.from_file(
+                str(self._folder / f"{name}.bin"), size=int(np.prod(array.shape)), dtype=DTYPES[array.dtype]
+            )
+            self._open[name] = flat.view(array.shape)
+        return self._open[name]
+
+    def images(self, images: np.ndarray, views: np.ndarray, blocks: Sequence[int]) -> Features:
+        """Features of the given view of each image: pooled [B, dim], blocks [B, tokens, width]."""
+        index, view = torch.from_numpy(images), torch.from_numpy(views)
+        kept = {block: self.array(f"image_block_{block}")[index, view] for block in blocks}
+        return Features(self.array("pooled_images")[index, view], kept)
+
+    def texts(self, texts: Sequence[str], blocks: Sequence[int]) -> Features:
+        """Features of texts: pooled [B, dim], blocks [B, L, width] padded with zeros to the longest.
+
+        Raises:
+            UserError: a text is not among the stored ones.
+        """
+        try:
+            rows = torch.tensor([self._rows[text] for text in texts])
+        except KeyError as error:
+            raise UserError(f"no stored features for the text {error}; extract the features again") from None
+        pooled = self.array("pooled_texts")[rows]
+        if not blocks:
+            return Features(pooled)
+        starts = self.array("text_starts")
+        lengths = starts[rows + 1] - starts[rows]
+        steps = torch.arange(int(lengths.max()))
+        mask = steps < lengths[:, None]
+        where = (starts[rows, None] + steps).where(mask, starts[rows, None])
+        kept = {b: self.array(f"text_block_{b}")[where] * mask[..., None] for b in blocks}
+        return Features(pooled, kept, mask)

@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cmer.backbones import build
+from cmer.config import FeatureOptions, TinyBackbone
+from cmer.data.images import open_images
+from cmer.features import extract as extraction
+from cmer.features.extract import extract, open_store
+from cmer.features.inputs import OnlineImages, online_texts
+from cmer.features.store import FeatureSpec, Manifest, Store
+from cmer.features.views import dihedral
+from cmer.registry import UserError
+
+BACKBONE = TinyBackbone(kind="tiny", printed="tiny", features=FeatureOptions(views=4))
+
+
+def run(prepared, cache, backbone=BACKBONE):
+    spec = FeatureSpec(dataset=prepared.options, backbone=backbone)
+    images = open_images(prepared.options, prepared.folder)
+    return extract(spec, prepared.pairs.files, prepared.pairs.sha256, images, prepared.texts, cache)
+
+
+@pytest.fixture(scope="module")
+def stored(prepared, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    return Store(run(prepared, cache), cache)
+
+
+def test_stored_features_are_those_of_the_towers(prepared, stored) -> None:
+    backbone = build(BACKBONE)
+    images = open_images(prepared.options, prepared.folder)
+    online = OnlineImages(backbone, BACKBONE, images, prepared.pairs.files, prepared.pairs.sha256, [0, 1], crop=False)
+    ids, views = np.array([3, 0, 17]), np.array([0, 3, 1])
+    here, there = stored.images(ids, views, [0, 1]), online(ids, views, training=True)
+    assert torch.allclose(here.pooled, there.pooled, atol=1e-5)
+    for block in (0, 1):
+        assert torch.allclose(here.blocks[block], there.blocks[block], atol=1e-5)
+    texts = [prepared.pairs.texts[0], prepared.pairs.prompts[7], prepared.pairs.texts[4]]
+    here, there = stored.texts(texts, [1]), online_texts(backbone, BACKBONE, [1])(texts)
+    assert torch.allclose(here.pooled, there.pooled, atol=1e-5)
+    assert torch.equal(here.mask, there.mask)
+    assert torch.allclose(here.blocks[1], there.blocks[1] * there.mask[..., None], atol=1e-5)
+
+
+def test_views_are_the_eight_symmetries_of_a_square() -> None:
+    pixels = torch.randn(3, 5, 5)
+    views = [dihedral(pixels, view) for view in range(8)]
+    assert torch.equal(views[0], pixels)
+    assert all(not torch.equal(views[i], views[j]) for i in range(8) for j in range(i))
+    assert torch.equal(dihedral(views[1], 3), pixels)
+
+
+def test_an_interrupted_extraction_ends_with_the_same_bytes(prepared, stored, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(extraction, "IMAGES_A_BATCH", 8)
+    whole = run(prepared, tmp_path / "whole")
+    sink = extraction._Sink.append
+    calls = 0
+
+    def dies(self, name, rows):
+        nonlocal calls
+        calls += 1
+        sink(self, name, rows)
+        if calls == 7:  # in the middle of a batch, its first arrays written
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(extraction._Sink, "append", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(prepared, tmp_path / "killed")
+    monkeypatch.setattr(extraction._Sink, "append", sink)
+    assert 0 < json.loads(next((tmp_path / "killed").glob("*/progress.json")).read_text())["images"] < 36
+    assert run(prepared, tmp_path / "killed").arrays == whole.arrays
+
+
+def test_a_second_extraction_opens_no_image(prepared, stored, monkeypatch) -> None:
+    monkeypatch.setattr("cmer.data.images.FolderImages.read", lambda *_: pytest.fail("opened an image"))
+    assert run(prepared, stored._folder.parent) == stored.manifest
+
+
+def test_missing_arrays_are_rebuilt_and_must_be_the_same(prepared, stored, tmp_path) -> None:
+    file = tmp_path / "tiny.json"
+    file.write_text(stored.manifest.model_dump_json())
+    rebuilt = open_store(file, tmp_path / "empty", lambda old: run(prepared, tmp_path / "empty"))
+    assert torch.equal(rebuilt.array("image_block_1"), stored.array("image_block_1"))
+    other = BACKBONE.model_copy(update={"seed": 1})
+    with pytest.raises(UserError, match="other images, texts, code or weights"):
+        open_store(file, tmp_path / "none", lambda old: run(prepared, tmp_path / "other", other))
+
+
+def test_clear_errors(prepared, stored, tmp_path) -> None:
+    with pytest.raises(UserError, match="no stored features for the text 'never seen'"):
+        stored.texts(["never seen"], [])
+    with pytest.raises(UserError, match="hold no image_block_9"):
+        stored.images(np.array([0]), np.array([0]), [9])
+    with pytest.raises(UserError, match=r"blocks: \[5\] not among the backbone's blocks 0 to 1"):
+        run(prepared, tmp_path, BACKBONE.model_copy(update={"features": FeatureOptions(blocks=[5])}))
+    with pytest.raises(UserError, match="does not exist"):
+        Manifest.read(tmp_path / "none.json")
+
+
+def test_a_full_disk_says_so_and_keeps_what_is_done(prepared, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(extraction, "IMAGES_A_BATCH", 8)
+    sink = extraction._Sink.append
+
+    def full(self, name, rows):
+        if name == "image_block_1" and self.state["images"] == 16:
+            with monkeypatch.context() as patch:
+                patch.setattr("pathlib.Path.open", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+                sink(self, name, rows)
+        sink(self, name, rows)
+
+    monkeypatch.setattr(extraction._Sink, "append", full)
+    with pytest.raises(UserError, match="No space left.*free space and start again"):
+        run(prepared, tmp_path)
+    monkeypatch.setattr(extraction._Sink, "append", sink)
+    assert json.loads(next(tmp_path.glob("*/progress.json")).read_text())["images"] == 16
+    assert run(prepared, tmp_path).arrays["pooled_images"].shape[0] == 36
