@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -12,27 +11,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from cmer.backbones.base import Backbone, Features, Shapes, Tokens
-from cmer.config import MethodOptions
+from cmer.config import FeatureOptions, MethodOptions
+from cmer.losses.memory import Memory, Meta
 
 Items = Any
 """A tree (tuple, list or dict) of tensors that share their first dimension, or one such tensor."""
-
-
-@dataclass(frozen=True)
-class Meta:
-    """Who the pairs of a batch are: [B] indices of image, of unique text, and of scene label (-1: none)."""
-
-    images: Tensor
-    texts: Tensor
-    labels: Tensor
-
-
-class Memory(nn.Module, ABC):
-    """What a method remembers of past batches; its buffers are part of the resumable state."""
-
-    @abstractmethod
-    def enqueue(self, images: Tensor, texts: Tensor, meta: Meta) -> None:
-        """Take in a batch after its optimisation step."""
 
 
 class Method(nn.Module, ABC):
@@ -47,6 +30,7 @@ class Method(nn.Module, ABC):
     Args:
         shapes: of the backbone.
         options: the method's own settings.
+        features: which blocks a side branch reads, spelled out.
         backbone: given where the method runs a tower itself; `needs_backbone` says whether it does.
     """
 
@@ -56,9 +40,10 @@ class Method(nn.Module, ABC):
     image_blocks: Sequence[int] = ()
     text_blocks: Sequence[int] = ()
 
-    def __init__(self, shapes: Shapes, options: MethodOptions, backbone: Backbone | None = None) -> None:
+    def __init__(
+        self, shapes: Shapes, options: MethodOptions, features: FeatureOptions, backbone: Backbone | None = None
+    ) -> None:
         super().__init__()
-        self.shapes = shapes
 
     @classmethod
     def needs_backbone(cls, options: MethodOptions) -> bool:
@@ -89,9 +74,22 @@ class Method(nn.Module, ABC):
         """Share of training captions that carry their scene prompt."""
         return 0.0
 
+    def train(self, mode: bool = True) -> Method:
+        """Training mode for what is trained; a frozen backbone inside (its dropout, BatchNorm) stays in eval mode."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, Backbone):
+                module.eval()
+        return self
+
     def trained(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by name: what a checkpoint holds."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+def same_text(meta: Meta) -> Tensor:
+    """[B, B], true where pair j shares pair i's text or image: a positive that is not on the diagonal."""
+    return (meta.texts[:, None] == meta.texts) | (meta.images[:, None] == meta.images)
 
 
 def take(items: Items, index: Tensor | slice) -> Items:

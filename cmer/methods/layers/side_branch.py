@@ -1,0 +1,165 @@
+"""CMER's side branch: a light network beside a frozen tower, fed by the outputs of its blocks (Eq. 10-13)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cmer.backbones.base import BlockSpec, Features
+
+
+class FocusAdapter(nn.Module):
+    """Attention within small regions, then a linear map, each with a residual (Eq. 11-13).
+
+    One projection a head serves as query, key and value, the reading that the paper's parameter counts allow:
+    2 h^2 + 6 h parameters, and a learned s^2 x s^2 bias a head where regions are squares of side s. W_d starts at
+    zero, so the map adds nothing at first.
+
+    Args:
+        hidden: h.
+        heads: of the attention.
+        field: side s of a region in patches; 0 for text, where the region is the whole caption.
+    """
+
+    def __init__(self, hidden: int, heads: int, field: int) -> None:
+        super().__init__()
+        self.heads, self.field = heads, field
+        self.norm_attention = nn.LayerNorm(hidden)
+        self.head = nn.Linear(hidden, hidden)
+        self.norm_output = nn.LayerNorm(hidden)
+        self.output = nn.Linear(hidden, hidden)
+        self.bias = nn.Parameter(torch.zeros(heads, field**2, field**2)) if field else None
+        nn.init.xavier_uniform_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, u: Tensor, mask: Tensor | None, has_cls: bool) -> Tensor:
+        """[B, tokens, h] → the same shape; the class token takes no part in the attention.
+
+        Args:
+            u: input.
+            mask: [B, tokens] of real text tokens; None for images.
+            has_cls: whether a class token stands first.
+        """
+        if mask is not None:
+            attended = self.attend(self.norm_attention(u), mask[:, None, None, :])
+        else:
+            patches = u[:, int(has_cls) :]
+            grid = int(patches.shape[1] ** 0.5)
+            regions, real = to_regions(self.norm_attention(patches), grid, self.field)
+            attended = from_regions(self.attend(regions, real), grid, self.field)
+            attended = F.pad(attended, (0, 0, int(has_cls), 0))
+        f = attended + u
+        return torch.as_tensor(self.output(self.norm_output(f)) + f)
+
+    def attend(self, z: Tensor, mask: Tensor | None) -> Tensor:
+        """Tied attention within each of [regions, tokens, h]; `mask` [regions or 1, 1, 1, tokens] of real keys."""
+        p = self.head(z).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        bias: Tensor | None = self.bias
+        if mask is not None:
+            keys = torch.zeros(mask.shape, device=z.device, dtype=p.dtype).masked_fill(~mask, float("-inf"))
+            bias = keys if bias is None else bias + keys
+        attended: Tensor = F.scaled_dot_product_attention(p, p, p, attn_mask=bias).transpose(1, 2)
+        return attended.flatten(2)
+
+
+def to_regions(patches: Tensor, grid: int, field: int) -> tuple[Tensor, Tensor | None]:
+    """Cut [B, grid^2, h] into squares [B * regions, field^2, h]; a grid that they do not fill is padded.
+
+    Returns:
+        The regions, and [B * regions, 1, 1, field^2] false on padding (None where there is none).
+    """
+    side = -(-grid // field)
+    extra = side * field - grid
+    square = F.pad(patches.unflatten(1, (grid, grid)), (0, 0, 0, extra, 0, extra))
+    regions = _cut(square, side, field)
+    if not extra:
+        return regions, None
+    real = F.pad(torch.ones(1, grid, grid, 1, dtype=torch.bool, device=patches.device), (0, 0, 0, extra, 0, extra))
+    mask = _cut(real, side, field).squeeze(-1)[:, None, None, :]
+    return regions, mask.repeat(len(patches), 1, 1, 1)
+
+
+def _cut(square: Tensor, side: int, field: int) -> Tensor:
+    cells = square.unflatten(2, (side, field)).unflatten(1, (side, field))  # [B, side, field, side, field, h]
+    regions: Tensor = cells.transpose(2, 3).flatten(3, 4).flatten(0, 2)
+    return regions
+
+
+def from_regions(regions: Tensor, grid: int, field: int) -> Tensor:
+    """Undo `to_regions`: [B * regions, field^2, h] → [B, grid^2, h], padding dropped."""
+    side = -(-grid // field)
+    cells = regions.unflatten(0, (-1, side, side)).unflatten(3, (field, field)).transpose(2, 3)
+    patches: Tensor = cells.flatten(3, 4).flatten(1, 2)[:, :grid, :grid].flatten(1, 2)
+    return patches
+
+
+class SideBranch(nn.Module):
+    """f_d = adapter_d(v_d W_down + b + f_{d-1}) over the blocks, then pooled, W_up and a LayerNorm.
+
+    W_down is shared among blocks of equal width. Where the grid halves, f is averaged over 2 x 2 patches. The
+    LayerNorm's gain starts at zero: the branch adds nothing at the start, and training begins at the frozen tower.
+
+    Args:
+        specs: of all blocks of the tower.
+        blocks: which of them feed the branch, one adapter each.
+        hidden: width h of the branch.
+        heads: of the region attention.
+        field: side of a region in patches; 0 on a text tower.
+        dim: of the embedding that the output joins.
+    """
+
+    def __init__(
+        self, specs: Sequence[BlockSpec], blocks: Sequence[int], hidden: int, heads: int, field: int, dim: int
+    ) -> None:
+        super().__init__()
+        self.specs, self.blocks = list(specs), list(blocks)
+        widths = sorted({specs[block].width for block in blocks})
+        down = {str(width): nn.Linear(width, hidden) for width in widths}
+        for linear in down.values():
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        self.down = nn.ModuleDict(down)
+        self.adapters = nn.ModuleList(FocusAdapter(hidden, heads, field) for _ in blocks)
+        self.up = nn.Linear(hidden, dim, bias=False)
+        self.norm = nn.LayerNorm(dim)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, features: Features) -> Tensor:
+        """Block outputs → q [B, dim], to be added to the unit embedding."""
+        f: Tensor | None = None
+        before = self.specs[self.blocks[0]]
+        for block, adapter in zip(self.blocks, self.adapters, strict=True):
+            spec = self.specs[block]
+            u = self.down[str(spec.width)](features.blocks[block])
+            if f is not None:
+                u = u + _shrink(f, before, spec)
+            f, before = adapter(u, features.mask, spec.has_cls), spec
+        assert f is not None
+        return torch.as_tensor(self.norm(self.up(_pool(f, features.mask, before.has_cls))))
+
+
+def _shrink(f: Tensor, before: BlockSpec, spec: BlockSpec) -> Tensor:
+    """Average f over squares of patches where the grid of the next block is coarser."""
+    if before.grid == spec.grid:
+        return f
+    cls, patches = f[:, : int(before.has_cls)], f[:, int(before.has_cls) :]
+    square = patches.transpose(1, 2).unflatten(2, (before.grid, before.grid))
+    pooled = F.adaptive_avg_pool2d(square, spec.grid).flatten(2).transpose(1, 2)
+    return torch.cat([cls, pooled], dim=1)
+
+
+def _pool(f: Tensor, mask: Tensor | None, has_cls: bool) -> Tensor:
+    """Mean over the patches plus the class token; over the real tokens of a text.
+
+    The class token alone would leave the region attention without any effect on the output.
+    """
+    if mask is not None:
+        weights = mask.unsqueeze(-1).to(f.dtype)
+        return (f * weights).sum(dim=1) / weights.sum(dim=1)
+    patches = f[:, int(has_cls) :].mean(dim=1)
+    return patches + f[:, 0] if has_cls else patches

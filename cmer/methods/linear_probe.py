@@ -1,0 +1,54 @@
+"""Linear probe: one linear map a tower on the frozen embeddings (PE-RSITR's benchmark)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cmer.backbones.base import Backbone, Features, Shapes, Tokens
+from cmer.config import FeatureOptions, MethodOptions
+from cmer.losses.contrastive import contrastive
+from cmer.losses.memory import Memory, Meta
+from cmer.methods.base import Method, same_text
+from cmer.methods.layers.heads import Heads
+from cmer.registry import METHODS
+
+
+@METHODS.register("linear_probe")
+class LinearProbe(Method):
+    """v = normalise(W_v x + b_v), s = normalise(W_s y + b_s); 525,312 parameters on ViT-B-32.
+
+    On an aligned backbone W starts as the identity. On towers without a shared space the trained projections are the
+    probe, and nothing more is added.
+    """
+
+    def __init__(
+        self, shapes: Shapes, options: MethodOptions, features: FeatureOptions, backbone: Backbone | None = None
+    ) -> None:
+        super().__init__(shapes, options, features, backbone)
+        self.options = options
+        self.heads = Heads(shapes, options.projection)
+        self.image: nn.Module = _identity(self.heads.dim) if shapes.aligned else nn.Identity()
+        self.text: nn.Module = _identity(self.heads.dim) if shapes.aligned else nn.Identity()
+
+    def encode_images(self, batch: Features | Tensor) -> Tensor:
+        """Unit embeddings [B, e] of frozen features."""
+        assert isinstance(batch, Features)
+        return F.normalize(self.image(self.heads.images(batch.pooled)), dim=-1)
+
+    def encode_texts(self, batch: Features | Tokens) -> Tensor:
+        """Unit embeddings [B, e] of frozen features."""
+        assert isinstance(batch, Features)
+        return F.normalize(self.text(self.heads.texts(batch.pooled)), dim=-1)
+
+    def losses(self, images: Tensor, texts: Tensor, meta: Meta, memory: Memory | None) -> dict[str, Tensor]:
+        """The contrastive loss alone."""
+        same = same_text(meta) if self.options.soft_multi_positive else None
+        return {"batch": contrastive(images, texts, self.heads.scale(), same)}
+
+
+def _identity(width: int) -> nn.Linear:
+    linear = nn.Linear(width, width)
+    nn.init.eye_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear

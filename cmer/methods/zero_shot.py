@@ -1,0 +1,42 @@
+"""Zero-shot: the backbone as it is, on towers that share a space."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmer.backbones.base import Backbone, Features, Shapes, Tokens
+from cmer.config import FeatureOptions, MethodOptions
+from cmer.losses.memory import Memory, Meta
+from cmer.methods.base import Method
+from cmer.registry import METHODS, UserError
+
+
+@METHODS.register("zero_shot")
+class ZeroShot(Method):
+    """Cosine of the frozen embeddings; nothing is trained.
+
+    Raises:
+        UserError: the towers were trained apart, so their dot product means nothing.
+    """
+
+    def __init__(
+        self, shapes: Shapes, options: MethodOptions, features: FeatureOptions, backbone: Backbone | None = None
+    ) -> None:
+        super().__init__(shapes, options, features, backbone)
+        if not shapes.aligned:
+            raise UserError("zero_shot needs a backbone whose towers share a space; this one's were trained apart")
+
+    def encode_images(self, batch: Features | Tensor) -> Tensor:
+        """Unit embeddings [B, e] of frozen features."""
+        assert isinstance(batch, Features)
+        return F.normalize(batch.pooled, dim=-1)
+
+    def encode_texts(self, batch: Features | Tokens) -> Tensor:
+        """Unit embeddings [B, e] of frozen features."""
+        assert isinstance(batch, Features)
+        return F.normalize(batch.pooled, dim=-1)
+
+    def losses(self, images: Tensor, texts: Tensor, meta: Meta, memory: Memory | None) -> dict[str, Tensor]:
+        """None: there is nothing to train."""
+        return {}

@@ -1,0 +1,129 @@
+import pytest
+import torch
+
+from cmer.backbones import build as build_backbone
+from cmer.backbones.base import Features
+from cmer.cli.models import _count
+from cmer.config import CmerOptions, FeatureOptions, MethodOptions, Projection, TinyBackbone
+from cmer.losses.memory import Meta
+from cmer.methods import build
+from cmer.registry import METHODS, UserError
+
+FEATURES = FeatureOptions(blocks=[0, 1], text_blocks=[0, 1])
+META = Meta(torch.arange(4), torch.arange(4), torch.tensor([0, 1, 0, 2]))
+
+
+@pytest.fixture
+def tower():
+    return build_backbone(TinyBackbone(kind="tiny", printed="tiny"))
+
+
+def cmer(tower, **options):
+    given = CmerOptions(hidden=24, heads=3, **options)
+    return build("cmer", given, tower.shapes, FEATURES, tower if given.text == "lora" else None, 0)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "method", "count"),
+    [
+        ("ViT-B-32", "cmer", 2_719_552),
+        ("ViT-B-16", "cmer", 2_719_552),
+        ("ViT-L-14", "cmer", 4_504_512),
+        ("ViT-H-14", "cmer", 9_135_296),
+        ("ViT-B-32", "linear_probe", 525_312),
+        ("ViT-B-32", "zero_shot", 0),
+    ],
+)
+def test_trainable_parameters_are_the_papers(backbone, method, count) -> None:
+    assert _count(backbone, method) == count
+
+
+def test_the_count_is_the_sum_of_its_parts() -> None:
+    """Text LoRA 16 * 16 d per layer, W_down shared, 2 h^2 + 6 h + 96 an adapter, W_up, LayerNorm (ViT-B)."""
+    h, d_v, d_t, e, layers = 192, 768, 512, 512, 12
+    parts = 256 * d_t * layers + d_v * h + h + layers * (2 * h**2 + 6 * h + 96) + h * e + 2 * e
+    assert parts == _count("ViT-B-16", "cmer")
+
+
+@pytest.mark.parametrize("text", ["lora", "side_branch"])
+def test_training_starts_at_v1(tower, text) -> None:
+    with torch.no_grad():
+        image = tower.encode_images(torch.randn(3, 3, 32, 32), [0, 1])
+        tokens = tower.tokenize(["a red plane", "two boats"])
+        words = tower.encode_texts(tokens, [0, 1])
+        plain = torch.nn.functional.normalize(image.pooled, dim=-1)
+        method = cmer(tower, text=text)
+        assert torch.allclose(method.encode_images(image), plain, atol=1e-6)
+        found = method.encode_texts(tokens if text == "lora" else words)
+        assert torch.allclose(found, torch.nn.functional.normalize(words.pooled, dim=-1), atol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["lora", "side_branch"])
+def test_every_trained_tensor_gets_a_gradient_and_no_other(tower, text) -> None:
+    method = cmer(tower, text=text)
+    torch.manual_seed(1)
+    for name, parameter in method.trained().items():  # off the zeros that block gradients in the first step
+        if parameter.abs().max() == 0 or "norm.weight" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    image = tower.encode_images(torch.randn(4, 3, 32, 32), [0, 1])
+    tokens = tower.tokenize(["a red plane", "two boats", "a pond", "many dense trees"])
+    texts = tokens if text == "lora" else tower.encode_texts(tokens, [0, 1])
+    losses = method.losses(method.encode_images(image), method.encode_texts(texts), META, None)
+    sum(losses.values()).backward()
+    with_gradient = {name for name, p in method.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    assert with_gradient == set(method.trained())
+    assert any("lora" in name for name in with_gradient) == (text == "lora")
+    assert not any(p.grad is not None for p in tower.model.visual.parameters())
+
+
+def test_v1_has_no_image_branch(tower) -> None:
+    method = cmer(tower, focus_adapter=False)
+    assert not method.image_blocks
+    assert all("lora" in name for name in method.trained())
+
+
+def test_the_queue_joins_the_loss_once_it_holds_something(tower) -> None:
+    method = cmer(tower, text="side_branch", queue_batches=2)
+    items = torch.nn.functional.normalize(torch.randn(4, 32), dim=-1)
+    memory = method.memory(4)
+    assert memory is not None and len(memory.images) == 8
+    assert method.losses(items, items, META, memory)["queue"] == 0
+    memory.enqueue(items, items, Meta(torch.arange(4) + 10, META.texts, torch.tensor([5, 5, 6, 6])))
+    assert method.losses(items, items, META, memory)["queue"] > 0
+    assert cmer(tower, text="side_branch", queue_batches=0).memory(4) is None
+
+
+def test_prompt_share_follows_the_options(tower) -> None:
+    share = {"scene_prompt": True, "label_dropout": 0.0}
+    assert cmer(tower, text="side_branch", **share).prompt_share() == 1
+    assert cmer(tower, text="side_branch", **share | {"label_dropout": 0.5}).prompt_share() == 0.5
+    assert cmer(tower, text="side_branch", **share | {"scene_prompt": False}).prompt_share() == 0
+
+
+def test_linear_probe_starts_at_the_frozen_embeddings(tower) -> None:
+    method = build("linear_probe", MethodOptions(), tower.shapes, FEATURES, None, 0)
+    pooled = torch.randn(3, 32)
+    plain = torch.nn.functional.normalize(pooled, dim=-1)
+    assert torch.allclose(method.encode_images(Features(pooled)), plain, atol=1e-6)
+
+
+def test_unaligned_towers_train_projections_and_temperature(tower) -> None:
+    shapes = tower.shapes.model_copy(update={"aligned": False})
+    options = MethodOptions(projection=Projection(kind="mlp", dim=7, hidden=9))
+    method = build("linear_probe", options, shapes, FEATURES, None, 0)
+    assert method.encode_images(Features(torch.randn(3, 32))).shape == (3, 7)
+    assert "heads.log_scale" in method.trained()
+    with pytest.raises(UserError, match="share a space"):
+        build("zero_shot", MethodOptions(), shapes, FEATURES, None, 0)
+
+
+def test_a_frozen_tower_inside_a_method_stays_in_eval_mode(tower) -> None:
+    method = cmer(tower).train()
+    assert method.training and not tower.training and not tower.model.transformer.training
+
+
+def test_the_registry_knows_its_files_and_refuses_a_second() -> None:
+    assert {"cmer", "linear_probe", "zero_shot"} <= set(METHODS.names())
+    METHODS.get("zero_shot")
+    with pytest.raises(ValueError, match="registered twice"):
+        METHODS.register("zero_shot")(object)
