@@ -1,0 +1,87 @@
+"""The resumable state of a training: all of it in one file, replaced atomically."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cmer.files import atomic
+from cmer.losses.memory import Memory
+from cmer.registry import UserError
+
+
+@dataclass
+class State:
+    """Where a training stands.
+
+    Attributes:
+        trained: the trained parameters.
+        optimizer: AdamW over them.
+        memory: the method's memory of past batches.
+        average: exponential moving average of the parameters, where one is kept.
+        epoch: the current epoch.
+        step: steps done in it.
+        images_seen: over all epochs.
+        loss: sums of the current epoch's losses, by name.
+        curve: one entry a finished epoch.
+        best: parameters of the epoch with the best validation mR.
+    """
+
+    trained: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    memory: Memory | None
+    average: dict[str, Tensor] | None = None
+    epoch: int = 0
+    step: int = 0
+    images_seen: int = 0
+    loss: dict[str, float] = field(default_factory=dict)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    _PLAIN = ("average", "epoch", "step", "images_seen", "loss", "curve", "best")
+
+    def save(self, path: Path) -> None:
+        """Write everything that the next step depends on, the random generators included."""
+        data = {name: getattr(self, name) for name in self._PLAIN}
+        data["trained"] = {name: p.detach() for name, p in self.trained.items()}
+        data["optimizer"] = self.optimizer.state_dict()
+        data["memory"] = self.memory.state_dict() if self.memory else None
+        data["rng"] = torch.get_rng_state()
+        data["cuda_rng"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        with atomic(path) as temporary:
+            torch.save(data, temporary)
+
+    def load(self, path: Path) -> None:
+        """Go back to a saved state.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        try:
+            data = torch.load(path, weights_only=True, map_location="cpu")
+        except Exception as error:
+            raise UserError(f"training state {path} is damaged ({error}); remove it to train from the start") from error
+        for name in self._PLAIN:
+            setattr(self, name, data[name])
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                parameter.copy_(data["trained"][name])
+        device = next(iter(self.trained.values())).device
+        self.optimizer.load_state_dict(data["optimizer"])
+        if self.average is not None:
+            self.average = {name: tensor.to(device) for name, tensor in self.average.items()}
+        if self.memory:
+            self.memory.load_state_dict(data["memory"])
+        torch.set_rng_state(data["rng"])
+        if data["cuda_rng"]:
+            torch.cuda.set_rng_state_all(data["cuda_rng"])
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of the weights that validation sees: the average where one is kept."""
+        source = self.average or {name: p.detach() for name, p in self.trained.items()}
+        return copy.deepcopy({name: tensor.cpu() for name, tensor in source.items()})

@@ -1,0 +1,193 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from cmer.cli.main import app
+from cmer.config import RunSpec, validate
+from cmer.features.store import FeatureSpec
+from cmer.retrieval.embed import encode_images, encode_texts, score
+from cmer.training.assemble import assemble
+from cmer.training.loop import Trainer, schedule
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+BACKBONE = {"kind": "tiny", "printed": "tiny", "features": {"views": 4}}
+TRAINING = {"epochs": 3, "batch_size": 6, "lr": 0.002, "threads": 1}
+
+
+def spec(prepared, method="cmer", options=None, **training):
+    given = {"text": "side_branch", "queue_batches": 2, "hidden": 24, "heads": 3} if method == "cmer" else {}
+    given |= options or {}
+    settings = TRAINING | training
+    online = settings.get("inputs") == "online"
+    data = {"run": f"tiny.{method}", "dataset": "squares", "seed": 0, "backbone": BACKBONE, "method": method}
+    data |= {"options": given, "training": settings, "source": prepared.options if online else None}
+    return validate(RunSpec, data, "spec")
+
+
+@pytest.fixture
+def workspace(prepared, tmp_path, monkeypatch):
+    """An empty working folder with the features extracted."""
+    monkeypatch.chdir(tmp_path)
+    features = FeatureSpec(dataset=prepared.options, backbone=BACKBONE).model_dump_json()
+    arguments = ["--folder", prepared.folder, "--captions", prepared.captions, "--queries", prepared.queries]
+    call("features", "--spec", features, *arguments, "--out", "features.json")
+    return tmp_path
+
+
+def call(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def train_arguments(prepared, run, out="checkpoint.safetensors"):
+    files = ["--folder", prepared.folder, "--captions", prepared.captions, "--validation", prepared.validation]
+    features = ["--features", "features.json"] if run.source is None else []
+    return [str(a) for a in ["train", "--spec", run.model_dump_json(), *files, *features, "--out", out]]
+
+
+def losses_of_five_steps(prepared, run):
+    ready = assemble(run, prepared.pairs, prepared.folder, Path("features.json"))
+    trainer = Trainer(ready.method, ready.inputs, prepared.pairs, run, Path("never/state.pt"))
+    return [trainer.step(batch) for batch in trainer.batches(0)[:5]]
+
+
+@pytest.mark.parametrize("text", ["lora", "side_branch"])
+def test_stored_features_train_as_pixels_do(prepared, workspace, text) -> None:
+    stored = losses_of_five_steps(prepared, spec(prepared, options={"text": text}))
+    online = losses_of_five_steps(prepared, spec(prepared, options={"text": text}, inputs="online"))
+    assert np.allclose(stored, online, atol=1e-4)
+    assert len(set(stored)) == 5
+
+
+def test_a_stored_run_opens_no_image(prepared, workspace, monkeypatch) -> None:
+    monkeypatch.setattr("cmer.data.images.FolderImages.read", lambda *_: pytest.fail("opened an image"))
+    call(*train_arguments(prepared, spec(prepared)))
+
+
+def test_training_learns_the_classes(prepared, workspace) -> None:
+    run = spec(prepared, epochs=12, lr=0.003)
+    call(*train_arguments(prepared, run))
+    curve = [json.loads(line) for line in Path("checkpoint.curve.jsonl").read_text().splitlines()]
+    assert curve[-1]["loss"]["batch"] < curve[0]["loss"]["batch"]
+    embed(prepared, "features.json")
+    recalls = evaluate(prepared)["protocols"]["none"]
+    assert recalls["mr"] > 50  # nine images: chance is 48, and 9 of 9 within the top 10 is free on one side
+
+
+def embed(prepared, features=None):
+    files = ["--folder", prepared.folder, "--captions", prepared.captions, "--queries", prepared.queries]
+    stored = ["--features", features] if features else []
+    call("embed", "--checkpoint", "checkpoint.safetensors", *files, *stored, "--out", "embeddings.safetensors")
+
+
+def evaluate(prepared):
+    files = ["--folder", prepared.folder, "--queries", prepared.queries, "--out", "metrics.json", "--ranks", "r.csv"]
+    call("evaluate", "--embeddings", "embeddings.safetensors", *files)
+    return json.loads(Path("metrics.json").read_text())
+
+
+def test_a_killed_training_ends_with_the_same_bytes(prepared, workspace) -> None:
+    run = spec(prepared, epochs=40, ema=0.9)
+    call(*train_arguments(prepared, run, "whole.safetensors"))
+    code = (
+        "import time, cmer.training.loop as loop; from cmer.cli.main import main\n"
+        "loop.SAVE_EVERY = 0.0; step = loop.Trainer.step\n"
+        "loop.Trainer.step = lambda self, batch: (time.sleep(0.02), step(self, batch))[1]\n"
+        "main()"
+    )
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", code, *train_arguments(prepared, run, "killed.safetensors")])
+        kill_in_mid_epoch(process)
+    assert not Path("killed.safetensors").exists()
+    call(*train_arguments(prepared, run, "killed.safetensors"))
+    assert Path("killed.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
+    assert Path("killed.curve.jsonl").read_bytes() == Path("whole.curve.jsonl").read_bytes()
+
+
+def kill_in_mid_epoch(process) -> None:
+    """SIGKILL once the state has moved on by a few steps since the process started."""
+    first = None
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for file in Path("work/train").glob("*/state.pt"):
+            state = torch.load(file, weights_only=True)
+            now = state["epoch"] * 100 + state["step"]
+            first = now if first is None else first
+            if now >= first + 3 and state["step"] > 0:
+                os.kill(process.pid, signal.SIGKILL)
+                assert process.wait() == -signal.SIGKILL
+                return
+        time.sleep(0.01)
+    process.kill()
+    pytest.fail("the training did not get to its third step")
+
+
+def test_zero_shot_needs_no_training(prepared, workspace) -> None:
+    call(*train_arguments(prepared, spec(prepared, "zero_shot")))
+    embed(prepared, "features.json")
+    metrics = evaluate(prepared)
+    assert metrics["record"]["trainable_parameters"] == 0
+    assert set(metrics["protocols"]) == {"none", "predicted", "oracle", "shuffled"}
+
+
+def test_identical_captions_have_identical_embeddings(prepared, workspace) -> None:
+    call(*train_arguments(prepared, spec(prepared, epochs=1)))
+    embed(prepared, "features.json")
+    tensors = load_file("embeddings.safetensors")
+    texts = pd.read_csv(prepared.queries)["none"]
+    rows = pd.Series(tensors["index/none"].numpy()).groupby(texts).nunique()
+    assert texts.duplicated().any() and (rows == 1).all()
+    assert len(tensors["texts/none"]) == texts.nunique()
+
+
+def test_a_pair_scorer_goes_all_the_way_to_a_table(prepared, workspace) -> None:
+    import toy  # noqa: F401: registers toy_pairs
+
+    run = spec(prepared, "toy_pairs", epochs=2, inputs="online")
+    call(*train_arguments(prepared, run))
+    embed(prepared)
+    tensors = load_file("embeddings.safetensors")
+    assert tensors["scores/none"].shape == (9, 45)
+    assert evaluate(prepared)["record"]["images_seen"] == 2 * 5 * len(prepared.pairs.train_images)
+    row = {"name": run.run, "dataset": "squares", "dataset_title": "squares", "backbone_printed": "tiny"}
+    table = {"number": 1, "runs": [row | {"method": "toy_pairs", "options": {}}], "protocols": ["none"], "seeds": [0]}
+    call("table", "--spec", json.dumps(table), "--metrics", "metrics.json", "--out", "table1.csv")
+    assert "tiny.toy_pairs" in Path("table1.csv").read_text()
+
+
+def test_scores_in_blocks_are_the_whole_matrix(prepared, workspace, monkeypatch) -> None:
+    import toy  # noqa: F401
+
+    run = spec(prepared, "toy_pairs", inputs="online")
+    ready = assemble(run, prepared.pairs, prepared.folder, None)
+    images = encode_images(ready.method, ready.inputs, prepared.pairs.test_images, 2)
+    items, index = encode_texts(ready.method, ready.inputs, prepared.pairs.texts[:20])
+    whole = score(ready.method, images, items, index)
+    monkeypatch.setattr("cmer.retrieval.embed.IMAGES_A_BATCH", 4)
+    monkeypatch.setattr("cmer.retrieval.embed.TEXTS_A_BATCH", 3)
+    assert np.allclose(whole, score(ready.method, images, items, index), atol=1e-5)
+
+
+def test_schedule_rises_then_falls_to_zero() -> None:
+    rates = [schedule(step, 100, 0.1) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == 1.0 and rates[10] == 1.0
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert schedule(55, 100, 0.1) == pytest.approx(0.5) and schedule(100, 100, 0.1) == pytest.approx(0)
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(prepared, workspace) -> None:
+    result = CliRunner().invoke(app, train_arguments(prepared, spec(prepared, lr=1e30)))
+    assert "lower training.lr" in str(result.exception)
