@@ -1,0 +1,127 @@
+"""Verbs that measure and report: evaluate, table, show, controls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cmer.files import recorded, write_json
+from cmer.registry import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cmer.config import LabelRule
+
+app = typer.Typer(no_args_is_help=True)
+
+Record = Annotated[Path | None, typer.Option(help="Where to write the record of this call (time, memory, commit).")]
+
+
+@app.command()
+def evaluate(
+    embeddings: Annotated[Path, typer.Option(help="Embeddings or pair scores of the test split (cmer embed).")],
+    folder: Annotated[Path, typer.Option(help="The dataset's folder, e.g. results/data/demo.")],
+    queries: Annotated[Path, typer.Option(help="CSV of the test captions under every label protocol.")],
+    out: Annotated[Path, typer.Option(help="JSON of the metrics.")],
+    ranks: Annotated[Path, typer.Option(help="CSV of every query's rank.")],
+    record: Record = None,
+) -> None:
+    """Score the test split: recall at 1, 5 and 10 in both directions, mR and its interval, per label protocol.
+
+    Ties count by their expected outcome under random order. Test labels enter under `oracle` and `shuffled` only.
+    """
+    from cmer.data.frames import write_frame
+    from cmer.retrieval.evaluate import evaluate as evaluate_file
+
+    with recorded(record):
+        metrics, table = evaluate_file(embeddings, folder, queries)
+        write_frame(ranks, table)
+        write_json(out, metrics)
+
+
+@app.command()
+def table(
+    spec: Annotated[str, typer.Option(help="JSON: the table's number, runs, label protocols and seeds.")],
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    metrics: Annotated[list[Path] | None, typer.Option(help="Metrics JSON; once for each run and seed.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the table too.")] = False,
+    record: Record = None,
+) -> None:
+    """Write one of the paper's tables: its printed rows, and the measured ones beside them.
+
+    A difference stands only where dataset, backbone, system and label protocol are the printed row's.
+    """
+    from cmer.data.frames import write_frame
+    from cmer.reporting.show import show as print_table
+    from cmer.reporting.tables import build_table, parse_spec
+
+    with recorded(record):
+        parsed = parse_spec(spec)
+        result = build_table(parsed, metrics or [])
+        write_frame(out, result)
+    if show:
+        print_table(result, f"Table {parsed.number}")
+
+
+@app.command()
+def show(file: Annotated[Path, typer.Argument(help="A results table, e.g. results/table1.csv.")]) -> None:
+    """Print a results table readably: its main columns, the measured rows in bold."""
+    from cmer.data.frames import read_frame
+    from cmer.reporting.show import show as print_table
+
+    print_table(read_frame(file), str(file))
+
+
+@app.command()
+def controls(
+    dataset_json: Annotated[Path, typer.Option(help="An annotation file in the published layout, dataset*.json.")],
+    lists: Annotated[
+        Path | None,
+        typer.Option(help="Folder of class lists (<class>.txt). Default: txtclasses_* beside the file, if there."),
+    ] = None,
+) -> None:
+    """Print what a ranker reaches that knows the true scene label of every test image and nothing else.
+
+    Labels come from the class lists where there are some, else from the file names' prefixes. Test images without a
+    label count as one class of their own.
+    """
+    import numpy as np
+    from rich.console import Console
+
+    from cmer.data.labels import labels_of
+    from cmer.data.published import read_annotations
+    from cmer.retrieval.controls import label_only
+
+    rule = _label_rule(dataset_json, lists)
+    test = [entry for entry in read_annotations(dataset_json) if entry.split == "test" and entry.sentences]
+    labels = labels_of(test, rule, dataset_json.parent)
+    found = label_only(labels, np.repeat(np.arange(len(test)), [len(entry.sentences) for entry in test]))
+    origin = f"the class lists in {rule.folder}" if rule.rule == "lists" else "the file names' prefixes"
+    named = len(set(labels) - {""})
+    console = Console()
+    console.print(f"label_only on {len(test):,} test images; classes: {named}; without a label: {labels.count('')}")
+    console.print(f"labels from {origin}", soft_wrap=True)
+    console.print(_recall_table(found.as_dict()))
+
+
+def _label_rule(dataset_json: Path, lists: Path | None) -> LabelRule:
+    from cmer.config import ListLabels, PrefixLabels
+
+    if lists is None:
+        lists = next(iter(sorted(dataset_json.parent.glob("txtclasses_*/"))), None)
+    elif not lists.is_dir():
+        raise UserError(f"--lists {lists} is not a folder; give the one that holds the <class>.txt files")
+    return PrefixLabels() if lists is None else ListLabels(rule="lists", folder=str(lists.absolute()))
+
+
+def _recall_table(values: dict[str, float]) -> Table:
+    from rich.table import Table
+
+    table = Table("", *("R@1", "R@5", "R@10", "mR"))
+    for direction, title in (("t2i", "text to image"), ("i2t", "image to text")):
+        mr = f"{values['mr']:.2f}" if direction == "i2t" else ""
+        table.add_row(title, *(f"{values[f'{direction}_r{k}']:.2f}" for k in (1, 5, 10)), mr)
+    return table

@@ -1,0 +1,140 @@
+"""Measured runs, summarised over their seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from pydantic import SerializeAsAny, model_validator
+
+from cmer.config import MethodOptions, Model, Name, options_of_the_method
+from cmer.files import read_json
+from cmer.registry import UserError
+from cmer.reporting.naming import differences
+
+RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
+NOTES = {"oracle": "uses test labels", "shuffled": "control: a wrong label in every query"}
+Metrics = Mapping[tuple[str, str, int], Mapping[str, Any]]
+
+
+class TableRun(Model):
+    """A run on a dataset, as the tables call it."""
+
+    name: Name
+    dataset: Name
+    dataset_title: str
+    backbone_printed: str
+    method: str
+    options: SerializeAsAny[MethodOptions]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_of_the_method(cls, data: Any) -> Any:
+        return options_of_the_method(data)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run under one label protocol: means over seeds.
+
+    Attributes:
+        recalls: the six, percent, and `mr`.
+        mr_std: sample standard deviation over seeds; None for one seed.
+        interval: 95 % bootstrap interval of mR over test images, its bounds averaged over seeds.
+        parameters: trained, count.
+    """
+
+    run: TableRun
+    protocol: str
+    recalls: dict[str, float]
+    mr_std: float | None
+    interval: tuple[float, float]
+    seeds: tuple[int, ...]
+    parameters: int
+    epochs: int
+    pairs: int
+
+    @property
+    def mr(self) -> float:
+        """Mean recall, percent."""
+        return self.recalls["mr"]
+
+    def cells(self) -> dict[str, str]:
+        """What every table says of a measured row, two decimals, percent."""
+        seeds = "one seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
+        trained = f"{self.epochs} epochs, {self.pairs:,} pairs seen" if self.pairs else "no training"
+        return {
+            "run": self.run.name,
+            "options": ", ".join(differences(self.run.options)),
+            "dataset": self.run.dataset_title,
+            "backbone": self.run.backbone_printed,
+            "label_protocol": self.protocol,
+            "params_m": number(self.parameters / 1e6),
+            "mr": number(self.mr),
+            "mr_std": "one seed" if self.mr_std is None else number(self.mr_std),
+            "mr_ci_low": number(self.interval[0]),
+            "mr_ci_high": number(self.interval[1]),
+            "seeds": " ".join(map(str, self.seeds)),
+            "training_budget": f"{trained}, {seeds}",
+            "note": NOTES.get(self.protocol, ""),
+        }
+
+
+def number(value: float) -> str:
+    """Two decimals."""
+    return f"{value:.2f}"
+
+
+def difference(value: float, printed: str) -> str:
+    """Signed difference from a printed cell, two decimals."""
+    return f"{round(value - float(printed), 2) + 0.0:+.2f}"  # + 0.0: no "-0.00"
+
+
+def read_metrics(files: Iterable[Path | str]) -> Metrics:
+    """Metrics by (run, dataset, seed)."""
+    found = {}
+    for file in files:
+        metrics = read_json(file)
+        spec = metrics["record"]["spec"]
+        found[spec["run"], spec["dataset"], int(spec["seed"])] = metrics
+    return found
+
+
+def of_run(metrics: Metrics, run: TableRun, seeds: Sequence[int]) -> list[Mapping[str, Any]]:
+    """The metrics of a run, one a seed.
+
+    Raises:
+        UserError: a seed's are not among them.
+    """
+    missing = [seed for seed in seeds if (run.name, run.dataset, seed) not in metrics]
+    if missing:
+        names = ", ".join(f"{run.dataset}/{run.name}/seed{seed}" for seed in missing)
+        raise UserError(f"the table needs metrics that were not given: {names}; run `cmer evaluate` for them")
+    return [metrics[run.name, run.dataset, seed] for seed in seeds]
+
+
+def summarise(metrics: Metrics, run: TableRun, protocol: str, seeds: Sequence[int]) -> Measured:
+    """Means and spread of a run over seeds.
+
+    Raises:
+        UserError: a seed's metrics are missing, or lack the protocol.
+    """
+    found = of_run(metrics, run, seeds)
+    rows = [one["protocols"].get(protocol) for one in found]
+    if None in rows:
+        raise UserError(f"{run.dataset}/{run.name} was not evaluated under label protocol {protocol!r}; embed it again")
+    records = [one["record"] for one in found]
+    return Measured(
+        run=run,
+        protocol=protocol,
+        recalls={name: fmean(row[name] for row in rows) for name in (*RECALLS, "mr")},
+        mr_std=stdev(row["mr"] for row in rows) if len(rows) > 1 else None,
+        interval=(fmean(row["mr_interval"][0] for row in rows), fmean(row["mr_interval"][1] for row in rows)),
+        seeds=tuple(seeds),
+        parameters=records[0]["trainable_parameters"],
+        epochs=records[0]["epochs"],
+        pairs=round(fmean(record["images_seen"] for record in records)),
+    )

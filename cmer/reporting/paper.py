@@ -1,0 +1,26 @@
+"""The values that the CMER paper prints, cell for cell."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import pandas as pd
+
+DATASET = {1: "RSITMD", 2: "RSICD"}
+"""Dataset of the benchmark tables."""
+
+ABLATION_BACKBONE, ABLATION_DATASET = "ViT-B-16", "RSITMD"
+"""Setting of Tables 5 and 6; Table 4 has the same backbone and both datasets."""
+
+
+def printed(number: int) -> pd.DataFrame:
+    """Table `number` (1 to 6) of the CMER paper, its rows and columns in the printed order.
+
+    Cells are strings, as printed; one that the paper leaves empty is "".
+    """
+    name = "tables_1_2.csv" if number in DATASET else f"table_{number}.csv"
+    with resources.as_file(resources.files("cmer.reporting") / "paper" / name) as path:
+        table = pd.read_csv(path, dtype=str, comment="#", keep_default_na=False)
+    if number in DATASET:
+        table = table[table["table"] == str(number)].drop(columns="table").reset_index(drop=True)
+    return table

@@ -1,0 +1,152 @@
+"""From an embeddings file to recalls: the one reader of such files, and the metrics of every label protocol.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from cmer.config import PROTOCOLS
+from cmer.data.frames import read_frame
+from cmer.registry import UserError
+from cmer.retrieval.bootstrap import mr_interval
+from cmer.retrieval.controls import label_only
+from cmer.retrieval.recall import BLOCK, Ranks, optimistic_hits, pessimistic_hits, ranks, recalls
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[Any]:
+    if not Path(path).is_file():
+        raise UserError(f"{path} does not exist; `cmer embed` writes it")
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            yield file
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}); remove it and run `cmer embed` again") from None
+
+
+def record(path: Path | str) -> dict[str, Any]:
+    """What the embeddings were made with: spec, trainable parameters, images seen, epochs, code, versions, threads.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds no record.
+    """
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+    if "record" not in metadata:
+        raise UserError(f"{path} holds no record of its making; write it with `cmer embed`")
+    made: dict[str, Any] = json.loads(metadata["record"])
+    return made
+
+
+def protocols(path: Path | str) -> list[str]:
+    """The label protocols that an embeddings file answers, in the usual order."""
+    with _opened(path) as file:
+        names = set(file.keys())
+    return [p for p in PROTOCOLS if {f"texts/{p}", f"scores/{p}"} & names]
+
+
+def similarity(path: Path | str, protocol: str) -> NDArray[np.float32]:
+    """Similarity [n_images, n_captions] of all test images and captions under a label protocol.
+
+    Dot products are summed in float64 and rounded to float32, so that equal embeddings give equal scores and the
+    result does not depend on the number of threads.
+
+    Raises:
+        UserError: the file is missing, damaged, or lacks the protocol.
+    """
+    with _opened(path) as file:
+        names = set(file.keys())
+        if f"scores/{protocol}" in names:
+            return np.asarray(file.get_tensor(f"scores/{protocol}"), np.float32)
+        if f"texts/{protocol}" not in names:
+            raise UserError(f"{path} has no embeddings for label protocol {protocol!r}; run `cmer embed` again")
+        images, texts = file.get_tensor("images"), file.get_tensor(f"texts/{protocol}").astype(np.float64)
+        index = file.get_tensor(f"index/{protocol}")
+    scores = np.empty((len(images), len(index)), np.float32)
+    step = max(1, BLOCK // len(texts))
+    for start in range(0, len(images), step):
+        rows = slice(start, start + step)
+        scores[rows] = (images[rows].astype(np.float64) @ texts.T).astype(np.float32)[:, index]
+    return scores
+
+
+def evaluate(embeddings: Path | str, folder: Path | str, queries: Path | str) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Score the test split under every label protocol of an embeddings file.
+
+    Args:
+        embeddings: file of unit embeddings or pair scores, images and captions in the order of the two tables.
+        folder: holds the dataset's `images.csv`.
+        queries: table of the test captions' texts under each protocol.
+
+    Returns:
+        the metrics (JSON-ready; recalls in percent) and the ranks of every query, one row each.
+
+    Raises:
+        UserError: a file is missing, or the embeddings were made of another test split.
+    """
+    images, texts = _test_split(folder, queries)
+    owner = images.index.get_indexer(pd.Index(texts["image_id"]))
+    metrics: dict[str, Any] = {
+        "test": {"images": len(images), "captions": len(texts)},
+        "controls": {"label_only": _rounded(label_only(images["label"].tolist(), owner).as_dict())},
+        "record": record(embeddings),
+        "protocols": {},
+    }
+    tables = []
+    for protocol in protocols(embeddings):
+        scores = similarity(embeddings, protocol)
+        if scores.shape != (len(images), len(texts)):
+            raise UserError(
+                f"{embeddings} holds {scores.shape[0]} images and {scores.shape[1]} captions, but the test split has "
+                f"{len(images)} and {len(texts)}; run `cmer embed` again"
+            )
+        i2t, t2i = ranks(scores, owner)
+        metrics["protocols"][protocol] = _summary(i2t, t2i, owner) | _text_counts(texts[protocol], owner)
+        tables += [_table(protocol, "i2t", images.index, i2t), _table(protocol, "t2i", texts["caption_id"], t2i)]
+    return metrics, pd.concat(tables, ignore_index=True)
+
+
+def _test_split(folder: Path | str, queries: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    images, texts = read_frame(Path(folder) / "images.csv"), read_frame(queries)
+    images = images[images["split"] == "test"].set_index("image_id")
+    if not len(images) or set(images.index) != set(texts["image_id"]):
+        raise UserError(f"{queries} does not describe the test images of {folder}; run `cmer augment` again")
+    return images, texts
+
+
+def _summary(i2t: Ranks, t2i: Ranks, owner: NDArray[np.int64]) -> dict[str, Any]:
+    return _rounded(
+        recalls(i2t, t2i).as_dict()
+        | {
+            "mr_optimistic": recalls(i2t, t2i, optimistic_hits).mr,
+            "mr_pessimistic": recalls(i2t, t2i, pessimistic_hits).mr,
+        }
+    ) | {
+        "mr_interval": [round(bound, 4) for bound in mr_interval(i2t, t2i, owner)],
+        "tied_queries": {"i2t": int((i2t.tied_negatives > 0).sum()), "t2i": int((t2i.tied_negatives > 0).sum())},
+    }
+
+
+def _text_counts(texts: pd.Series, owner: NDArray[np.int64]) -> dict[str, int]:
+    """Distinct texts, and captions whose text describes more than one test image: no ranker can tell those apart."""
+    images_of_text = pd.Series(owner, texts.index).groupby(texts).transform("nunique")
+    return {"unique_texts": int(texts.nunique()), "shared_captions": int((images_of_text > 1).sum())}
+
+
+def _table(protocol: str, direction: str, query: Any, found: Ranks) -> pd.DataFrame:
+    return pd.DataFrame({"protocol": protocol, "direction": direction, "query": query, **found._asdict()})
+
+
+def _rounded(values: dict[str, float]) -> dict[str, Any]:
+    return {name: round(value, 4) for name, value in values.items()}

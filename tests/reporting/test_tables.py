@@ -1,0 +1,150 @@
+import json
+
+import pytest
+from reporting_cases import D1, D2, OFF, V2, run
+
+from cmer.registry import UserError
+from cmer.reporting.tables import TableSpec, build_table, parse_spec
+
+
+def table(number, rows, files, seeds=(1, 2, 3), protocols=("none", "oracle")):
+    spec = {"number": number, "runs": rows, "protocols": protocols, "seeds": seeds}
+    return build_table(TableSpec.model_validate(spec), files)
+
+
+def of(result, **where):
+    """The one row with these cells."""
+    for name, value in where.items():
+        result = result[result[name] == value]
+    assert len(result) == 1, result
+    return result.iloc[0]
+
+
+def test_printed_rows_come_first_and_say_that_nothing_ran_them():
+    result = table(2, [], [])
+    assert result["source"].tolist() == ["paper"] * 23
+    assert set(result["status"]) == {"not run here"}
+    swan = of(result, method="SWAN")
+    assert (swan["mr"], swan["i2t_r1"], swan["params_m"], swan["dataset"]) == ("20.61", "7.41", "", "RSICD")
+    assert of(result, method="CMER(ours)", backbone="ViT-B-16")["note"].startswith("presumed protocol")
+
+
+def test_a_run_that_repeats_a_printed_row(write_metrics):
+    probe = run("vit_b_32.linear_probe", "linear_probe", backbone="ViT-B-32")
+    result = table(1, [probe], write_metrics(probe, {1: 33.0, 2: 34.0, 3: 35.0}))
+    row = of(result, source="measured", label_protocol="none")
+    assert (row["method"], row["mr"], row["mr_std"], row["mr_ci_low"], row["mr_ci_high"]) == (
+        "Linear probe", "34.00", "1.00", "32.50", "35.40",
+    )  # fmt: skip
+    assert (row["paper_mr"], row["delta_mr"], row["status"]) == ("33.18", "+0.82", "same setting as the printed row")
+    assert (row["params_m"], row["seeds"]) == ("2.72", "1 2 3")
+    assert row["training_budget"] == "20 epochs, 174,680 pairs seen, 3 seeds"
+    oracle = of(result, source="measured", label_protocol="oracle")
+    assert (oracle["delta_mr"], oracle["note"]) == ("", "uses test labels")
+    assert oracle["status"] == "other label protocol"
+    assert of(result, source="paper", method="Linear probe")["status"] == "run here: vit_b_32.linear_probe"
+
+
+@pytest.mark.parametrize(
+    ("row", "differs"),
+    [
+        (run("a", "linear_probe", dataset="demo", title="demo", backbone="ViT-B-32"), "dataset"),
+        (run("a", "linear_probe", backbone="ViT-B-16"), "backbone"),
+        (run("a", "linear_probe", {"soft_multi_positive": True}, backbone="ViT-B-32"), "method"),
+        (run("a", "zero_shot", backbone="ViT-B-32"), "method, backbone"),
+        (run("a", "linear_probe", dataset="demo", title="demo", backbone="lite"), "dataset, backbone"),
+    ],
+)
+def test_no_difference_where_something_else_was_measured(write_metrics, row, differs):
+    result = table(1, [row], write_metrics(row, {1: 40.0}), seeds=[1])
+    measured = of(result, source="measured", label_protocol="none")
+    assert measured["status"] == f"other {differs}"
+    assert (measured["paper_mr"], measured["delta_mr"]) == ("", "")
+    assert set(result.loc[result["source"] == "paper", "status"]) == {"not run here"}
+
+
+def test_cmer_is_compared_under_oracle_and_only_as_d2(write_metrics):
+    rows = [run("d2", options=D2), run("d1", options=D1), run("recommended")]
+    files = [file for row in rows for file in write_metrics(row, {1: 38.0})]
+    result = table(1, rows, files, seeds=[1])
+    oracle = of(result, run="d2", label_protocol="oracle")
+    assert (oracle["method"], oracle["paper_mr"], oracle["delta_mr"]) == ("CMER(ours)", "47.96", "+0.04")
+    assert oracle["note"] == "uses test labels; presumed protocol: true scene label in the test query"
+    assert of(result, run="d2", label_protocol="none")["delta_mr"] == ""
+    assert set(result.loc[result["run"].isin(["d1", "recommended"]), "delta_mr"]) == {""}
+
+
+def test_one_seed_says_so(write_metrics):
+    probe = run("a", "linear_probe")
+    row = of(table(1, [probe], write_metrics(probe, {7: 30.0}), seeds=[7]), source="measured", label_protocol="none")
+    assert (row["mr_std"], row["seeds"]) == ("one seed", "7")
+    assert row["training_budget"].endswith("one seed")
+
+
+def test_the_control_stands_below_once_a_dataset(write_metrics):
+    rows = [run("a", "linear_probe"), run("b", "linear_probe")]
+    files = [file for row in rows for file in write_metrics(row, {1: 30.0})]
+    control = of(table(1, rows, files, seeds=[1]), source="control")
+    assert (control["method"], control["mr"]) == ("Scene label only", "5.00")
+    assert control["note"].startswith("uses test labels")
+
+
+def test_missing_metrics_are_named(write_metrics):
+    row = run("a", "linear_probe")
+    with pytest.raises(UserError, match="rsitmd/a/seed2, rsitmd/a/seed3"):
+        table(1, [row], write_metrics(row, {1: 30.0}))
+    with pytest.raises(UserError, match="label protocol 'predicted'"):
+        table(1, [row], write_metrics(row, {1: 30.0}), seeds=[1], protocols=["predicted"])
+
+
+def test_parts_of_cmer_stand_beside_the_printed_ones(write_metrics):
+    rows = [
+        run("v1", options=OFF), run("v1", options=OFF, dataset="rsicd", title="RSICD"), run("d2", options=D2),
+        run("lite", options=V2 | {"text": "side_branch"}, backbone="lite"),
+        run("recommended"), run("p", "linear_probe"),
+    ]  # fmt: skip
+    files = [file for row in rows for file in write_metrics(row, {1: 34.0})]
+    result = table(4, rows, files, seeds=[1])
+    v1 = of(result, run="v1", label_protocol="none", dataset="RSITMD")
+    assert (v1["ablation"], v1["paper_mr_rsitmd"], v1["delta_mr"]) == ("v1", "34.07", "-0.07")
+    assert of(result, run="v1", label_protocol="none", dataset="RSICD")["delta_mr"] == "+8.06"
+    assert of(result, run="v1", label_protocol="oracle", dataset="RSITMD")["status"] == "other label protocol"
+    assert of(result, run="d2", label_protocol="oracle")["delta_mr"] == "-3.96"
+    lite = of(result, run="lite", label_protocol="none")
+    assert (lite["ablation"], lite["text_lora"], lite["delta_mr"]) == ("v2", "0", "")
+    assert lite["status"] == "other backbone, options"
+    assert of(result, ablation="d1")["status"] == "not run here"
+    assert result["run"].tolist()[-4:] == ["recommended", "recommended", "p", "p"]
+    assert set(result["status"][-4:]) == {"no printed row"}
+
+
+def test_adapter_and_queue_tables_are_keyed_by_their_options(write_metrics):
+    rows = [run("v2", options=V2), run("wide", options=V2 | {"hidden": 256, "heads": 8, "focus_field": 7})]
+    files = [file for row in rows for file in write_metrics(row, {1: 40.0})]
+    result = table(5, rows, files, seeds=[1], protocols=["none"])
+    assert len(result) == 9
+    wide = of(result, hidden_dim="256", focus_field="7")
+    assert (wide["run"], wide["iqt"], wide["paper_iqt"], wide["delta_mr"]) == ("wide", "120.00", "114.89", "-0.22")
+    assert of(result, run="v2")["paper_mr"] == "40.59"
+
+    rows = [run("v2", options=V2), run("long", options=D1 | {"queue_batches": 8})]
+    files = [file for row in rows for file in write_metrics(row, {1: 40.0})]
+    result = table(6, rows, files, seeds=[1], protocols=["none"])
+    assert result["run"].tolist() == ["v2", "", "", "long"]
+    assert result["delta_mr"].tolist() == ["-0.59", "", "", "-0.73"]
+
+
+def test_the_same_input_gives_the_same_bytes_without_empty_marks(write_metrics):
+    rows = [run("a", "linear_probe"), run("d2", options=D2)]
+    files = [file for row in rows for file in write_metrics(row, {1: 38.0, 2: 39.0})]
+    texts = [table(number, rows, order, seeds=[1, 2]).to_csv() for number in (1, 4) for order in (files, files[::-1])]
+    assert texts[0] == texts[1]
+    assert texts[2] == texts[3]
+    assert "nan" not in texts[0].lower().split(",") + texts[2].lower().split(",")
+
+
+def test_a_spec_with_a_mistake_names_it():
+    with pytest.raises(UserError, match="not JSON"):
+        parse_spec("{")
+    with pytest.raises(UserError, match="unknown key 'seed'"):
+        parse_spec(json.dumps({"number": 1, "runs": [], "protocols": ["none"], "seeds": [1], "seed": 1}))

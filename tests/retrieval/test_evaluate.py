@@ -1,0 +1,113 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+
+from cmer.config import PROTOCOLS
+from cmer.data.frames import write_frame
+from cmer.registry import UserError
+from cmer.retrieval.evaluate import evaluate, protocols, record, similarity
+from cmer.retrieval.recall import ranks, recalls
+
+N = 12
+RECORD = {"spec": {"run": "toy", "dataset": "toy", "seed": 1}, "trainable_parameters": 3, "images_seen": 5, "epochs": 1}
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def split(tmp_path):
+    """12 test images (of 15) with two captions each; the first captions of images 0 and 1 are the same text."""
+    images = pd.DataFrame(
+        {"image_id": range(15), "split": ["train"] * 3 + ["test"] * N, "label": ["", "pond", "nan"] * 5}
+    )
+    texts = [f"caption {i}" for i in range(2 * N)]
+    texts[2] = texts[0]
+    queries = pd.DataFrame({"caption_id": range(100, 100 + 2 * N), "image_id": np.repeat(range(3, 15), 2)})
+    write_frame(tmp_path / "images.csv", images)
+    write_frame(tmp_path / "queries.csv", queries.assign(**dict.fromkeys(PROTOCOLS, texts)))
+    return tmp_path
+
+
+def embeddings(path, names=("none", "oracle")):
+    draw = np.random.default_rng(0)
+    images, texts = unit(draw.normal(size=(N, 8))), unit(draw.normal(size=(2 * N, 8)))
+    index = np.arange(2 * N)
+    index[2] = 0
+    tensors = {"images": images}
+    for name in names:
+        tensors |= {f"texts/{name}": texts, f"index/{name}": index}
+    save_file(tensors, path, metadata={"record": json.dumps(RECORD)})
+    return images @ texts[index].T
+
+
+def test_metrics_are_those_of_the_similarity_matrix(split):
+    scores = embeddings(split / "e.safetensors")
+    metrics, table = evaluate(split / "e.safetensors", split, split / "queries.csv")
+    found = metrics["protocols"]
+    assert list(found) == ["none", "oracle"]
+    direct = recalls(*ranks(scores, np.repeat(np.arange(N), 2))).as_dict()
+    assert {name: found["none"][name] for name in direct} == pytest.approx(direct, abs=1e-4)
+    assert found["none"]["mr_pessimistic"] <= found["none"]["mr"] <= found["none"]["mr_optimistic"]
+    assert found["none"]["mr_interval"][0] < found["none"]["mr"] < found["none"]["mr_interval"][1]
+    assert (found["none"]["shared_captions"], found["none"]["unique_texts"]) == (2, 2 * N - 1)
+    assert found["none"]["tied_queries"]["t2i"] == 0
+    assert metrics["record"] == RECORD
+    assert metrics["test"] == {"images": N, "captions": 2 * N}
+    assert len(table) == 2 * (N + 2 * N)
+    t2i = table[(table["protocol"] == "none") & (table["direction"] == "t2i")]
+    assert t2i["query"].tolist() == list(range(100, 100 + 2 * N))
+    assert table.loc[table["direction"] == "i2t", "query"].unique().tolist() == list(range(3, 15))
+
+
+def test_pair_scores_and_embeddings_are_read_alike(split):
+    scores = embeddings(split / "dual.safetensors", ["none"])
+    save_file({"scores/none": scores}, split / "pair.safetensors", metadata={"record": json.dumps(RECORD)})
+    dual, _ = evaluate(split / "dual.safetensors", split, split / "queries.csv")
+    pair, _ = evaluate(split / "pair.safetensors", split, split / "queries.csv")
+    assert dual == pair
+    assert protocols(split / "pair.safetensors") == ["none"]
+
+
+def test_equal_texts_score_exactly_the_same(split):
+    embeddings(split / "e.safetensors")
+    scores = similarity(split / "e.safetensors", "none")
+    assert np.array_equal(scores[:, 0], scores[:, 2])
+
+
+def test_files_that_do_not_fit_say_so(split):
+    embeddings(split / "e.safetensors")
+    with pytest.raises(UserError, match="no embeddings for label protocol 'predicted'"):
+        similarity(split / "e.safetensors", "predicted")
+    queries = pd.read_csv(split / "queries.csv")
+    write_frame(split / "fewer.csv", queries.iloc[:-1])
+    with pytest.raises(UserError, match=f"12 images and 24 captions, but the test split has {N} and 23"):
+        evaluate(split / "e.safetensors", split, split / "fewer.csv")
+    write_frame(split / "other.csv", queries.iloc[2:])
+    with pytest.raises(UserError, match="does not describe the test images"):
+        evaluate(split / "e.safetensors", split, split / "other.csv")
+
+
+def test_missing_damaged_and_unmarked_files_say_so(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        record(tmp_path / "none.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"not a tensor file")
+    with pytest.raises(UserError, match="damaged"):
+        record(tmp_path / "bad.safetensors")
+    save_file({"images": np.zeros((1, 1))}, tmp_path / "plain.safetensors")
+    with pytest.raises(UserError, match="no record"):
+        record(tmp_path / "plain.safetensors")
+
+
+def test_measuring_and_reporting_do_not_import_torch():
+    code = (
+        "import sys, cmer.cli.evaluate, cmer.retrieval.evaluate, cmer.reporting.tables, cmer.reporting.show;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
