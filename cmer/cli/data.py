@@ -1,0 +1,100 @@
+"""Verbs that make a dataset ready: draw, prepare, split, augment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cmer.config import Dataset, DemoDataset, Model, validate
+from cmer.files import recorded
+from cmer.registry import UserError
+
+app = typer.Typer(no_args_is_help=True)
+
+Spec = Annotated[str, typer.Option(help="The dataset's settings as JSON: one entry of `datasets` in the config.")]
+Folder = Annotated[Path, typer.Option(help="The dataset's folder, e.g. results/data/demo.")]
+Record = Annotated[Path | None, typer.Option(help="Where to write the record of this call (time, memory, commit).")]
+
+
+class _Spec(Model):
+    dataset: Dataset
+
+
+def dataset_of(spec: str) -> Dataset:
+    """The dataset that `--spec` describes; `UserError` if it is not JSON or not valid."""
+    try:
+        data = json.loads(spec)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--spec is not JSON: {error}") from None
+    return validate(_Spec, {"dataset": data}, "--spec").dataset
+
+
+@app.command()
+def draw(spec: Spec, folder: Folder, record: Record = None) -> None:
+    """Draw the demo dataset: overhead scenes and captions, in the layout of published sets.
+
+    Writes images.tar and dataset.json into the folder. The same settings give the same bytes.
+    """
+    from cmer.data.demo import draw_dataset
+
+    options = dataset_of(spec)
+    if not isinstance(options, DemoDataset):
+        raise UserError(f"cmer draw is for datasets of source demo; {options.title} is {options.source}")
+    with recorded(record):
+        draw_dataset(options, folder)
+
+
+@app.command()
+def prepare(spec: Spec, folder: Folder, record: Record = None) -> None:
+    """Check a dataset and describe it: writes images.csv and captions.csv into the folder.
+
+    Decodes every image once. Blank captions, missing or broken images and missing labels stop with a report, or are
+    dropped where the dataset's settings say `on_bad: drop`.
+    """
+    from cmer.data.prepare import prepare as prepare_dataset
+
+    with recorded(record) as facts:
+        findings = [str(finding) for finding in prepare_dataset(dataset_of(spec), folder)]
+        facts["findings"] = findings
+    for finding in findings:
+        typer.echo(f"warning: {finding}", err=True)
+
+
+@app.command()
+def split(
+    folder: Folder,
+    seed: Annotated[int, typer.Option(help="Of the draw, where the dataset has no validation images of its own.")],
+    out: Annotated[Path, typer.Option(help="CSV of the validation images' ids.")],
+    record: Record = None,
+) -> None:
+    """Choose the validation images: the dataset's own, or a tenth of the train images drawn with the seed."""
+    import pandas as pd
+
+    from cmer.data.frames import read_frame, write_frame
+    from cmer.data.splits import validation_ids
+
+    with recorded(record):
+        images = read_frame(folder / "images.csv")
+        write_frame(out, pd.DataFrame({"image_id": validation_ids(images, seed)}))
+
+
+@app.command()
+def augment(
+    spec: Spec,
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="CSV of all captions with their scene prompts.")],
+    queries: Annotated[Path, typer.Option(help="CSV of the test captions under every label protocol.")],
+    record: Record = None,
+) -> None:
+    """Put scene labels in front of captions: the training prompts, and the test queries of every protocol."""
+    from cmer.data.frames import read_frame, write_frame
+    from cmer.data.prompts import augment as augment_captions
+
+    with recorded(record):
+        images, captions = read_frame(folder / "images.csv"), read_frame(folder / "captions.csv")
+        prompted, texts = augment_captions(dataset_of(spec).template, images, captions)
+        write_frame(queries, texts)
+        write_frame(out, prompted)

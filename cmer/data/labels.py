@@ -1,0 +1,92 @@
+"""Scene labels of images, by the rule that a dataset's config names, as they are shown and put into prompts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+
+from cmer.config import ColumnLabels, IdLabels, LabelRule, ListLabels, NoLabels, PrefixLabels
+from cmer.data.published import Entry, some
+from cmer.registry import UserError
+
+COMPOUNDS = {
+    word.replace(" ", ""): word
+    for word in (
+        "bare land", "baseball diamond", "baseball field", "dense residential", "golf course", "medium residential",
+        "mobile home park", "parking lot", "railway station", "sparse residential", "storage tanks", "tennis court",
+    )
+}  # fmt: skip
+"""Class names of RSICD, RSITMD and UCM-Captions that are two words or more written as one."""
+
+
+def display_name(name: str) -> str:
+    """The class as words: "storagetanks", "StorageTanks" and "storage_tanks" all become "storage tanks"."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = " ".join(re.split(r"[\s_-]+", spaced.strip())).lower()
+    return COMPOUNDS.get(words, words)
+
+
+def labels_of(entries: Sequence[Entry], rule: LabelRule, root: Path) -> list[str]:
+    """The display name of every image's class, "" where it has none.
+
+    Args:
+        entries: images of the annotation file.
+        rule: how the dataset says what an image shows.
+        root: folder relative to which the class lists lie.
+
+    Raises:
+        UserError: the class lists are missing, or one image stands in two of them.
+    """
+    find = _finder(rule, root)
+    return [display_name(find(entry) or "") for entry in entries]
+
+
+def _finder(rule: LabelRule, root: Path) -> Callable[[Entry], str | None]:
+    match rule:
+        case PrefixLabels():
+            return _prefix
+        case ListLabels():
+            listed = _read_lists(root / rule.folder)
+
+            def of_lists(entry: Entry) -> str | None:
+                name = listed.get(entry.filename) or _prefix(entry)
+                return rule.merge.get(name, name) if name else None
+
+            return of_lists
+        case IdLabels():
+            return lambda entry: _by_id(entry, rule)
+        case ColumnLabels():
+            return lambda entry: str(value) if (value := (entry.model_extra or {}).get(rule.column)) else None
+        case NoLabels():
+            return lambda entry: None
+
+
+def _prefix(entry: Entry) -> str | None:
+    head, underscore, _ = PurePosixPath(entry.filename).name.partition("_")
+    return head if underscore else None
+
+
+def _by_id(entry: Entry, rule: IdLabels) -> str | None:
+    stem = PurePosixPath(entry.filename).stem
+    place = (int(stem) - 1) // rule.per_class if stem.isdecimal() else -1
+    return rule.classes[place] if 0 <= place < len(rule.classes) else None
+
+
+def _read_lists(folder: Path) -> dict[str, str]:
+    """File name → class, of a folder with one `<class>.txt` a class that names one image a line."""
+    lists = sorted(folder.glob("*.txt"))
+    if not lists:
+        raise UserError(
+            f"no class lists (<class>.txt) in {folder}; put them there (RSICD ships them as txtclasses_rsicd, an "
+            "archive that bsdtar or unar unpacks), or set labels: {rule: prefix} and go without labels for bare numbers"
+        )
+    classes: dict[str, str] = {}
+    twice = []
+    for path in lists:
+        for name in path.read_text(encoding="utf-8").split():
+            twice += [f"{name} ({classes[name]}, {path.stem})"] if name in classes else []
+            classes[name] = path.stem
+    if twice:
+        raise UserError(f"the class lists in {folder} name some images twice: {some(twice)}; an image has one class")
+    return classes

@@ -1,0 +1,90 @@
+"""What training and evaluation know of a dataset: which caption tells of which image, in which split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cmer.data.frames import read_frame
+from cmer.registry import UserError
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images 0..N-1, captions 0..C-1 (an image's captions stand together), and who belongs to whom.
+
+    Attributes:
+        files: name of each image.
+        sha256: of each image's bytes.
+        label_names: the scene classes, sorted.
+        labels: [N] index into `label_names`, -1 where an image has no label.
+        caption_image: [C] image of each caption, ascending.
+        texts: [C] captions.
+        prompts: [C] captions with their scene label in front.
+        train_images: images to train on, ascending; never one that validates.
+        val_images: images to select on, ascending.
+        test_images: images to test on, ascending.
+    """
+
+    files: list[str]
+    sha256: list[str]
+    label_names: list[str]
+    labels: Ints
+    caption_image: Ints
+    texts: list[str]
+    prompts: list[str]
+    train_images: Ints
+    val_images: Ints
+    test_images: Ints
+
+    @classmethod
+    def read(cls, folder: Path | str, captions: Path | str, validation: Path | str | None = None) -> Pairs:
+        """Read a prepared dataset.
+
+        Args:
+            folder: holds images.csv.
+            captions: the prompted captions (`cmer augment`).
+            validation: ids of the validation images (`cmer split`); without it, the dataset's own val split.
+
+        Raises:
+            UserError: a file is missing, or the files are not of one dataset.
+        """
+        images, texts = read_frame(Path(folder) / "images.csv"), read_frame(captions)
+        split = images["split"].to_numpy(copy=True)
+        if validation is not None:
+            split[_validation(validation, split)] = "val"
+        caption_image = texts["image_id"].to_numpy()
+        if not np.array_equal(np.unique(caption_image), images["image_id"]) or np.any(np.diff(caption_image) < 0):
+            raise UserError(f"{captions} and {folder}/images.csv are not of one dataset; run cmer augment again")
+        names = sorted(set(images["label"]) - {""})
+        return cls(
+            files=images["file"].tolist(),
+            sha256=images["sha256"].tolist(),
+            label_names=names,
+            labels=np.array([names.index(label) if label else -1 for label in images["label"]], np.int64),
+            caption_image=caption_image,
+            texts=texts["caption"].tolist(),
+            prompts=texts["prompt"].tolist(),
+            train_images=np.flatnonzero(split == "train"),
+            val_images=np.flatnonzero(split == "val"),
+            test_images=np.flatnonzero(split == "test"),
+        )
+
+    def captions_of(self, images: Ints) -> Ints:
+        """Ids of all captions of these images, image by image in the order given."""
+        first = np.searchsorted(self.caption_image, images, side="left")
+        last = np.searchsorted(self.caption_image, images, side="right")
+        spans = [np.arange(start, stop) for start, stop in zip(first, last, strict=True)]
+        return np.concatenate(spans) if spans else np.empty(0, np.int64)
+
+
+def _validation(path: Path | str, split: npt.NDArray[np.object_]) -> Ints:
+    ids = read_frame(path)["image_id"].to_numpy()
+    if np.any(ids >= len(split)) or np.any(split[ids] == "test"):
+        raise UserError(f"{path} names test images or images of another dataset; run cmer split again")
+    return ids

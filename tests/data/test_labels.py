@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from cmer.config import ConfigError, LabelRule, PublishedDataset, validate
+from cmer.data.labels import display_name, labels_of
+from cmer.data.published import Entry
+from cmer.registry import UserError
+
+RULE: TypeAdapter[LabelRule] = TypeAdapter(LabelRule)
+
+
+def labels(rule: dict[str, object], *names: str, root: Path = Path(), **more: str) -> list[str]:
+    entries = [Entry.model_validate({"filename": name, "split": "train", "sentences": [], **more}) for name in names]
+    return labels_of(entries, RULE.validate_python(rule), root)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    {
+        "airport": "airport", "bareland": "bare land", "baseballfield": "baseball field", "farmland": "farmland",
+        "denseresidential": "dense residential", "mediumresidential": "medium residential",
+        "sparseresidential": "sparse residential", "playground": "playground", "playfields": "playfields",
+        "railwaystation": "railway station", "storagetanks": "storage tanks", "intersection": "intersection",
+        "baseballdiamond": "baseball diamond", "golfcourse": "golf course", "mobilehomepark": "mobile home park",
+        "parkinglot": "parking lot", "tenniscourt": "tennis court", "StorageTanks": "storage tanks",
+        "BareLand": "bare land", "tennis_court": "tennis court", " River ": "river",
+    }.items(),
+)  # fmt: skip
+def test_class_names_are_shown_as_words(name: str, shown: str) -> None:
+    assert display_name(name) == shown
+
+
+def test_prefix_labels_what_stands_before_the_underscore() -> None:
+    rule = {"rule": "prefix"}
+    assert labels(rule, "storagetanks_12.jpg", "00451.jpg", "sub/pond_1.tif") == ["storage tanks", "", "pond"]
+
+
+def test_id_counts_by_hundreds() -> None:
+    rule = {"rule": "id", "classes": ["agricultural", "tenniscourt"], "per_class": 100}
+    found = labels(rule, "1.tif", "100.tif", "101.tif", "200.tif", "201.tif", "0.tif", "x.tif")
+    assert found == ["agricultural", "agricultural", "tennis court", "tennis court", "", "", ""]
+
+
+def test_column_and_none() -> None:
+    assert labels({"rule": "column", "column": "scene"}, "a.jpg", scene="BaseballField") == ["baseball field"]
+    assert labels({"rule": "column"}, "a_1.jpg") == [""]
+    assert labels({"rule": "none"}, "airport_1.jpg") == [""]
+
+
+def test_lists_label_numbers_and_merge(tmp_path: Path) -> None:
+    (tmp_path / "playfields.txt").write_text("00001.jpg\n00002.jpg\n")
+    (tmp_path / "bridge.txt").write_text("bridge_1.jpg\n\n")
+    files = ("00001.jpg", "bridge_1.jpg", "pond_7.jpg", "00009.jpg")
+    plain = {"rule": "lists", "folder": "."}
+    assert labels(plain, *files, root=tmp_path) == ["playfields", "bridge", "pond", ""]
+    merged = plain | {"merge": {"playfields": "playground"}}
+    assert labels(merged, *files, root=tmp_path) == ["playground", "bridge", "pond", ""]
+
+
+def test_lists_that_are_missing_or_disagree_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no class lists .* in .*absent"):
+        labels({"rule": "lists", "folder": "absent"}, "1.jpg", root=tmp_path)
+    (tmp_path / "bridge.txt").write_text("1.jpg\n")
+    (tmp_path / "river.txt").write_text("1.jpg\n")
+    with pytest.raises(UserError, match=r"1\.jpg \(bridge, river\)"):
+        labels({"rule": "lists", "folder": "."}, "1.jpg", root=tmp_path)
+
+
+@pytest.mark.parametrize("template", ["{label}", "{caption}", "{caption}, {label}", "no slots"])
+def test_a_template_names_the_label_before_the_caption(template: str) -> None:
+    with pytest.raises(ConfigError, match=r"must hold \{label\} and, after it, \{caption\}"):
+        validate(PublishedDataset, {"source": "published", "title": "x", "root": "r", "template": template}, "dataset")
