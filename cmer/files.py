@@ -23,11 +23,9 @@ from filelock import FileLock
 from cmer.registry import UserError
 
 PACKAGE = Path(__file__).parent
-NOT_COUNTED = {"cmer.config", "cmer.registry", "cmer.progress"}
-"""Modules that no result depends on: a spec holds every value, a registry finds, progress shows."""
+NOT_COUNTED = {"cmer.config", "cmer.files", "cmer.progress", "cmer.registry"}
+"""Modules that no result depends on: a spec holds every value, the others move bytes, find names, show progress."""
 
-PLUMBING = ("cmer.config", "cmer.registry", "cmer.files", "cmer.progress")
-"""Modules that `code_digest` leaves out: what they decide is in the spec, so a new option or method changes nothing."""
 LIBRARIES = ("torch", "open_clip_torch", "peft", "transformers", "numpy", "pillow", "pandas")
 
 

@@ -101,8 +101,7 @@ class Preprocess(BaseModel, frozen=True):
     def square(self, image: Image.Image) -> Tensor:
         """Bicubic resize of the shorter side and a centre crop: uint8 [3, size, size]."""
         resized = v2.functional.resize(image.convert("RGB"), [self.size], v2.InterpolationMode.BICUBIC)
-        square: Tensor = v2.functional.pil_to_tensor(v2.functional.center_crop(resized, [self.size]))
-        return square
+        return v2.functional.pil_to_tensor(v2.functional.center_crop(resized, [self.size]))  # type: ignore[no-any-return]
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 [..., 3, H, W] to normalised float32."""

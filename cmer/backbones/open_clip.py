@@ -123,7 +123,7 @@ def _load(options: OpenClipBackbone) -> Any:
     try:
         weights = options.weights or options.pretrained
         return open_clip.create_model(options.model, pretrained=weights, device=torch.get_default_device())
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # a network, a file or a key may fail, each in its library's own way
         what = options.weights or f"{options.model}/{options.pretrained}"
         raise UserError(f"cannot load weights {what}: {error}") from error
     finally:
