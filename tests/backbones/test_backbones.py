@@ -126,11 +126,11 @@ def test_local_weights_are_loaded(model) -> None:
 
 
 def test_another_activation_than_the_weights_is_an_error(model) -> None:
-    with pytest.raises(UserError, match="trained with QuickGELU, small computes GELU.*use model: small-quickgelu"):
+    with pytest.raises(UserError, match=r"trained with QuickGELU, small computes GELU.*use model: small-quickgelu"):
         build(open_clip_row(model="small", weights=str(model), quick_gelu=True))
-    with pytest.raises(UserError, match="'openai' was trained with QuickGELU.*use model: ViT-B-32-quickgelu"):
+    with pytest.raises(UserError, match=r"'openai' was trained with QuickGELU.*use model: ViT-B-32-quickgelu"):
         build(open_clip_row(model="ViT-B-32", pretrained="openai"))
-    with pytest.raises(UserError, match="trained with GELU, small-quickgelu computes QuickGELU.*use model: small$"):
+    with pytest.raises(UserError, match=r"trained with GELU, small-quickgelu computes QuickGELU.*use model: small$"):
         build(open_clip_row(model="small-quickgelu", weights=str(model), quick_gelu=False))
 
 

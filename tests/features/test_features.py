@@ -112,7 +112,7 @@ def test_a_full_disk_says_so_and_keeps_what_is_done(prepared, tmp_path, monkeypa
         sink(self, name, rows)
 
     monkeypatch.setattr(extraction._Sink, "append", full)
-    with pytest.raises(UserError, match="No space left.*free space and start again"):
+    with pytest.raises(UserError, match=r"No space left.*free space and start again"):
         run(prepared, tmp_path)
     monkeypatch.setattr(extraction._Sink, "append", sink)
     assert json.loads(next(tmp_path.glob("*/progress.json")).read_text())["images"] == 16

@@ -84,8 +84,8 @@ def test_hinge_equals_the_sum_written_out() -> None:
             if other != label and image != i:
                 positive = images[i] @ texts[i]
                 for negative in (texts[i] @ past_images[j], images[i] @ past_texts[j]):
-                    l = max(0.0, 0.2 - positive.item() + negative.item())
-                    total += l * math.exp(-0.5 * l)
+                    hinge = max(0.0, 0.2 - positive.item() + negative.item())
+                    total += hinge * math.exp(-0.5 * hinge)
     found = queue_hinge(images, texts, meta([0, 1, 2], [0, 1, 2]), queue, 0.2, 0.5)
     assert found.item() == pytest.approx(total / (3 * 4), abs=1e-6)
 
@@ -96,6 +96,6 @@ def test_the_difficulty_weight_is_part_of_the_gradient() -> None:
     queue.enqueue(past, torch.tensor([[-1.0, 0.0]]), meta([5], [1]))
     image = torch.tensor([[0.3, 0.2]], requires_grad=True)
     queue_hinge(image, text, meta([0], [0]), queue, 0.2, 0.5).backward()
-    l = 0.2 - 0.3 + 1.0  # the other direction's hinge is zero: 0.2 - 0.3 - 0.3 < 0
+    hinge = 0.2 - 0.3 + 1.0  # the other direction's hinge is zero: 0.2 - 0.3 - 0.3 < 0
     assert image.grad is not None
-    assert image.grad[0, 0].item() == pytest.approx(-(1 - 0.5 * l) * math.exp(-0.5 * l), abs=1e-6)
+    assert image.grad[0, 0].item() == pytest.approx(-(1 - 0.5 * hinge) * math.exp(-0.5 * hinge), abs=1e-6)

@@ -39,14 +39,13 @@ def test_field_one_is_a_map_of_each_token() -> None:
 
 def test_attention_equals_the_formula_written_out() -> None:
     adapter = perturbed(FocusAdapter(8, 2, 2))
-    z = torch.randn(5, 4, 8)
-    p = adapter.head(z)
+    p = torch.randn(5, 4, 8)
     outputs = []
     for head in range(2):
         q = p[..., head * 4 : head * 4 + 4]
         weights = torch.softmax(q @ q.transpose(1, 2) / 4**0.5 + adapter.bias[head], dim=-1)
         outputs.append(weights @ q)
-    assert torch.allclose(adapter.attend(z, None), torch.cat(outputs, dim=-1), atol=1e-5)
+    assert torch.allclose(adapter.attend(p, None), torch.cat(outputs, dim=-1), atol=1e-5)
 
 
 def test_padding_of_a_grid_is_never_attended() -> None:

@@ -38,33 +38,40 @@ class FocusAdapter(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, u: Tensor, mask: Tensor | None, has_cls: bool) -> Tensor:
-        """[B, tokens, h] → the same shape; the class token takes no part in the attention.
+        """The next f, shaped as u; the class token takes no part in the attention.
 
         Args:
-            u: input.
-            mask: [B, tokens] of real text tokens; None for images.
+            u: image tokens [B, tokens, h], or all real text tokens of the batch [n, h].
+            mask: [B, longest], true at the n real text tokens; None for images.
             has_cls: whether a class token stands first.
         """
+        p = self.head(self.norm_attention(u))
         if mask is not None:
-            attended = self.attend(self.norm_attention(u), mask[:, None, None, :])
+            attended = self.attend(pad(p, mask), mask[:, None, None, :])[mask]
         else:
-            patches = u[:, int(has_cls) :]
+            patches = p[:, int(has_cls) :]
             grid = int(patches.shape[1] ** 0.5)
-            regions, real = to_regions(self.norm_attention(patches), grid, self.field)
+            regions, real = to_regions(patches, grid, self.field)
             attended = from_regions(self.attend(regions, real), grid, self.field)
             attended = F.pad(attended, (0, 0, int(has_cls), 0))
         f = attended + u
         return torch.as_tensor(self.output(self.norm_output(f)) + f)
 
-    def attend(self, z: Tensor, mask: Tensor | None) -> Tensor:
-        """Tied attention within each of [regions, tokens, h]; `mask` [regions or 1, 1, 1, tokens] of real keys."""
-        p = self.head(z).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+    def attend(self, p: Tensor, mask: Tensor | None) -> Tensor:
+        """Tied attention within each of [regions, tokens, h]; `mask` [regions, 1, 1, tokens] of real keys."""
+        heads = p.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         bias: Tensor | None = self.bias
         if mask is not None:
-            keys = torch.zeros(mask.shape, device=z.device, dtype=p.dtype).masked_fill(~mask, float("-inf"))
+            keys = torch.zeros(mask.shape, device=p.device, dtype=p.dtype).masked_fill(~mask, float("-inf"))
             bias = keys if bias is None else bias + keys
-        attended: Tensor = F.scaled_dot_product_attention(p, p, p, attn_mask=bias).transpose(1, 2)
+        attended: Tensor = F.scaled_dot_product_attention(heads, heads, heads, attn_mask=bias).transpose(1, 2)
         return attended.flatten(2)
+
+
+def pad(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Real tokens [n, h] → [B, longest, h], zero where `mask` [B, longest] is false."""
+    padded = tokens.new_zeros(*mask.shape, tokens.shape[-1])
+    return padded.masked_scatter(mask.unsqueeze(-1), tokens)
 
 
 def to_regions(patches: Tensor, grid: int, field: int) -> tuple[Tensor, Tensor | None]:
@@ -101,8 +108,9 @@ def from_regions(regions: Tensor, grid: int, field: int) -> Tensor:
 class SideBranch(nn.Module):
     """f_d = adapter_d(v_d W_down + b + f_{d-1}) over the blocks, then pooled, W_up and a LayerNorm.
 
-    W_down is shared among blocks of equal width. Where the grid halves, f is averaged over 2 x 2 patches. The
-    LayerNorm's gain starts at zero: the branch adds nothing at the start, and training begins at the frozen tower.
+    W_down is shared among blocks of equal width. Where the grid halves, f is averaged over 2 x 2 patches. Of texts
+    only the real tokens are computed on, and padded for the attention alone. The LayerNorm's gain starts at zero: the
+    branch adds nothing at the start, and training begins at the frozen tower.
 
     Args:
         specs: of all blocks of the tower.
@@ -135,7 +143,8 @@ class SideBranch(nn.Module):
         before = self.specs[self.blocks[0]]
         for block, adapter in zip(self.blocks, self.adapters, strict=True):
             spec = self.specs[block]
-            u = self.down[str(spec.width)](features.blocks[block])
+            x = features.blocks[block]
+            u = self.down[str(spec.width)](x if features.mask is None else x[features.mask])
             if f is not None:
                 u = u + _shrink(f, before, spec)
             f, before = adapter(u, features.mask, spec.has_cls), spec
@@ -159,7 +168,6 @@ def _pool(f: Tensor, mask: Tensor | None, has_cls: bool) -> Tensor:
     The class token alone would leave the region attention without any effect on the output.
     """
     if mask is not None:
-        weights = mask.unsqueeze(-1).to(f.dtype)
-        return (f * weights).sum(dim=1) / weights.sum(dim=1)
+        return pad(f, mask).sum(dim=1) / mask.sum(dim=1, keepdim=True)
     patches = f[:, int(has_cls) :].mean(dim=1)
     return patches + f[:, 0] if has_cls else patches

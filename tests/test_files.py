@@ -1,0 +1,130 @@
+import hashlib
+import json
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from cmer import files
+from cmer.files import atomic, code_digest, digest, locked, read_json, recorded, sha256, write_json, write_text
+from cmer.registry import UserError
+
+
+def test_atomic_keeps_the_old_file_when_the_block_fails(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), atomic(path) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_atomic_gives_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    write_text(tmp_path / "file", "text")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write .*file/inner"):
+        write_text(tmp_path / "file" / "inner", "text")
+
+
+def test_json_comes_back(tmp_path: Path) -> None:
+    data = {"b": [1, 2.5, None], "a": "é"}
+    write_json(tmp_path / "x.json", data)
+    assert read_json(tmp_path / "x.json") == data
+    assert list(json.loads((tmp_path / "x.json").read_text())) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "does not exist"), (b"{", "not valid JSON"), (b"\xff", "JSON")]
+)
+def test_unreadable_json_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "x.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"x\.json.*{message}"):
+        read_json(path)
+
+
+def test_digests() -> None:
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+    assert sha256(__file__) == hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+
+
+def test_record_holds_the_circumstances(tmp_path: Path) -> None:
+    with recorded(tmp_path / "record.json") as facts:
+        facts["images"] = 3
+    record = read_json(tmp_path / "record.json")
+    assert record["images"] == 3
+    assert {"command", "commit", "host", "started", "seconds", "peak_memory_mib", "versions"} <= set(record)
+
+
+def _append(path: Path) -> None:
+    with locked(path.with_suffix(".lock")):
+        before = path.read_text()
+        time.sleep(0.1)
+        path.write_text(before + "x")
+
+
+def test_lock_keeps_processes_apart(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    processes = [multiprocessing.get_context("fork").Process(target=_append, args=(path,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert path.read_text() == "xxxx"
+
+
+# --- digests of sources -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package `cmer` of three modules: one imports two, of which one is a registry."""
+    sources = {
+        "__init__.py": "",
+        "one.py": "from cmer.two import f\nfrom cmer.registry import R\n\n\ndef g():\n    return f()\n",
+        "two.py": "def f():\n    return 1\n",
+        "three.py": "x = 1\n",
+        "registry.py": "R = 1\n",
+    }
+    for name, text in sources.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(files, "PACKAGE", tmp_path)
+    files._source.cache_clear()
+    yield tmp_path
+    files._source.cache_clear()
+
+
+def after(package: Path, name: str, text: str) -> str:
+    (package / name).write_text(text)
+    files._source.cache_clear()
+    return code_digest("cmer.one")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "counts"),
+    [
+        ("two.py", "def f():\n    return 2\n", True),
+        ("two.py", '"""What it is."""\n\n\ndef f():  # why\n    """One."""\n    return (1)\n', False),
+        ("three.py", "x = 2\n", False),
+        ("four.py", "x = 2\n", False),
+        ("registry.py", "R = 2\n", False),
+    ],
+)
+def test_digest_counts_what_is_executed(package: Path, name: str, text: str, counts: bool) -> None:
+    before = code_digest("cmer.one")
+    assert (after(package, name, text) != before) == counts
+
+
+def test_digest_of_a_module_that_is_not_there(package: Path) -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"cmer\.five"):
+        code_digest("cmer.one", "cmer.five")
