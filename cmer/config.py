@@ -95,8 +95,8 @@ class DatasetOptions(Model):
 
     @model_validator(mode="after")
     def _template_has_both(self) -> Self:
-        if "{label}" not in self.template or "{caption}" not in self.template:
-            raise ValueError(f"template {self.template!r} must hold {{label}} and {{caption}}")
+        if not 0 <= self.template.find("{label}") < self.template.find("{caption}"):  # towers cut a long text's tail
+            raise ValueError(f"template {self.template!r} must hold {{label}} and, after it, {{caption}}")
         return self
 
 

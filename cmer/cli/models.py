@@ -92,7 +92,7 @@ def train(
         code = code_digest("cmer.training.loop", type(ready.method).__module__, f"cmer.backbones.{run.backbone.kind}")
         made = {
             "spec": run.model_dump(),
-            "trainable_parameters": sum(p.numel() for p in ready.method.trained().values()),
+            "trainable_parameters": ready.method.count(),
             "features": ready.digest,
             "code": code,
             "versions": versions(),
@@ -188,4 +188,4 @@ def _count(tower: str, name: str) -> int:
         features = resolve_blocks(OpenClipBackbone(kind="open_clip", model=tower, printed=tower).features, backbone)
         options = METHOD_OPTIONS.get(name, MethodOptions)()
         method = build_method(name, options, backbone.shapes, features, backbone, 0)
-    return sum(p.numel() for p in method.trained().values())
+    return method.count()

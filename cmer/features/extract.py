@@ -128,7 +128,8 @@ def _weights(backbone: Backbone) -> str:
 
 class _Sink:
     """Growing arrays in a folder. `mark` makes a step durable; what an interrupted run wrote after its last mark
-    is cut off when the next one opens the folder."""
+    is cut off when the next one opens the folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._progress = folder, folder / "progress.json"

@@ -44,6 +44,7 @@ class Method(nn.Module, ABC):
         self, shapes: Shapes, options: MethodOptions, features: FeatureOptions, backbone: Backbone | None = None
     ) -> None:
         super().__init__()
+        self.backbone = backbone if self.needs_backbone(options) else None
 
     @classmethod
     def needs_backbone(cls, options: MethodOptions) -> bool:
@@ -82,9 +83,19 @@ class Method(nn.Module, ABC):
                 module.eval()
         return self
 
-    def trained(self) -> dict[str, nn.Parameter]:
-        """The trainable parameters by name: what a checkpoint holds."""
-        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+    def trained(self) -> dict[str, Tensor]:
+        """What training changes, by name, and a checkpoint holds: trainable parameters and running statistics."""
+        parameters = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        statistics = {
+            name: buffer
+            for name, buffer in self.named_buffers()
+            if name.endswith(("running_mean", "running_var")) and not name.startswith("backbone.")
+        }
+        return parameters | statistics
+
+    def count(self) -> int:
+        """Number of trainable parameters."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
 
 def same_text(meta: Meta) -> Tensor:

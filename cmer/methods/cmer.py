@@ -45,10 +45,9 @@ class Cmer(Method):
             self.text_blocks = features.text_blocks or []
             self.text_branch = self._branch(shapes.text_blocks, self.text_blocks, 0)
         else:
-            assert backbone is not None
+            assert self.backbone is not None
             self.text_reads = "tokens"
-            add_lora(backbone, backbone.seams().text_linears, options.lora_rank)
-        self.backbone = backbone
+            add_lora(self.backbone, self.backbone.seams().text_linears, options.lora_rank)
 
     def _branch(self, specs: Sequence[BlockSpec], blocks: Sequence[int], field: int) -> SideBranch:
         return SideBranch(specs, blocks, self.options.hidden, self.options.heads, field, self.heads.dim)

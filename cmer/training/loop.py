@@ -125,7 +125,7 @@ class Trainer:
             group["lr"] = options.lr * rate
         state.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(state.trained.values(), options.grad_clip)
+        nn.utils.clip_grad_norm_(self.method.parameters(), options.grad_clip)
         state.optimizer.step()
         self._average()
         if state.memory is not None:
@@ -178,16 +178,16 @@ class Trainer:
 
 
 @torch.no_grad()
-def put(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
-    """Copy `values` into the parameters of the same names."""
-    for name, parameter in parameters.items():
-        parameter.copy_(values[name])
+def put(trained: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    """Copy `values` into the tensors of the same names."""
+    for name, tensor in trained.items():
+        tensor.copy_(values[name])
 
 
-def adamw(parameters: dict[str, nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
+def adamw(trained: dict[str, Tensor], weight_decay: float) -> torch.optim.AdamW:
     """AdamW that decays matrices only: no biases, norms, attention biases or temperature."""
-    matrices = [p for p in parameters.values() if p.ndim == 2]
-    others = [p for p in parameters.values() if p.ndim != 2]
+    matrices = [p for p in trained.values() if p.requires_grad and p.ndim == 2]
+    others = [p for p in trained.values() if p.requires_grad and p.ndim != 2]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999))
 

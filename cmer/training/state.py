@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cmer.files import atomic
 from cmer.losses.memory import Memory
@@ -20,10 +20,10 @@ class State:
     """Where a training stands.
 
     Attributes:
-        trained: the trained parameters.
-        optimizer: AdamW over them.
+        trained: trainable parameters and running statistics.
+        optimizer: AdamW over the parameters.
         memory: the method's memory of past batches.
-        average: exponential moving average of the parameters, where one is kept.
+        average: exponential moving average of `trained`, where one is kept.
         epoch: the current epoch.
         step: steps done in it.
         images_seen: over all epochs.
@@ -32,7 +32,7 @@ class State:
         best: parameters of the epoch with the best validation mR.
     """
 
-    trained: dict[str, nn.Parameter]
+    trained: dict[str, Tensor]
     optimizer: torch.optim.Optimizer
     memory: Memory | None
     average: dict[str, Tensor] | None = None

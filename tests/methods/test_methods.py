@@ -112,7 +112,9 @@ def test_unaligned_towers_train_projections_and_temperature(tower) -> None:
     options = MethodOptions(projection=Projection(kind="mlp", dim=7, hidden=9))
     method = build("linear_probe", options, shapes, FEATURES, None, 0)
     assert method.encode_images(Features(torch.randn(3, 32))).shape == (3, 7)
-    assert "heads.log_scale" in method.trained()
+    assert {"heads.log_scale", "heads.image.0.running_var"} <= set(method.trained())
+    constant = torch.ones(8, 32) * 3
+    assert method.heads.image[0](constant + 1e-6 * torch.randn(8, 32)).abs().max() < 1e-3  # not blown up to unit size
     with pytest.raises(UserError, match="share a space"):
         build("zero_shot", MethodOptions(), shapes, FEATURES, None, 0)
 

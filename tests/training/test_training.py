@@ -155,6 +155,8 @@ def test_identical_captions_have_identical_embeddings(prepared, workspace) -> No
 
 def test_a_pair_scorer_goes_all_the_way_to_a_table(prepared, workspace) -> None:
 
+    import toy  # noqa: F401
+
     run = spec(prepared, "toy_pairs", epochs=2, inputs="online")
     call(*train_arguments(prepared, run))
     embed(prepared)
@@ -168,6 +170,8 @@ def test_a_pair_scorer_goes_all_the_way_to_a_table(prepared, workspace) -> None:
 
 
 def test_scores_in_blocks_are_the_whole_matrix(prepared, workspace, monkeypatch) -> None:
+    import toy  # noqa: F401
+
     import toy  # noqa: F401
 
     run = spec(prepared, "toy_pairs", inputs="online")

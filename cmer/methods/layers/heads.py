@@ -13,14 +13,15 @@ from cmer.config import Projection
 
 MAX_SCALE = 100.0
 """CLIP's upper bound of 1 / temperature."""
+VARIANCE_FLOOR = 1e-3
+"""Added to a channel's variance before it is standardised."""
 
 
 class Heads(nn.Module):
     """Both towers' way into the shared space, and the temperature.
 
     On an aligned backbone the embedding itself, normalised, and the temperature that came with it, frozen. On towers
-    without a shared space a trained projection each (on the layer-normalised embedding, whose parts differ in
-    scale), and a trained temperature.
+    without a shared space a trained projection each, on the standardised embedding, and a trained temperature.
     """
 
     def __init__(self, shapes: Shapes, projection: Projection) -> None:
@@ -44,7 +45,9 @@ class Heads(nn.Module):
 
 
 def _head(width: int, projection: Projection) -> nn.Module:
-    norm = nn.LayerNorm(width, elementwise_affine=False)
+    # Standardised by the running mean and variance of training. The floor keeps nearly constant channels small:
+    # MiniLM has three, which divided by their own deviation would be noise of unit size.
+    norm = nn.BatchNorm1d(width, eps=VARIANCE_FLOOR, affine=False)
     if projection.kind == "linear":
         return nn.Sequential(norm, nn.Dropout(projection.dropout), nn.Linear(width, projection.dim))
     return nn.Sequential(

@@ -1,0 +1,39 @@
+# make install   everything into .venv, from requirements.txt (exact versions and hashes); instant when done before
+# make demo      the main job on the drawn demo data, offline on a CPU, and its table
+# make test      style, types, import layers, tests
+# make lock      new requirements.txt from pyproject.toml (make lock UPGRADE=--upgrade: newest versions)
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: install demo test lock
+
+PYTHON ?= python3.11
+INSTALLED := .venv/.installed
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+install: $(INSTALLED)
+
+# pip installs uv as the lock names it; uv installs the rest, faster.
+$(INSTALLED): requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	awk '/^[a-z]/ {kept = /^uv==/} kept' requirements.txt > .venv/uv.txt
+	python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
+	uv pip install --require-hashes -r requirements.txt
+	uv pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: install
+	snakemake --cores all results/table1.csv
+	cmer show results/table1.csv
+	@echo "Table: results/table1.csv. Metrics, checkpoints, embeddings: results/. Logs and run times: logs/."
+
+test: install
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	pytest -n auto --dist loadfile
+
+lock:
+	uv pip compile pyproject.toml --group dev --group build --generate-hashes --no-emit-index-url \
+	  --python-version 3.11 --quiet $(UPGRADE) -o requirements.txt

@@ -1,0 +1,65 @@
+# A dataset: drawn or found, then described in two CSV files; a validation split for every seed.
+
+
+rule draw_demo:
+    output:
+        images="<results>/data/{dataset}/images.tar",
+        annotations="<results>/data/{dataset}/dataset.json",
+    params:
+        spec=data_spec,
+        code=code_digest("cmer.data.demo"),
+        folder=subpath(output.images, parent=True),
+    wildcard_constraints:
+        dataset="|".join(re.escape(name) for name, data in CONFIG.datasets.items() if data.source == "demo") or "(?!)",
+    log:
+        text="<logs>/data/{dataset}/draw.log",
+        record="<logs>/data/{dataset}/draw.record.json",
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    shell:
+        "cmer draw --spec {params.spec:q} --folder {params.folder:q} --record {log.record:q}"
+        " 2>&1 | tee {log.text:q} >&2"
+
+
+rule prepare_data:
+    input:
+        drawn,
+    output:
+        images="<results>/data/{dataset}/images.csv",
+        captions="<results>/data/{dataset}/captions.csv",
+    params:
+        spec=data_spec,
+        code=code_digest("cmer.data.prepare"),
+        folder=subpath(output.images, parent=True),
+    log:
+        text="<logs>/data/{dataset}/prepare.log",
+        record="<logs>/data/{dataset}/prepare.record.json",
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    shell:
+        "cmer prepare --spec {params.spec:q} --folder {params.folder:q} --record {log.record:q}"
+        " 2>&1 | tee {log.text:q} >&2"
+
+
+rule split_validation:
+    input:
+        images="<results>/data/{dataset}/images.csv",
+    output:
+        "<results>/data/{dataset}/validation.seed{seed}.csv",
+    params:
+        code=code_digest("cmer.data.splits"),
+        folder=subpath(input.images, parent=True),
+    log:
+        text="<logs>/data/{dataset}/split.seed{seed}.log",
+        record="<logs>/data/{dataset}/split.seed{seed}.record.json",
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "cmer split --folder {params.folder:q} --seed {wildcards.seed} --out {output:q} --record {log.record:q}"
+        " 2>&1 | tee {log.text:q} >&2"

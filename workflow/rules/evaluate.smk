@@ -1,0 +1,51 @@
+# A trained run on the test split: embeddings under every label protocol, then recalls and ranks.
+
+
+rule embed:
+    input:
+        checkpoint="<results>/checkpoints/{dataset}/{run}/seed{seed}.safetensors",
+        images="<results>/data/{dataset}/images.csv",
+        captions="<results>/captions/{dataset}.csv",
+        queries="<results>/captions/{dataset}.queries.csv",
+        features=features_of_run,
+    output:
+        "<results>/embeddings/{dataset}/{run}/seed{seed}.safetensors",
+    params:
+        code=embedding_code,
+        folder=subpath(input.images, parent=True),
+        features=features_option,
+    log:
+        text="<logs>/embed/{dataset}/{run}/seed{seed}.log",
+        record="<logs>/embed/{dataset}/{run}/seed{seed}.record.json",
+    threads: threads_of_run
+    resources:
+        mem_mb=6000,
+        runtime=60,
+        gpu=gpus,
+    shell:
+        "cmer embed --checkpoint {input.checkpoint:q} --folder {params.folder:q} --captions {input.captions:q}"
+        " --queries {input.queries:q} {params.features} --out {output:q} --record {log.record:q}"
+        " 2>&1 | tee {log.text:q} >&2"
+
+
+rule evaluate:
+    input:
+        embeddings="<results>/embeddings/{dataset}/{run}/seed{seed}.safetensors",
+        images="<results>/data/{dataset}/images.csv",
+        queries="<results>/captions/{dataset}.queries.csv",
+    output:
+        metrics="<results>/metrics/{dataset}/{run}/seed{seed}.json",
+        ranks="<results>/metrics/{dataset}/{run}/seed{seed}.ranks.csv",
+    params:
+        code=code_digest("cmer.retrieval.evaluate"),
+        folder=subpath(input.images, parent=True),
+    log:
+        text="<logs>/evaluate/{dataset}/{run}/seed{seed}.log",
+        record="<logs>/evaluate/{dataset}/{run}/seed{seed}.record.json",
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    shell:
+        "cmer evaluate --embeddings {input.embeddings:q} --folder {params.folder:q} --queries {input.queries:q}"
+        " --out {output.metrics:q} --ranks {output.ranks:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

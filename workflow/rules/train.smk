@@ -1,0 +1,30 @@
+# One training: a method on a backbone's features, for one seed. Unfinished work is kept in work/train/, not in the
+# outputs, which Snakemake removes when a job fails: the same command continues where it was killed.
+
+
+rule train:
+    input:
+        images="<results>/data/{dataset}/images.csv",
+        captions="<results>/captions/{dataset}.csv",
+        validation="<results>/data/{dataset}/validation.seed{seed}.csv",
+        features=features_of_run,
+    output:
+        checkpoint="<results>/checkpoints/{dataset}/{run}/seed{seed}.safetensors",
+        curve="<results>/checkpoints/{dataset}/{run}/seed{seed}.curve.jsonl",
+    params:
+        spec=run_spec,
+        code=training_code,
+        folder=subpath(input.images, parent=True),
+        features=features_option,
+    log:
+        text="<logs>/train/{dataset}/{run}/seed{seed}.log",
+        record="<logs>/train/{dataset}/{run}/seed{seed}.record.json",
+    threads: threads_of_run
+    resources:
+        mem_mb=8000,
+        runtime=480,
+        gpu=gpus,
+    shell:
+        "cmer train --spec {params.spec:q} --folder {params.folder:q} --captions {input.captions:q}"
+        " --validation {input.validation:q} {params.features} --out {output.checkpoint:q}"
+        " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"
