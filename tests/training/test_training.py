@@ -170,7 +170,6 @@ def test_a_pair_scorer_goes_all_the_way_to_a_table(prepared, workspace) -> None:
 
 
 def test_scores_in_blocks_are_the_whole_matrix(prepared, workspace, monkeypatch) -> None:
-    import toy  # noqa: F401
 
     import toy  # noqa: F401
 
