@@ -55,18 +55,28 @@ def draw(folder: Path, per_class: int) -> None:
     (folder / "dataset.json").write_text(json.dumps({"images": images}))
 
 
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """36 images of three classes: 27 train (some of them validate), 9 test."""
-    root = tmp_path_factory.mktemp("published")
-    draw(root, per_class=12)
-    folder = tmp_path_factory.mktemp("prepared")
-    options = PublishedDataset(source="published", title="squares", root=str(root))
-    prepare(options, folder)
-    images, captions = read_frame(folder / "images.csv"), read_frame(folder / "captions.csv")
+def prepare_squares(folder: Path, per_class: int) -> Prepared:
+    """Draw the dataset under `folder` and take it through prepare, split and augment."""
+    draw(folder / "published", per_class)
+    data = folder / "data"
+    options = PublishedDataset(source="published", title="squares", root=str(folder / "published"))
+    prepare(options, data)
+    images, captions = read_frame(data / "images.csv"), read_frame(data / "captions.csv")
     prompted, queries = augment(options.template, images, captions)
-    made = Prepared(options, folder, folder / "prompted.csv", folder / "queries.csv", folder / "validation.csv")
+    made = Prepared(options, data, data / "prompted.csv", data / "queries.csv", data / "validation.csv")
     write_frame(made.captions, prompted)
     write_frame(made.queries, queries)
     write_frame(made.validation, pd.DataFrame({"image_id": validation_ids(images, 0)}))
     return made
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """36 images of three classes: 27 train (some of them validate), 9 test."""
+    return prepare_squares(tmp_path_factory.mktemp("squares"), per_class=12)
+
+
+@pytest.fixture(scope="session")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """480 images of three classes, 120 of them test: enough to tell chance from knowing the class."""
+    return prepare_squares(tmp_path_factory.mktemp("crowd"), per_class=160)

@@ -19,7 +19,7 @@ SWITCHES = {"focus_adapter", "queue_batches", "scene_prompt"}
 NEEDS: dict[str, Callable[[CmerOptions], bool]] = {
     "lora_rank": lambda o: o.text == "lora",
     "hidden": lambda o: o.focus_adapter or o.text == "side_branch",
-    "heads": lambda o: o.focus_adapter,
+    "heads": lambda o: o.focus_adapter or o.text == "side_branch",
     "focus_field": lambda o: o.focus_adapter,
     "queue_weight": lambda o: o.queue_batches > 0,
     "margin": lambda o: o.queue_batches > 0,
@@ -47,8 +47,8 @@ def variant(options: MethodOptions) -> str:
 def differences(options: MethodOptions, ignoring: frozenset[str] = frozenset()) -> list[str]:
     """The options in effect that are not the printed system's, each as readable text.
 
-    The printed CMER uses the scene prompt for every training caption. The projection is no difference: only
-    backbones that the paper does not have need one.
+    The printed CMER uses the scene prompt for every training caption. Of the projection, which only backbones that
+    the paper does not have need, its kind counts.
     """
     printed = CmerOptions(label_dropout=0.0) if isinstance(options, CmerOptions) else type(options)()
     found = []
@@ -60,7 +60,7 @@ def differences(options: MethodOptions, ignoring: frozenset[str] = frozenset()) 
         if isinstance(options, CmerOptions) and name in NEEDS and not NEEDS[name](options):
             continue
         found.append(_words(name, value))
-    return found
+    return found + (["mlp heads"] if options.projection.kind == "mlp" else [])
 
 
 def _words(name: str, value: object) -> str:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,11 @@ from typer.testing import CliRunner
 
 from cmer.cli.main import app
 from cmer.config import RunSpec, validate
+from cmer.data.frames import read_frame, write_frame
 from cmer.features.store import FeatureSpec
 from cmer.retrieval.embed import encode_images, encode_texts, score
 from cmer.training.assemble import assemble
 from cmer.training.loop import Trainer, schedule
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 BACKBONE = {"kind": "tiny", "printed": "tiny", "features": {"views": 4}}
 TRAINING = {"epochs": 3, "batch_size": 6, "lr": 0.002, "threads": 1}
@@ -40,10 +40,13 @@ def spec(prepared, method="cmer", options=None, **training):
 def workspace(prepared, tmp_path, monkeypatch):
     """An empty working folder with the features extracted."""
     monkeypatch.chdir(tmp_path)
+    extract_features(prepared)
+
+
+def extract_features(prepared):
     features = FeatureSpec(dataset=prepared.options, backbone=BACKBONE).model_dump_json()
     arguments = ["--folder", prepared.folder, "--captions", prepared.captions, "--queries", prepared.queries]
     call("features", "--spec", features, *arguments, "--out", "features.json")
-    return tmp_path
 
 
 def call(*arguments):
@@ -85,6 +88,27 @@ def test_training_learns_the_classes(prepared, workspace) -> None:
     embed(prepared, "features.json")
     recalls = evaluate(prepared)["protocols"]["none"]
     assert recalls["mr"] > 50  # nine images: chance is 48, and 9 of 9 within the top 10 is free on one side
+
+
+def test_captions_of_other_images_teach_nothing(crowd, tmp_path, monkeypatch) -> None:
+    """Chance is the mR of a blind ranker: k of 120 images, or of 600 captions that hold five right ones."""
+    monkeypatch.chdir(tmp_path)
+    extract_features(crowd)
+    chance = np.mean([100 * k / 120 for k in (1, 5, 10)] + [100 * (1 - (1 - 5 / 600) ** k) for k in (1, 5, 10)])
+    assert trained_mr(crowd) > chance + 5
+    captions = read_frame(crowd.captions)
+    train = ~captions["image_id"].isin(crowd.pairs.test_images)
+    texts = captions.loc[train, ["caption", "prompt"]].sample(frac=1, random_state=0).to_numpy()
+    captions.loc[train, ["caption", "prompt"]] = texts
+    shuffled = replace(crowd, captions=tmp_path / "shuffled.csv")
+    write_frame(shuffled.captions, captions)
+    assert abs(trained_mr(shuffled) - chance) < 2
+
+
+def trained_mr(prepared):
+    call(*train_arguments(prepared, spec(prepared, epoch_of="images", batch_size=30, epochs=8)))
+    embed(prepared, "features.json")
+    return evaluate(prepared)["protocols"]["none"]["mr"]
 
 
 def embed(prepared, features=None):
