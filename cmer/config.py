@@ -6,10 +6,11 @@ with one sentence a mistake: the key, what was given, what is allowed. Nothing h
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from cmer.registry import METHODS, UserError
 
@@ -124,11 +125,20 @@ Dataset = Annotated[PublishedDataset | DemoDataset, Field(discriminator="source"
 # --- backbones --------------------------------------------------------------------------------------
 
 
+def _ascending(blocks: list[int] | None) -> list[int] | None:
+    if blocks is not None and (blocks != sorted(set(blocks)) or min(blocks, default=0) < 0):
+        raise ValueError(f"{blocks} must be block numbers from 0, ascending, each once")
+    return blocks
+
+
+Blocks = Annotated[list[int] | None, AfterValidator(_ascending)]
+
+
 class FeatureOptions(Model):
     """What is stored of the frozen towers."""
 
-    blocks: list[int] | None = Field(default=None, description="image blocks kept; null keeps all")
-    text_blocks: list[int] | None = Field(default=None, description="text blocks kept; null keeps all")
+    blocks: Blocks = Field(default=None, description="image blocks kept; null keeps all")
+    text_blocks: Blocks = Field(default=None, description="text blocks kept; null keeps all")
     views: Literal[1, 4, 8] = Field(
         default=1, description="dihedral views of each image: 1, the 4 quarter turns, or all 8"
     )
@@ -206,7 +216,7 @@ class MethodOptions(Model):
 
 
 class CmerOptions(MethodOptions):
-    """CMER (METHODS: text LoRA, Focus-Adapter side branch, negative recycling, scene prompts)."""
+    """CMER (text LoRA, Focus-Adapter side branch, negative recycling, scene prompts)."""
 
     text: Literal["lora", "side_branch"] = Field(
         default="lora", description="what adapts the text tower; side_branch needs no backward pass through it"
@@ -241,7 +251,8 @@ def options_of_the_method(data: Any) -> Any:
         try:
             return data | {"options": model.model_validate(data.get("options", {}))}
         except ValidationError as error:
-            raise ValueError(f"options of method {data['method']}:\n{_sentences(error)}") from None
+            name = data.get("name", data.get("run"))
+            raise ValueError(_sentences(error, within=f"runs[{name}].options.")) from None
     return data
 
 
@@ -249,7 +260,7 @@ def options_of_the_method(data: Any) -> Any:
 
 
 class Training(Model):
-    """Optimisation and the budget (METHODS: AdamW, linear warm-up, cosine)."""
+    """Optimisation and the budget (AdamW, linear warm-up, cosine)."""
 
     epochs: Positive = 20
     epoch_of: Literal["pairs", "images"] = Field(
@@ -309,7 +320,7 @@ class Config(Model):
     """Everything an experiment depends on."""
 
     results: str = Field(default="results", description="folder of this experiment's results")
-    seeds: Annotated[list[int], Field(min_length=1)] = [2022]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [2022]
     datasets: dict[Name, Dataset]
     backbones: dict[Name, Backbone]
     training: Training = Training()
@@ -319,6 +330,7 @@ class Config(Model):
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         _unique("runs", [run.name for run in self.runs])
+        _unique("seeds", [str(seed) for seed in self.seeds])
         _unique("tables", [str(table.number) for table in self.tables])
         for run in self.runs:
             where = f"runs[{run.name}]"
@@ -329,11 +341,17 @@ class Config(Model):
             where = f"tables[{table.number}]"
             _known(f"{where}.runs", table.runs, [run.name for run in self.runs])
             _known(f"{where}.datasets", table.datasets, list(self.datasets))
+            measured = {dataset for name in table.runs for dataset in self.run(name).datasets}
+            if table.datasets and not measured & set(table.datasets):
+                raise ValueError(f"{where}: none of its runs is on {', '.join(table.datasets)}")
         return self
 
     def training_of(self, run: Run) -> Training:
         """The run's training settings: the top-level ones with the run's own on top."""
-        return Training(**(self.training.model_dump() | run.training))
+        try:
+            return Training(**(self.training.model_dump() | run.training))
+        except ValidationError as error:
+            raise ValueError(_sentences(error, within=f"runs[{run.name}].training.")) from None
 
     def run(self, name: str) -> Run:
         """The run of that name."""
@@ -398,14 +416,39 @@ def validate(model: type[M], data: Any, what: str) -> M:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{what} is not valid:\n{_sentences(error)}") from None
+        raise ConfigError(f"{what} is not valid:\n{_sentences(error, data)}") from None
 
 
-def _sentences(error: ValidationError) -> str:
+def validate_json(model: type[M], text: str, what: str) -> M:
+    """Validate JSON text as `model`; a `ConfigError` where it is not JSON or not valid."""
+    try:
+        return validate(model, json.loads(text), what)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{what} is not JSON: {error}") from None
+
+
+def _sentences(error: ValidationError, data: Any = None, within: str = "") -> str:
     lines = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"]) or "top level"
+        key = (within + _key(list(item["loc"]), data)).rstrip(".") or "top level"
         message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "union_tag_not_found":
+            message = f"Field {item['ctx']['discriminator']} required"
         given = "" if item["type"] in ("value_error", "missing") else f" (given: {item['input']!r})"
-        lines.append(f"  - {key}: {message}{given}")
+        nested = message.startswith("  - ")  # sentences of a part that was validated on its own
+        lines.append(message if nested else f"  - {key}: {message}{given}")
     return "\n".join(lines)
+
+
+def _key(path: list[Any], data: Any) -> str:
+    """The path of a wrong value as a user would write it: rows by their name, no names of pydantic's unions."""
+    if path[:1] in (["datasets"], ["backbones"]):
+        del path[2:3]
+    for one_of in ("labels", "dataset", "backbone", "source"):
+        if one_of in path[:-1]:
+            del path[path.index(one_of) + 1]
+    if path[:1] == ["runs"] and len(path) > 1:
+        row = data["runs"][path[1]]
+        name = row.get("name", path[1]) if isinstance(row, dict) else path[1]
+        path[:2] = [f"runs[{name}]"]
+    return ".".join(str(part) for part in path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,13 @@ class OpenClip(Backbone):
     def __init__(self, options: OpenClipBackbone) -> None:
         super().__init__()
         if options.model not in open_clip.list_models():
-            known = ", ".join(name for name in open_clip.list_models() if name.startswith("ViT-"))
-            raise UserError(f"backbone model {options.model!r} is unknown to open_clip; its ViTs are {known}")
+            close = ", ".join(get_close_matches(options.model, open_clip.list_models(), n=6, cutoff=0.5)) or "none"
+            raise UserError(f"backbone model {options.model!r} is unknown to open_clip; close names are {close}")
         self._adopt(_load(options), open_clip.get_tokenizer(options.model))
 
     def _adopt(self, model: Any, tokenizer: Any) -> None:
-        if not isinstance(model, open_clip.CLIP) or not hasattr(model.visual, "transformer"):
+        plain = isinstance(model, open_clip.CLIP) and model.text_pool_type == "argmax" and model.attn_mask is not None
+        if not plain or not hasattr(model.visual, "transformer"):
             raise UserError("only open_clip models with a ViT and a plain text transformer can serve as backbone")
         self.model = model
         self._tokenizer = tokenizer

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cmer.config import Dataset, DemoDataset, Model, validate
+from cmer.config import Dataset, DemoDataset, Model, validate_json
 from cmer.files import recorded
 from cmer.registry import UserError
 
@@ -25,11 +24,7 @@ class _Spec(Model):
 
 def dataset_of(spec: str) -> Dataset:
     """The dataset that `--spec` describes; `UserError` if it is not JSON or not valid."""
-    try:
-        data = json.loads(spec)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--spec is not JSON: {error}") from None
-    return validate(_Spec, {"dataset": data}, "--spec").dataset
+    return validate_json(_Spec, f'{{"dataset": {spec}}}', "--spec").dataset
 
 
 @app.command()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cmer.cli.data import Record
+from cmer.config import validate_json
 from cmer.files import recorded, write_json
 from cmer.registry import UserError
 
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from cmer.config import LabelRule
 
 app = typer.Typer(no_args_is_help=True)
-
-Record = Annotated[Path | None, typer.Option(help="Where to write the record of this call (time, memory, commit).")]
 
 
 @app.command()
@@ -56,10 +56,10 @@ def table(
     """
     from cmer.data.frames import write_frame
     from cmer.reporting.show import show as print_table
-    from cmer.reporting.tables import build_table, parse_spec
+    from cmer.reporting.tables import TableSpec, build_table
 
     with recorded(record):
-        parsed = parse_spec(spec)
+        parsed = validate_json(TableSpec, spec, "--spec")
         result = build_table(parsed, metrics or [])
         write_frame(out, result)
     if show:

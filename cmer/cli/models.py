@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cmer.cli.data import Folder, Record
-from cmer.config import METHOD_OPTIONS, MethodOptions, OpenClipBackbone, RunSpec, validate
+from cmer.config import METHOD_OPTIONS, MethodOptions, OpenClipBackbone, RunSpec, validate, validate_json
 from cmer.files import code_digest, digest, recorded, sha256, versions, write_text
 from cmer.registry import METHODS, UserError
+from cmer.training import MODULES
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -25,13 +26,6 @@ Manifest = Annotated[
     Path | None,
     typer.Option("--features", help="Manifest of the stored features (cmer features); none for online runs."),
 ]
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--spec is not JSON: {error}") from None
 
 
 @app.command()
@@ -55,7 +49,7 @@ def features(
     from cmer.features.store import FeatureSpec
     from cmer.training.assemble import CACHE
 
-    options = validate(FeatureSpec, _json(spec), "--spec")
+    options = validate_json(FeatureSpec, spec, "--spec")
     with recorded(record):
         pairs = Pairs.read(folder, captions)
         asked = read_frame(queries).drop(columns=["caption_id", "image_id"])
@@ -83,13 +77,13 @@ def train(
     from cmer.training.checkpoint import save
     from cmer.training.loop import Trainer
 
-    run = validate(RunSpec, _json(spec), "--spec")
+    run = validate_json(RunSpec, spec, "--spec")
     torch.set_num_threads(run.training.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     with recorded(record) as facts:
         pairs = Pairs.read(folder, captions, validation)
         ready = assemble(run, pairs, folder, features)
-        code = code_digest("cmer.training.loop", type(ready.method).__module__, f"cmer.backbones.{run.backbone.kind}")
+        code = code_digest(*MODULES, type(ready.method).__module__, f"cmer.backbones.{run.backbone.kind}")
         made = {
             "spec": run.model_dump(),
             "trainable_parameters": ready.method.count(),

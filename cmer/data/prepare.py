@@ -81,7 +81,10 @@ def _read(options: AnyDataset, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame
 def _inspect_all(store: ImageStore, files: list[str], title: str) -> list[tuple[int, int, str, str]]:
     # Decoding and hashing release the interpreter lock, so threads use all cores.
     found = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress(f"Checking the images of {title}", len(files)) as done:
+    with (
+        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+        progress(f"Checking the images of {title}", len(files)) as done,
+    ):
         for inspected in pool.map(partial(_inspect, store), files):
             found.append(inspected)
             done(1)

@@ -43,7 +43,8 @@ def epoch_batches(
     An epoch of `images` shows every train image once with one of its captions. An epoch of `pairs` shows every pair
     once, in rounds: each round shows every image that has a caption left with the next of its captions in a random
     order. Either way a batch has at most one caption of an image, so its other pairs are negatives. A round's last
-    batch may be small; a single pair, which has no negative, joins the batch before.
+    batch may be small; a single pair, which has no negative, joins the batch before, and is left out where it is a
+    round of its own.
 
     Args:
         pairs: the dataset.
@@ -61,6 +62,8 @@ def epoch_batches(
     for turn in range(rounds):
         captions = rng.permutation(np.array([some[turn] for some in shuffled if turn < len(some)], np.int64))
         for chunk in _chunks(captions, batch_size):
+            if len(chunk) < 2:
+                continue
             prompted = rng.random(len(chunk)) < prompt_share
             drawn = rng.integers(views, size=len(chunk))
             batches.append(Batch(pairs.caption_image[chunk], chunk, prompted, drawn))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +64,29 @@ def extract(
     Raises:
         UserError: an image is missing or changed, a block does not exist, or the disk is full.
     """
-    torch.set_num_threads(spec.backbone.threads)
+    with _threads(spec.backbone.threads):
+        return _extract(spec, files, hashes, images, texts, cache)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with `count` torch threads, and go back to what the caller had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _extract(
+    spec: FeatureSpec,
+    files: Sequence[str],
+    hashes: Sequence[str],
+    images: ImageStore,
+    texts: Sequence[str],
+    cache: Path,
+) -> Manifest:
     backbone = build(spec.backbone).to(device())
     options = resolve_blocks(spec.backbone.features, backbone)
     code = code_digest("cmer.features.extract", f"cmer.backbones.{spec.backbone.kind}")
@@ -101,7 +126,7 @@ def open_store(manifest_file: Path, cache: Path, rebuild: Callable[[Manifest], M
                 f"{manifest_file} was made from other images, texts, code or weights than are here; extract again"
             )
         if made.arrays != manifest.arrays:  # another processor rounds differently: stated, and usable
-            print(f"note: rebuilt features differ in their last bits from those of {manifest_file}")
+            print(f"note: rebuilt features differ by rounding from those of {manifest_file}", file=sys.stderr)
     return Store(manifest, cache)
 
 
@@ -128,7 +153,7 @@ def _weights(backbone: Backbone) -> str:
 
 class _Sink:
     """Growing arrays in a folder. `mark` makes a step durable; what an interrupted run wrote after its last mark
-    is cut off when the next one opens the folder.
+    is cut off when the next one opens the folder; where recorded bytes are gone, all starts anew.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -136,10 +161,16 @@ class _Sink:
         folder.mkdir(parents=True, exist_ok=True)
         self.state: dict[str, Any] = {"images": 0, "texts": 0, "arrays": {}}
         if self._progress.is_file():
-            self.state = read_json(self._progress)
+            saved = read_json(self._progress)
+            if all(self._size(name) >= array["bytes"] for name, array in saved["arrays"].items()):
+                self.state = saved
         for file in folder.glob("*.bin"):
             with file.open("r+b") as stale:
                 stale.truncate(self.state["arrays"].get(file.stem, {"bytes": 0})["bytes"])
+
+    def _size(self, name: str) -> int:
+        file = self.folder / f"{name}.bin"
+        return file.stat().st_size if file.is_file() else 0
 
     def append(self, name: str, rows: Tensor) -> None:
         """Write `rows` [n, ...] at the end of the array."""
@@ -148,6 +179,7 @@ class _Sink:
         try:
             with (self.folder / f"{name}.bin").open("ab") as file:
                 file.write(data.data)
+                os.fsync(file.fileno())
         except OSError as error:
             free = shutil.disk_usage(self.folder).free / 2**30
             raise UserError(

@@ -56,6 +56,8 @@ class NegativeQueue(Memory):
     def enqueue(self, images: Tensor, texts: Tensor, meta: Meta) -> None:
         """Put the batch [B, e] in the place of the oldest entries."""
         capacity = len(self.images)
+        images, texts = images[-capacity:], texts[-capacity:]
+        meta = Meta(meta.images[-capacity:], meta.texts[-capacity:], meta.labels[-capacity:])
         where = (self.position + torch.arange(len(images), device=images.device)) % capacity
         self.images[where], self.texts[where] = images.float(), texts.float()
         self.image_ids[where], self.labels[where] = meta.images, meta.labels

@@ -103,6 +103,11 @@ def same_text(meta: Meta) -> Tensor:
     return (meta.texts[:, None] == meta.texts) | (meta.images[:, None] == meta.images)
 
 
+def full_precision(items: Items) -> Items:
+    """The same tree with float32 in place of bfloat16, for the losses."""
+    return tree_map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, items)
+
+
 def take(items: Items, index: Tensor | slice) -> Items:
     """Rows `index` of every tensor of the tree."""
     return tree_map(lambda tensor: tensor[index], items)

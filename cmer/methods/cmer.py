@@ -19,7 +19,7 @@ from cmer.methods.base import Method, same_text
 from cmer.methods.layers.heads import Heads
 from cmer.methods.layers.lora import add_lora
 from cmer.methods.layers.side_branch import SideBranch
-from cmer.registry import METHODS
+from cmer.registry import METHODS, UserError
 
 
 @METHODS.register("cmer")
@@ -50,6 +50,8 @@ class Cmer(Method):
             add_lora(self.backbone, self.backbone.seams().text_linears, options.lora_rank)
 
     def _branch(self, specs: Sequence[BlockSpec], blocks: Sequence[int], field: int) -> SideBranch:
+        if not blocks:
+            raise UserError("a side branch has no block to read; name some in the backbone's features, or null for all")
         return SideBranch(specs, blocks, self.options.hidden, self.options.heads, field, self.heads.dim)
 
     @classmethod

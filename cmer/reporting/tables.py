@@ -5,15 +5,13 @@ The same input gives the same table, to the byte.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
-from cmer.config import Model, Protocol, validate
-from cmer.registry import UserError
+from cmer.config import Model, Protocol
 from cmer.reporting.ablations import ABLATIONS, ablation
 from cmer.reporting.benchmark import benchmark
 from cmer.reporting.measured import TableRun, read_metrics
@@ -26,18 +24,6 @@ class TableSpec(Model):
     runs: list[TableRun]
     protocols: list[Protocol]
     seeds: list[int]
-
-
-def parse_spec(text: str) -> TableSpec:
-    """A table's spec from JSON.
-
-    Raises:
-        UserError: it is not JSON, or not valid; the message names the key.
-    """
-    try:
-        return validate(TableSpec, json.loads(text), "--spec")
-    except json.JSONDecodeError as error:
-        raise UserError(f"--spec is not JSON: {error}") from None
 
 
 def build_table(spec: TableSpec, files: Iterable[Path | str]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from cmer.files import atomic
@@ -18,7 +18,7 @@ def save(path: Path | str, tensors: dict[str, Tensor], record: dict[str, Any]) -
     """Write tensors and record atomically; the same arguments give the same bytes."""
     with atomic(path) as temporary:
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(whole, temporary, metadata={"record": json.dumps(record, sort_keys=True)})
+        temporary.write_bytes(serialise(whole, metadata={"record": json.dumps(record, sort_keys=True)}))
 
 
 def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -16,7 +16,7 @@ from cmer.data.sampler import Batch, epoch_batches
 from cmer.features.extract import device
 from cmer.features.inputs import Inputs
 from cmer.losses.memory import Meta
-from cmer.methods.base import Method
+from cmer.methods.base import Method, full_precision
 from cmer.progress import progress
 from cmer.registry import UserError
 from cmer.retrieval.embed import encode_images, encode_texts, score
@@ -52,7 +52,7 @@ class Trainer:
             )
         self.method, self.inputs, self.pairs, self.spec, self.state_file = method, inputs, pairs, spec, state_file
         self.options = spec.training
-        self.text_ids = {text: i for i, text in enumerate(dict.fromkeys(pairs.texts + pairs.prompts))}
+        self.text_ids = {text: i for i, text in enumerate(dict.fromkeys(pairs.texts))}
         self.steps = len(self.batches(0))
         self.state = self._start()
 
@@ -113,7 +113,8 @@ class Trainer:
         with torch.autocast(device().type, torch.bfloat16, enabled=device().type == "cuda"):
             image_items = self.method.encode_images(self.inputs.images(batch.images, batch.views, True))
             text_items = self.method.encode_texts(self.inputs.texts(texts))
-        meta = self.meta(batch, texts)
+        image_items, text_items = full_precision(image_items), full_precision(text_items)
+        meta = self.meta(batch)
         losses = self.method.losses(image_items, text_items, meta, state.memory)
         loss = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(loss):
@@ -136,9 +137,9 @@ class Trainer:
         state.images_seen += len(batch.images)
         return loss.item()
 
-    def meta(self, batch: Batch, texts: list[str]) -> Meta:
-        """Who the pairs of the batch are, on the training device."""
-        text_ids = torch.tensor([self.text_ids[text] for text in texts])
+    def meta(self, batch: Batch) -> Meta:
+        """Who the pairs of the batch are, on the training device; a caption is the same with and without prompt."""
+        text_ids = torch.tensor([self.text_ids[self.pairs.texts[caption]] for caption in batch.captions])
         images, labels = torch.from_numpy(batch.images), torch.from_numpy(self.pairs.labels[batch.images])
         return Meta(images.to(device()), text_ids.to(device()), labels.to(device()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,10 @@ class State:
         data["memory"] = self.memory.state_dict() if self.memory else None
         data["rng"] = torch.get_rng_state()
         data["cuda_rng"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        buffer = io.BytesIO()  # written as bytes, so that a full disk is an OSError
+        torch.save(data, buffer)
         with atomic(path) as temporary:
-            torch.save(data, temporary)
+            temporary.write_bytes(buffer.getbuffer())
 
     def load(self, path: Path) -> None:
         """Go back to a saved state.

@@ -135,7 +135,7 @@ def test_another_activation_than_the_weights_is_an_error(model) -> None:
 
 
 def test_clear_errors(model, tmp_path) -> None:
-    with pytest.raises(UserError, match="'ViT-B-33' is unknown to open_clip; its ViTs are ViT-B-16"):
+    with pytest.raises(UserError, match="'ViT-B-33' is unknown to open_clip; close names are ViT-B-32"):
         build(open_clip_row(model="ViT-B-33"))
     with pytest.raises(UserError, match="no pretrained tag 'opnai'; known are openai"):
         build(open_clip_row(model="ViT-B-32-quickgelu", pretrained="opnai"))

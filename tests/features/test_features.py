@@ -89,6 +89,26 @@ def test_missing_arrays_are_rebuilt_and_must_be_the_same(prepared, stored, tmp_p
         open_store(file, tmp_path / "none", lambda old: run(prepared, tmp_path / "other", other))
 
 
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:99])])
+def test_a_damaged_cache_is_extracted_anew(prepared, stored, tmp_path, damage) -> None:
+    whole = run(prepared, tmp_path)
+    damage(tmp_path / whole.digest / "image_block_0.bin")
+    assert not whole.present(tmp_path)
+    assert run(prepared, tmp_path).arrays == whole.arrays
+
+
+def test_a_rebuild_leaves_the_callers_threads_alone(prepared, tmp_path) -> None:
+    before = torch.get_num_threads()
+    run(prepared, tmp_path, BACKBONE.model_copy(update={"threads": before + 1}))
+    assert torch.get_num_threads() == before
+
+
+def test_blocks_are_named_in_order_and_once() -> None:
+    for blocks in ([1, 0], [1, 1], [-1]):
+        with pytest.raises(ValueError, match="ascending, each once"):
+            FeatureOptions(blocks=blocks)
+
+
 def test_clear_errors(prepared, stored, tmp_path) -> None:
     with pytest.raises(UserError, match="no stored features for the text 'never seen'"):
         stored.texts(["never seen"], [])

@@ -57,6 +57,12 @@ def test_queue_takes_a_last_small_batch_and_detaches() -> None:
     assert not queue.images.requires_grad
 
 
+def test_a_batch_larger_than_the_queue_leaves_its_last_pairs() -> None:
+    queue = NegativeQueue(3, 2)
+    queue.enqueue(torch.ones(5, 2), torch.ones(5, 2), meta([0, 1, 2, 3, 4], [0] * 5))
+    assert sorted(queue.image_ids.tolist()) == [2, 3, 4]
+
+
 def test_negatives_have_another_image_and_another_label() -> None:
     queue = NegativeQueue(8, 2)
     queue.enqueue(torch.ones(5, 2), torch.ones(5, 2), meta([0, 1, 2, 3, 4], [0, 1, 1, -1, -1]))

@@ -7,6 +7,8 @@ from cmer.cli.models import _count
 from cmer.config import CmerOptions, FeatureOptions, MethodOptions, Projection, TinyBackbone
 from cmer.losses.memory import Meta
 from cmer.methods import build
+from cmer.methods.base import full_precision
+from cmer.methods.layers.lora import add_lora
 from cmer.registry import METHODS, UserError
 
 FEATURES = FeatureOptions(blocks=[0, 1], text_blocks=[0, 1])
@@ -74,6 +76,83 @@ def test_every_trained_tensor_gets_a_gradient_and_no_other(tower, text) -> None:
     assert with_gradient == set(method.trained())
     assert any("lora" in name for name in with_gradient) == (text == "lora")
     assert not any(p.grad is not None for p in tower.model.visual.parameters())
+
+
+def with_updates(tower):
+    """A tower with LoRA whose updates are not zero, and what its text weights are once they are merged by hand."""
+    merged = build_backbone(TinyBackbone(kind="tiny", printed="tiny"))
+    add_lora(tower, tower.seams().text_linears, 4)
+    torch.manual_seed(2)
+    for name, parameter in tower.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+
+    def update(layer):
+        return layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+
+    blocks = zip(merged.model.transformer.resblocks, tower.model.transformer.resblocks, strict=True)
+    with torch.no_grad():
+        for plain, adapted in blocks:
+            plain.attn.in_proj_weight += update(adapted.attn)
+            plain.attn.out_proj.weight += update(adapted.attn.base_layer.out_proj)
+            plain.mlp.c_fc.weight += update(adapted.mlp.c_fc)
+            plain.mlp.c_proj.weight += update(adapted.mlp.c_proj)
+    return tower, merged
+
+
+def test_lora_equals_the_merged_weights_and_leaves_the_frozen_ones(tower) -> None:
+    before = build_backbone(TinyBackbone(kind="tiny", printed="tiny")).model.transformer.resblocks[0].attn
+    adapted, merged = with_updates(tower)
+    tokens = adapted.tokenize(["a red plane", "two boats at a pier"])
+    with torch.no_grad():
+        plain = build_backbone(TinyBackbone(kind="tiny", printed="tiny")).encode_texts(tokens).pooled
+        found = adapted.encode_texts(tokens).pooled
+        assert torch.allclose(found, merged.encode_texts(tokens).pooled, atol=1e-5)
+        assert not torch.allclose(found, plain, atol=1e-2)
+    after = adapted.model.transformer.resblocks[0].attn.base_layer
+    assert torch.equal(after.in_proj_weight, before.in_proj_weight)
+    assert torch.equal(after.out_proj.base_layer.weight, before.out_proj.weight)
+
+
+def test_loras_gradient_is_the_slope(tower) -> None:
+    adapted, _ = with_updates(tower)
+    adapted.double()
+    tokens = adapted.tokenize(["a red plane", "two boats at a pier"])
+    weight = adapted.model.transformer.resblocks[0].attn.base_layer.out_proj.lora_B["default"].weight
+
+    def loss():
+        return adapted.encode_texts(tokens).pooled.pow(3).sum()
+
+    (gradient,) = torch.autograd.grad(loss(), weight)
+    with torch.no_grad():
+        weight[0, 0] += 1e-4
+        up = loss()
+        weight[0, 0] -= 2e-4
+        slope = (up - loss()) / 2e-4
+    assert gradient[0, 0].item() == pytest.approx(slope.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("text", ["lora", "side_branch"])
+def test_losses_take_items_of_a_bfloat16_forward(tower, text) -> None:
+    """What a GPU does: the encoders under autocast, the losses in full precision."""
+    method = cmer(tower, text=text, queue_batches=1)
+    image = tower.encode_images(torch.randn(4, 3, 32, 32), [0, 1])
+    tokens = tower.tokenize(["a red plane", "two boats", "a pond", "many dense trees"])
+    with torch.autocast("cpu", torch.bfloat16):
+        texts = tokens if text == "lora" else tower.encode_texts(tokens, [0, 1]).to(torch.device("cpu"))
+        items = full_precision((method.encode_images(image), method.encode_texts(texts)))
+    memory = method.memory(4)
+    memory.enqueue(items[0].detach(), items[1].detach(), META)
+    total = sum(method.losses(*items, META, memory).values())
+    total.backward()
+    assert total.dtype == torch.float32 and torch.isfinite(total)
+
+
+def test_a_side_branch_without_blocks_is_an_error(tower) -> None:
+    with pytest.raises(UserError, match="no block to read"):
+        build(
+            "cmer", CmerOptions(text="side_branch"), tower.shapes, FeatureOptions(blocks=[], text_blocks=[0]), None, 0
+        )
 
 
 def test_v1_has_no_image_branch(tower) -> None:

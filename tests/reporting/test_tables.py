@@ -3,8 +3,9 @@ import json
 import pytest
 from reporting_cases import D1, D2, OFF, V2, run
 
+from cmer.config import validate_json
 from cmer.registry import UserError
-from cmer.reporting.tables import TableSpec, build_table, parse_spec
+from cmer.reporting.tables import TableSpec, build_table
 
 
 def table(number, rows, files, seeds=(1, 2, 3), protocols=("none", "oracle")):
@@ -145,6 +146,8 @@ def test_the_same_input_gives_the_same_bytes_without_empty_marks(write_metrics):
 
 def test_a_spec_with_a_mistake_names_it():
     with pytest.raises(UserError, match="not JSON"):
-        parse_spec("{")
+        validate_json(TableSpec, "{", "--spec")
     with pytest.raises(UserError, match="unknown key 'seed'"):
-        parse_spec(json.dumps({"number": 1, "runs": [], "protocols": ["none"], "seeds": [1], "seed": 1}))
+        validate_json(
+            TableSpec, json.dumps({"number": 1, "runs": [], "protocols": ["none"], "seeds": [1], "seed": 1}), "--spec"
+        )

@@ -4,6 +4,7 @@ import json
 import shlex
 
 from cmer.files import code_digest
+from cmer.training import MODULES
 
 # `cmer` of the environment that runs Snakemake, whether or not that environment is activated.
 shell.prefix(f'export PATH="{sys.prefix}/bin:$PATH"; set -euo pipefail; ')
@@ -88,7 +89,7 @@ def run_code(wildcards, *modules):
 
 
 def training_code(wildcards):
-    return run_code(wildcards, "cmer.training.loop", "cmer.training.assemble", "cmer.training.checkpoint")
+    return run_code(wildcards, *MODULES)
 
 
 def embedding_code(wildcards):

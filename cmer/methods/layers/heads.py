@@ -40,8 +40,10 @@ class Heads(nn.Module):
         return F.normalize(self.text(pooled), dim=-1)
 
     def scale(self) -> Tensor:
-        """1 / temperature, at most 100."""
-        return self.log_scale.exp().clamp(max=MAX_SCALE)
+        """1 / temperature, at most 100; the parameter itself is bounded, so that it can come back down."""
+        with torch.no_grad():
+            self.log_scale.clamp_(max=math.log(MAX_SCALE))
+        return self.log_scale.exp()
 
 
 def _head(width: int, projection: Projection) -> nn.Module:
