@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cmer.backbones import build
-from cmer.backbones.base import Backbone, Preprocess
+from cmer.backbones.base import Backbone, Features, Preprocess
 from cmer.config import BackboneOptions, FeatureOptions
 from cmer.data.images import ImageStore
 from cmer.features.store import DTYPES, Array, FeatureSpec, Manifest, Store
@@ -27,6 +27,8 @@ from cmer.progress import progress
 from cmer.registry import UserError
 
 IMAGES_A_BATCH = 64
+IMAGES_A_PART = 8
+"""On a CPU, of a batch: EfficientNet-Lite0 took half the time that it took on 64 at once."""
 TEXTS_A_BATCH = 128
 
 
@@ -215,14 +217,21 @@ def _extract_images(
     done = int(sink.state["images"])
     with progress("images", len(files), done) as advance:
         for pixels in _pixels(files[done:], hashes[done:], images, backbone.preprocess):
-            views = [dihedral(pixels, view).to(device()) for view in range(options.views)]
-            outputs = [backbone.encode_images(backbone.preprocess.normalise(view), blocks) for view in views]
+            outputs = [_encode(backbone, dihedral(pixels, view), blocks) for view in range(options.views)]
             sink.append("pooled_images", torch.stack([output.pooled.float() for output in outputs], dim=1))
             for block in blocks:
                 sink.append(f"image_block_{block}", torch.stack([o.blocks[block].to(dtype) for o in outputs], dim=1))
             done += len(pixels)
             sink.mark("images", done)
             advance(len(pixels))
+
+
+def _encode(backbone: Backbone, pixels: Tensor, blocks: Sequence[int]) -> Features:
+    """Features of uint8 squares, computed in parts that a CPU's caches hold."""
+    parts = pixels.to(device()).split(IMAGES_A_PART if device().type == "cpu" else IMAGES_A_BATCH)
+    outputs = [backbone.encode_images(backbone.preprocess.normalise(part), blocks) for part in parts]
+    kept = {block: torch.cat([output.blocks[block] for output in outputs]) for block in blocks}
+    return Features(torch.cat([output.pooled for output in outputs]), kept)
 
 
 def _pixels(
