@@ -138,6 +138,6 @@ def threads_of_run(wildcards):
 
 
 def gpus(wildcards):
-    """The small towers train on a CPU in minutes; open_clip's want a GPU where there is one."""
+    """open_clip's towers have a GPU to themselves; the small ones share what there is."""
     name = wildcards.get("backbone") or CONFIG.run(wildcards.run).backbone
     return int(CONFIG.backbones[name].kind == "open_clip")
