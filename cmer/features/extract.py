@@ -67,7 +67,27 @@ def extract(
         UserError: an image is missing or changed, a block does not exist, or the disk is full.
     """
     with _threads(spec.backbone.threads):
-        return _extract(spec, files, hashes, images, texts, cache)
+        backbone = build(spec.backbone).to(device())
+        options = resolve_blocks(spec.backbone.features, backbone)
+        code = code_digest("cmer.features.extract", f"cmer.backbones.{spec.backbone.kind}")
+        texts = sorted(set(texts), key=lambda text: (len(text), text))
+        made_of = [spec.backbone.model_dump(exclude={"printed"}), _weights(backbone), list(hashes), texts, code]
+        name = digest([*made_of, device().type])
+        with locked(cache / f"{name}.lock"):
+            finished = cache / name / "manifest.json"
+            if finished.is_file() and Manifest.read(finished).present(cache):
+                return Manifest.read(finished)
+            sink = _Sink(cache / name)
+            with torch.inference_mode(), autocast(spec.backbone):
+                _extract_images(backbone, options, files, hashes, images, sink)
+                _extract_texts(backbone, options, texts, sink)
+            record = {"code": code, "versions": versions(), "threads": spec.backbone.threads, "device": device().type}
+            arrays = sink.describe()
+            manifest = Manifest(
+                digest=name, spec=spec, shapes=backbone.shapes, texts=texts, arrays=arrays, record=record
+            )
+            write_json(finished, manifest.model_dump())
+            return manifest
 
 
 @contextmanager
@@ -81,51 +101,19 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _extract(
-    spec: FeatureSpec,
-    files: Sequence[str],
-    hashes: Sequence[str],
-    images: ImageStore,
-    texts: Sequence[str],
-    cache: Path,
-) -> Manifest:
-    backbone = build(spec.backbone).to(device())
-    options = resolve_blocks(spec.backbone.features, backbone)
-    code = code_digest("cmer.features.extract", f"cmer.backbones.{spec.backbone.kind}")
-    texts = sorted(set(texts), key=lambda text: (len(text), text))
-    name = digest([spec.backbone.model_dump(exclude={"printed"}), _weights(backbone), list(hashes), texts, code])
-    with locked(cache / f"{name}.lock"):
-        finished = cache / name / "manifest.json"
-        if finished.is_file() and Manifest.read(finished).present(cache):
-            return Manifest.read(finished)
-        sink = _Sink(cache / name)
-        with torch.inference_mode(), autocast(spec.backbone):
-            _extract_images(backbone, options, files, hashes, images, sink)
-            _extract_texts(backbone, options, texts, sink)
-        manifest = Manifest(
-            digest=name,
-            spec=spec,
-            shapes=backbone.shapes,
-            texts=texts,
-            arrays=sink.describe(),
-            record={"code": code, "versions": versions(), "threads": torch.get_num_threads(), "device": device().type},
-        )
-        write_json(finished, manifest.model_dump())
-    return manifest
-
-
 def open_store(manifest_file: Path, cache: Path, rebuild: Callable[[Manifest], Manifest]) -> Store:
     """The store of a manifest; arrays missing from the cache are rebuilt first, under the extraction's lock.
 
     Raises:
-        UserError: the images, texts, code or weights are no longer those of the manifest.
+        UserError: the images, texts, code, weights or kind of device are no longer those of the manifest.
     """
     manifest = Manifest.read(manifest_file)
     if not manifest.present(cache):
         made = rebuild(manifest)
         if made.digest != manifest.digest:
             raise UserError(
-                f"{manifest_file} was made from other images, texts, code or weights than are here; extract again"
+                f"{manifest_file} was made from other images, texts, code or weights, or on another kind of device; "
+                "extract again"
             )
         if made.arrays != manifest.arrays:  # another processor rounds differently: stated, and usable
             print(f"note: rebuilt features differ by rounding from those of {manifest_file}", file=sys.stderr)

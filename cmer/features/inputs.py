@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,10 +89,14 @@ class OnlineImages:
         cubic = v2.InterpolationMode.BICUBIC
         augment = [v2.RandomResizedCrop(size, scale=(0.8, 1.0), interpolation=cubic), v2.RandomHorizontalFlip()]
         self.augment = v2.Compose(augment) if crop else None
+        self.pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))  # decoding releases the interpreter's lock
+
+    def _square(self, image: int) -> Tensor:
+        return self.backbone.preprocess.square(self.store.load(self.files[image], self.hashes[image]))
 
     def __call__(self, images: np.ndarray, views: np.ndarray, training: bool) -> Features | Tensor:
         """See `Inputs.images`."""
-        squares = [self.backbone.preprocess.square(self.store.load(self.files[i], self.hashes[i])) for i in images]
+        squares = list(self.pool.map(self._square, images))
         if training and self.augment:
             squares = [self.augment(square) for square in squares]
         pixels = self.backbone.preprocess.normalise(dihedral_each(torch.stack(squares), views).to(device()))

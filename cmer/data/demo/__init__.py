@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -58,7 +59,7 @@ def draw_dataset(options: DemoDataset, folder: Path | str) -> None:
     with (
         atomic(Path(folder) / "images.tar") as path,
         tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar,
-        ProcessPoolExecutor() as pool,
+        ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool,
         progress("Drawing the demo images", len(jobs)) as done,
     ):
         drawn = pool.map(partial(_draw, options), jobs, chunksize=4)
