@@ -75,8 +75,9 @@ def extract(
         name = digest([*made_of, device().type])
         with locked(cache / f"{name}.lock"):
             finished = cache / name / "manifest.json"
-            if finished.is_file() and Manifest.read(finished).present(cache):
-                return Manifest.read(finished)
+            known = Manifest.read(finished) if finished.is_file() else None
+            if known is not None and known.present(cache):
+                return known
             sink = _Sink(cache / name)
             with torch.inference_mode(), autocast(spec.backbone):
                 _extract_images(backbone, options, files, hashes, images, sink)

@@ -78,6 +78,7 @@ def test_stored_features_train_as_pixels_do(prepared, workspace, text) -> None:
 def test_a_stored_run_opens_no_image(prepared, workspace, monkeypatch) -> None:
     monkeypatch.setattr("cmer.data.images.FolderImages.read", lambda *_: pytest.fail("opened an image"))
     call(*train_arguments(prepared, spec(prepared)))
+    assert Path("checkpoint.safetensors").is_file()
 
 
 def test_captions_of_other_images_teach_nothing(crowd, tmp_path, monkeypatch) -> None:
