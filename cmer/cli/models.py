@@ -165,7 +165,7 @@ def params(
         typer.echo(json.dumps(rows))
         return
     for row in rows:
-        typer.echo(f"{row['backbone']:10} {row['method']:16} {row['params']:>12,}")
+        typer.echo(f"{row['backbone']:10} {row['method']:20} {row['params']:>12,}")
 
 
 def _count(tower: str, name: str) -> int:

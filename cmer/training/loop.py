@@ -110,7 +110,8 @@ class Trainer:
         state, options, pairs = self.state, self.options, self.pairs
         texts = [(pairs.prompts if p else pairs.texts)[c] for c, p in zip(batch.captions, batch.prompted, strict=True)]
         self.method.train()
-        with torch.autocast(device().type, torch.bfloat16, enabled=device().type == "cuda"):
+        low = device().type == "cuda" and options.precision == "bfloat16"
+        with torch.autocast(device().type, torch.bfloat16, enabled=low):
             image_items = self.method.encode_images(self.inputs.images(batch.images, batch.views, True))
             text_items = self.method.encode_texts(self.inputs.texts(texts))
         image_items, text_items = full_precision(image_items), full_precision(text_items)
@@ -186,9 +187,9 @@ def put(trained: dict[str, Tensor], values: dict[str, Tensor]) -> None:
 
 
 def adamw(trained: dict[str, Tensor], weight_decay: float) -> torch.optim.AdamW:
-    """AdamW that decays matrices only: no biases, norms, attention biases or temperature."""
-    matrices = [p for p in trained.values() if p.requires_grad and p.ndim == 2]
-    others = [p for p in trained.values() if p.requires_grad and p.ndim != 2]
+    """AdamW that decays matrices and convolutions only: no biases, norms, attention biases or temperature."""
+    matrices = [p for p in trained.values() if p.requires_grad and p.ndim in (2, 4)]
+    others = [p for p in trained.values() if p.requires_grad and p.ndim not in (2, 4)]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999))
 
