@@ -81,7 +81,7 @@ def train(
     torch.set_num_threads(run.training.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     with recorded(record) as facts:
-        pairs = Pairs.read(folder, captions, validation)
+        pairs = Pairs.read(folder, captions, validation).few(run.training.train_images)
         ready = assemble(run, pairs, folder, features)
         code = code_digest(*MODULES, type(ready.method).__module__, f"cmer.backbones.{run.backbone.kind}")
         made = {
@@ -99,7 +99,8 @@ def train(
         else:
             best, curve, seen = {}, [], 0
         top = max(curve, key=lambda entry: entry["val_mr"], default={"epoch": 0, "val_mr": None})
-        made |= {"images_seen": seen, "epochs": len(curve), "best_epoch": top["epoch"], "val_mr": top["val_mr"]}
+        made |= {"train_images": len(pairs.train_images), "images_seen": seen}
+        made |= {"epochs": len(curve), "best_epoch": top["epoch"], "val_mr": top["val_mr"]}
         write_text(out.with_suffix(".curve.jsonl"), "".join(json.dumps(entry) + "\n" for entry in curve))
         save(out, best, made)
         state_file.unlink(missing_ok=True)

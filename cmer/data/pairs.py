@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,13 @@ class Pairs:
             val_images=np.flatnonzero(split == "val"),
             test_images=np.flatnonzero(split == "test"),
         )
+
+    def few(self, count: int | None) -> Pairs:
+        """The same dataset with `count` of its train images, drawn alike whatever the run; None keeps all."""
+        if count is None or count >= len(self.train_images):
+            return self
+        drawn = np.random.default_rng(0).permutation(self.train_images)[:count]
+        return replace(self, train_images=np.sort(drawn))
 
     def captions_of(self, images: Ints) -> Ints:
         """Ids of all captions of these images, image by image in the order given."""

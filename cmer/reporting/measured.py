@@ -45,6 +45,9 @@ class Measured:
         mr_std: sample standard deviation over seeds; None for one seed.
         interval: 95 % bootstrap interval of mR over test images, its bounds averaged over seeds.
         parameters: trained, count.
+        images: of the train split that training drew from.
+        epochs: over them.
+        pairs: seen in all, the mean over seeds.
     """
 
     run: TableRun
@@ -54,6 +57,7 @@ class Measured:
     interval: tuple[float, float]
     seeds: tuple[int, ...]
     parameters: int
+    images: int
     epochs: int
     pairs: int
 
@@ -65,7 +69,8 @@ class Measured:
     def cells(self) -> dict[str, str]:
         """What every table says of a measured row, two decimals, percent."""
         seeds = "one seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
-        trained = f"{self.epochs} epochs, {self.pairs:,} pairs seen" if self.pairs else "no training"
+        budget = f"{self.images:,} images, {self.epochs} epochs, {self.pairs:,} pairs seen"
+        trained = budget if self.pairs else "no training"
         return {
             "run": self.run.name,
             "options": ", ".join(differences(self.run.options)),
@@ -135,6 +140,7 @@ def summarise(metrics: Metrics, run: TableRun, protocol: str, seeds: Sequence[in
         interval=(fmean(row["mr_interval"][0] for row in rows), fmean(row["mr_interval"][1] for row in rows)),
         seeds=tuple(seeds),
         parameters=records[0]["trainable_parameters"],
+        images=records[0]["train_images"],
         epochs=records[0]["epochs"],
         pairs=round(fmean(record["images_seen"] for record in records)),
     )

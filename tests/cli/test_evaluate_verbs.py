@@ -35,6 +35,7 @@ def test_from_embeddings_to_a_printed_table(tmp_path):
     record = {
         "spec": {"run": "toy", "dataset": "toy", "seed": 1},
         "trainable_parameters": 0,
+        "train_images": 27,
         "images_seen": 0,
         "epochs": 0,
     }

@@ -18,7 +18,13 @@ def write_metrics(tmp_path):
             metrics = {
                 "protocols": {p: row | {"mr_interval": [row["mr"] - 1.5, row["mr"] + 1.4]} for p, row in six.items()},
                 "controls": {"label_only": dict.fromkeys((*RECALLS, "mr"), 5.0)},
-                "record": {"spec": spec, "trainable_parameters": 2_719_552, "images_seen": 174_680, "epochs": 20},
+                "record": {
+                    "spec": spec,
+                    "trainable_parameters": 2_719_552,
+                    "train_images": 8_734,
+                    "images_seen": 174_680,
+                    "epochs": 20,
+                },
             }
             files.append(tmp_path / f"{run['dataset']}.{run['name']}.{seed}.json")
             files[-1].write_text(json.dumps(metrics))

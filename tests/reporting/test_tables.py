@@ -39,7 +39,7 @@ def test_a_run_that_repeats_a_printed_row(write_metrics):
     )  # fmt: skip
     assert (row["paper_mr"], row["delta_mr"], row["status"]) == ("33.18", "+0.82", "same setting as the printed row")
     assert (row["params_m"], row["seeds"]) == ("2.72", "1 2 3")
-    assert row["training_budget"] == "20 epochs, 174,680 pairs seen, 3 seeds"
+    assert row["training_budget"] == "8,734 images, 20 epochs, 174,680 pairs seen, 3 seeds"
     oracle = of(result, source="measured", label_protocol="oracle")
     assert (oracle["delta_mr"], oracle["note"]) == ("", "uses test labels")
     assert oracle["status"] == "other label protocol"
