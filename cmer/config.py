@@ -18,6 +18,7 @@ M = TypeVar("M", bound=BaseModel)
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$")]
 Positive = Annotated[int, Field(ge=1)]
+BatchSize = Annotated[int, Field(ge=2)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Protocol = Literal["none", "predicted", "oracle", "shuffled"]
 PROTOCOLS: tuple[Protocol, ...] = ("none", "predicted", "oracle", "shuffled")
@@ -307,7 +308,7 @@ class Training(Model):
     epoch_of: Literal["pairs", "images"] = Field(
         default="pairs", description="an epoch shows every image-caption pair once, or every image once"
     )
-    batch_size: Annotated[int, Field(ge=2)] = 256
+    batch_size: BatchSize = 256
     lr: Annotated[float, Field(gt=0)] = 5e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup: Fraction = Field(default=0.1, description="share of all steps")
@@ -355,18 +356,28 @@ class Run(Model):
 
 
 class Table(Model):
-    """One of the paper's tables: its printed rows, and the measured rows of `runs` on `datasets`."""
+    """One of the paper's tables: its printed rows, and the measured rows of `runs` on `datasets`.
+
+    Table 3 measures runs, whatever their dataset: its dataset, if it has one, is that of the figure of their accuracy
+    against their cost.
+    """
 
     number: Literal[1, 2, 3, 4, 5, 6]
     datasets: list[Name] = []
     runs: list[Name] = []
     protocols: list[Protocol] = ["none", "oracle"]
 
+    @model_validator(mode="after")
+    def _one_figure(self) -> Self:
+        if self.number == 3 and len(self.datasets) > 1:
+            raise ValueError("table 3 takes one dataset at most, that of the figure of accuracy against cost")
+        return self
+
 
 class ProfileOptions(Model):
     """How memory, arithmetic and speed are measured (Table 3)."""
 
-    batches: tuple[Positive, Positive] = Field(
+    batches: tuple[BatchSize, BatchSize] = Field(
         default=(2, 4), description="two batch sizes; what is kept for the backward pass is affine in them"
     )
     steps: Positive = Field(default=3, description="timed steps a round")
@@ -419,6 +430,11 @@ class Config(Model):
             if table.datasets and not measured & set(table.datasets):
                 raise ValueError(f"{where}: none of its runs is on {', '.join(table.datasets)}")
         return self
+
+    @property
+    def figures(self) -> list[str]:
+        """Names of the figures: accuracy against cost where Table 3 names a dataset."""
+        return ["accuracy_cost" for table in self.tables if table.number == 3 and table.datasets]
 
     def training_of(self, run: Run) -> Training:
         """The run's training settings: the top-level ones with the run's own on top."""

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from cmer.cli import data, evaluate, models
+from cmer.cli import data, evaluate, models, profile
 from cmer.registry import UserError
 
 HELP = (
@@ -18,10 +18,23 @@ HELP = (
     "`snakemake --cores all results/table1.csv` calls the stages for you. Each reads files, does one thing, and writes "
     "its outputs whole or not at all. `cmer VERB --help` says what a verb reads and writes."
 )
-STAGES = ("draw", "prepare", "split", "augment", "features", "train", "embed", "evaluate", "table")
+STAGES = (
+    "draw",
+    "prepare",
+    "split",
+    "augment",
+    "features",
+    "train",
+    "validation",
+    "embed",
+    "profile",
+    "evaluate",
+    "table",
+    "figure",
+)
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for group in (data, models, evaluate):
+for group in (data, models, profile, evaluate):
     for command in group.app.registered_commands:
         name = command.callback.__name__ if command.callback else ""
         command.rich_help_panel = "Stages, in the workflow's order" if name in STAGES else "Questions"

@@ -1,0 +1,71 @@
+"""The verb that measures the cost of training: profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cmer.cli.data import Record
+from cmer.config import ProfileOptions, validate, validate_json
+from cmer.files import recorded, write_json
+from cmer.registry import UserError
+
+app = typer.Typer(no_args_is_help=True)
+
+DEFAULT = ProfileOptions()
+
+
+@app.command()
+def profile(
+    backbone: Annotated[str | None, typer.Option(help="open_clip model name, lite or tiny.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Method name; repeat for several.")] = None,
+    batch: Annotated[
+        list[int], typer.Option(help="Pairs in a batch: two sizes, or one, which is measured with its double.")
+    ] = list(DEFAULT.batches),  # noqa: B006
+    setting: Annotated[
+        list[str],
+        typer.Option(help="paper_like: float32, plain attention, 77 tokens; today: bfloat16 (GPU), fused attention."),
+    ] = list(DEFAULT.settings),  # noqa: B006
+    steps: Annotated[int, typer.Option(help="Timed steps of each method in a round.")] = DEFAULT.steps,
+    rounds: Annotated[int, typer.Option(help="In each, the methods are timed in turn.")] = DEFAULT.rounds,
+    count_only: Annotated[
+        bool, typer.Option("--count-only", help="Leave out what is slow or large: peak memory and speed.")
+    ] = False,
+    spec: Annotated[
+        str | None, typer.Option(help="JSON, in place of the options above: name, backbone, rows, profile.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON of the measurements.")] = None,
+    record: Record = None,
+) -> None:
+    """Measure what a training step of methods costs: parameters, memory, arithmetic, pairs a second.
+
+    The step is the training loop's own, on random pixels and drawn captions; nothing is fetched. Prints a table, and
+    ratios to clip_adapter and clip_lora where they are among the methods.
+    """
+    from cmer.profiling.profile import profile as measure
+    from cmer.profiling.show import show
+    from cmer.profiling.spec import ProfileSpec
+
+    if (spec is None) == (not backbone or not method):
+        raise UserError("give --backbone and --method, or --spec")
+    if spec is not None:
+        parsed = validate_json(ProfileSpec, spec, "--spec")
+    else:
+        sizes = sorted(batch) if len(batch) > 1 else [batch[0], 2 * batch[0]]
+        names = dict.fromkeys(method or [])
+        options = {"steps": steps, "rounds": rounds, "count_only": [backbone] if count_only else []}
+        data = {
+            "name": backbone,
+            "backbone": {"printed": backbone}
+            | ({"kind": backbone} if backbone in ("lite", "tiny") else {"kind": "open_clip", "model": backbone}),
+            "rows": [{"run": name, "method": name} for name in names],
+            "profile": options | {"batches": sizes, "settings": list(dict.fromkeys(setting))},
+        }
+        parsed = validate(ProfileSpec, data, "what to profile")
+    with recorded(record):
+        result = measure(parsed)
+        if out is not None:
+            write_json(out, result)
+    show(result)

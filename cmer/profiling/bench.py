@@ -1,0 +1,69 @@
+"""What a worker's process does for its row: build it once, then measure its step setting by setting."""
+
+from __future__ import annotations
+
+import platform
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cmer.profiling.measure import keep_freed_memory, macs, peak_bytes, release, saved_bytes, seconds
+from cmer.profiling.spec import ProfileRow, ProfileSpec, Setting
+from cmer.profiling.step import Model, Step
+
+
+class Bench:
+    """A row's method in this process. Everything is counted before anything is timed.
+
+    Raises:
+        UserError: the method cannot be built.
+    """
+
+    def __init__(self, spec: ProfileSpec, row: ProfileRow) -> None:
+        torch.set_num_threads(spec.profile.threads)
+        keep_freed_memory(False)
+        self.spec, self.row = spec, row
+        self.model = Model.build(spec.backbone, row)
+        self.timed: Step | None = None
+
+    def device(self) -> str:
+        """The kind of device and its name."""
+        if torch.cuda.is_available():
+            return f"cuda: {torch.cuda.get_device_name()}"
+        with suppress(OSError):  # Linux has it; elsewhere Python's own word must do
+            if found := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M):
+                return f"cpu: {found[1]}"
+        return f"cpu: {platform.processor() or platform.machine()}"
+
+    def count(self, setting: Setting, size: int, timed: bool) -> dict[str, Any]:
+        """All of a row of the file but its speed. The peak is measured where the step will be `timed`, else null."""
+        step = Step(self.model, self.spec, self.row, setting, size)
+        saved = saved_bytes(step.run, step.kept())  # the first step: from now on the optimiser has its state
+        step.trainer.state.optimizer.zero_grad()
+        peak, reserved = peak_bytes(step.run) if timed else (None, None)
+        forward, backward = macs(step)
+        release()  # for the workers whose turn comes
+        return {
+            "parameters": self.model.method.count(),
+            "precision": step.precision,
+            "attention": "math" if setting == "paper_like" else "sdpa",
+            "tokens": step.tokens.ids.shape[1],
+            "saved_bytes": saved,
+            "macs_forward": forward,
+            "macs_backward": backward,
+            "peak_bytes": peak,
+            "peak_reserved_bytes": reserved,
+        }
+
+    def time(self, setting: Setting, size: int, steps: int) -> list[float]:
+        """Seconds of each of `steps` steps."""
+        if self.timed is None or (self.timed.setting, self.timed.size) != (setting, size):
+            self.timed = None  # its optimiser's state goes before the next one's comes
+            keep_freed_memory(True)
+            self.timed = Step(self.model, self.spec, self.row, setting, size)
+        found = seconds(self.timed.run, steps)
+        release()
+        return found

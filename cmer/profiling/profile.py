@@ -1,0 +1,101 @@
+"""Profiles of several runs on one backbone, measured so that they can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from itertools import product
+from statistics import median
+from typing import Any
+
+from cmer.files import code_digest, versions
+from cmer.profiling import MODULES
+from cmer.profiling.spec import ProfileSpec, Setting
+from cmer.profiling.worker import Worker
+from cmer.progress import Advance, progress
+
+Result = dict[str, Any]
+
+
+def profile(spec: ProfileSpec) -> Result:
+    """Measure every row under every setting at both batch sizes.
+
+    Where speed is measured, a worker a row is alive at once, and they take turns: in every round each in turn times
+    its steps while the others idle, so that a machine that warms up or has other work slows all of them alike.
+    Backbones that are only counted have one worker after the other, and null for memory and speed.
+
+    Returns:
+        What the file holds: device, threads, versions, code; `rows`, one a run, setting and batch size, with bytes
+        and multiply-accumulates of a whole step, and the median of its pairs a second with the medians of the
+        slowest and the fastest round; `saved`, the line through the saved bytes at both batch sizes.
+
+    Raises:
+        UserError: a row cannot be built or does not fit the memory.
+    """
+    options = spec.profile
+    timed = spec.name not in options.count_only
+    groups = [spec.rows] if timed else [[row] for row in spec.rows]
+    cases = list(product(options.settings, options.batches))
+    rows: list[Result] = []
+    with progress(f"Profiling {spec.name}", len(spec.rows) * len(cases) * (1 + timed * options.rounds)) as done:
+        for group in groups:
+            with ExitStack() as stack:
+                workers = [stack.enter_context(closing(Worker(spec, row))) for row in group]
+                device = workers[0].ask("device")
+                counts = [_count(workers, *case, timed, done) for case in cases]
+                for case, counted in zip(cases, counts, strict=True):
+                    speeds = _time(workers, *case, options.steps, options.rounds if timed else 0, done)
+                    rows += [count | speed for count, speed in zip(counted, speeds, strict=True)]
+    runs = [row.run for row in spec.rows]
+    rows.sort(key=lambda row: runs.index(row["run"]))
+    methods = {f"cmer.methods.{row.method}" for row in spec.rows}
+    return {
+        "backbone": spec.name,
+        "device": device,
+        "threads": options.threads,
+        "versions": versions(),
+        "code": code_digest(*MODULES, *sorted(methods), f"cmer.backbones.{spec.backbone.kind}"),
+        "rows": rows,
+        "saved": [_line(rows, run, setting) for run, setting in product(runs, options.settings)],
+    }
+
+
+def _count(workers: Sequence[Worker], setting: Setting, size: int, timed: bool, done: Advance) -> list[Result]:
+    rows = []
+    for worker in workers:
+        counted = worker.ask("count", setting, size, timed)
+        rows.append({**worker.row.model_dump(), "setting": setting, "batch": size, **counted})
+        done(1, f"{setting} {size}")
+    return rows
+
+
+def _time(
+    workers: Sequence[Worker], setting: Setting, size: int, steps: int, rounds: int, done: Advance
+) -> list[Result]:
+    turns: list[list[list[float]]] = [[] for _ in workers]  # worker → round → seconds of each step
+    for _ in range(rounds):
+        for worker, taken in zip(workers, turns, strict=True):
+            taken.append(worker.ask("time", setting, size, steps))
+            done(1, f"{setting} {size}")
+    return [_speed(size, taken) for taken in turns]
+
+
+def _speed(size: int, rounds: Sequence[Sequence[float]]) -> Result:
+    if not rounds:
+        return dict.fromkeys(("pairs_per_second", "pairs_per_second_low", "pairs_per_second_high"), None) | {"steps": 0}
+    medians = [median(steps) for steps in rounds]
+    return {
+        "pairs_per_second": size / median(step for steps in rounds for step in steps),
+        "pairs_per_second_low": size / max(medians),
+        "pairs_per_second_high": size / min(medians),
+        "steps": sum(map(len, rounds)),
+    }
+
+
+def _line(rows: Sequence[Result], run: str, setting: str) -> Result:
+    """Slope and intercept of the saved bytes over the batch size. The losses' B x B terms are too small to bend it."""
+    (x, low), (y, high) = [
+        (row["batch"], row["saved_bytes"]) for row in rows if row["run"] == run and row["setting"] == setting
+    ]
+    slope = (high - low) / (y - x)
+    return {"run": run, "setting": setting, "bytes_per_pair": slope, "fixed_bytes": low - slope * x}

@@ -1,0 +1,86 @@
+"""A profile on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+REFERENCES = ("clip_adapter", "clip_lora")
+"""Rivals that the paper compares CMER's memory and speed with."""
+WIDTH = 170  # what the costs need, and what is assumed where the output is not a terminal
+MIB = 2**20
+
+Row = Mapping[str, Any]
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """Print the costs of a profile, and their ratios to `REFERENCES` where those are among its methods.
+
+    Args:
+        result: as `profile` returns it.
+    """
+    console = Console()
+    console = console if console.is_terminal else Console(width=WIDTH)
+    console.print(_costs(result))
+    last = max(row["batch"] for row in result["rows"])
+    for setting in dict.fromkeys(row["setting"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["setting"] == setting and row["batch"] == last]
+        slopes = {line["run"]: line["bytes_per_pair"] for line in result["saved"] if line["setting"] == setting}
+        references = [row for row in rows if row["method"] in REFERENCES]
+        if references and len(rows) > 1:
+            console.print(_ratios(f"{setting}, batch {last}: ratios", rows, slopes, references))
+
+
+def _costs(result: Mapping[str, Any]) -> Table:
+    gpu = result["device"].startswith("cuda")
+    peak = "of all tensors, weights included" if gpu else "above the memory resident with weights and optimiser loaded"
+    caption = (
+        "kept: for the backward pass, and its slope over the batch size. GMACs: multiply-accumulates (10^9) a pair. "
+        f"peak: {peak}. pairs/s: the median, and those of the slowest and the fastest round."
+    )
+    table = Table(title=f"{result['backbone']} on {result['device']}", box=box.SIMPLE_HEAD, caption=caption)
+    for name in ("run", "setting", "batch", "tokens", "trained M", "kept MiB", "kept MiB/pair"):
+        table.add_column(name, justify="left" if name in ("run", "setting") else "right")
+    for name in ("GMACs forward", "backward", "peak MiB", "pairs/s", "slowest", "fastest"):
+        table.add_column(name, justify="right")
+    slopes = {(line["run"], line["setting"]): line["bytes_per_pair"] for line in result["saved"]}
+    for row in result["rows"]:
+        table.add_row(
+            *(row["run"], row["setting"], str(row["batch"]), str(row["tokens"])),
+            *(f"{row['parameters'] / 1e6:.2f}", _mib(row["saved_bytes"]), _mib(slopes[row["run"], row["setting"]])),
+            *(f"{row[f'macs_{way}'] / row['batch'] / 1e9:.2f}" for way in ("forward", "backward")),
+            *(_mib(row["peak_bytes"]), _number(row["pairs_per_second"])),
+            *(_number(row[f"pairs_per_second_{end}"]) for end in ("low", "high")),
+        )
+    return table
+
+
+def _ratios(title: str, rows: Sequence[Row], slopes: Mapping[str, float], references: Sequence[Row]) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD)
+    table.add_column("run")
+    for reference in references:
+        for what in ("kept/pair", "peak", "pairs/s"):
+            table.add_column(f"{what} to {reference['run']}", justify="right")
+    for row in rows:
+        cells = []
+        for reference in references:
+            cells.append(_ratio(slopes[row["run"]], slopes[reference["run"]]))
+            cells += [_ratio(row[what], reference[what]) for what in ("peak_bytes", "pairs_per_second")]
+        table.add_row(row["run"], *cells)
+    return table
+
+
+def _mib(value: float | None) -> str:
+    return "-" if value is None else f"{value / MIB:,.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f}"
+
+
+def _ratio(value: float | None, reference: float | None) -> str:
+    return "-" if value is None or not reference else f"{value / reference:.2f}"

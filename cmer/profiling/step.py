@@ -1,0 +1,196 @@
+"""A method's real training step, on a synthetic batch that lies on the training device already."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from cmer.backbones import build as build_backbone
+from cmer.backbones.base import Backbone, Features, Tokens
+from cmer.config import BackboneOptions, OpenClipBackbone, RunSpec, Training
+from cmer.data.demo import draw_scene
+from cmer.data.demo.captions import SCENES
+from cmer.data.pairs import Pairs
+from cmer.data.sampler import Batch
+from cmer.features.extract import device, resolve_blocks
+from cmer.features.inputs import Inputs
+from cmer.methods import build as build_method
+from cmer.methods.base import Method
+from cmer.profiling.spec import ProfileRow, ProfileSpec, Setting
+from cmer.registry import METHODS, UserError
+from cmer.training.loop import Trainer
+
+CONTEXT = 77
+"""Tokens that each text is padded to under `paper_like`: the length that CLIP computes on."""
+LEARNING_RATE = 1e-6
+"""So small that hundreds of steps on one batch stay finite; no cost depends on it."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A method on the training device, and the backbone whose frozen outputs it reads (its own, where it has one)."""
+
+    backbone: Backbone
+    method: Method
+
+    @classmethod
+    def build(cls, options: BackboneOptions, row: ProfileRow) -> Model:
+        """Build a row's method. An open_clip model gets random weights: no cost depends on them.
+
+        Raises:
+            UserError: the backbone cannot be built, the method does not fit it, or it trains nothing.
+        """
+        if isinstance(options, OpenClipBackbone):
+            options = options.model_copy(update={"pretrained": None, "weights": None})
+        backbone = build_backbone(options).to(device())
+        kind: type[Method] = METHODS.get(row.method)
+        given = backbone if kind.reads == "pixels" or kind.needs_backbone(row.options) else None
+        features = resolve_blocks(options.features, backbone)
+        method = build_method(row.method, row.options, backbone.shapes, features, given, seed=0).to(device())
+        if not method.count():
+            raise UserError(f"method {row.method} trains nothing, so that there is no training step to measure")
+        return cls(backbone, method)
+
+
+class Step:
+    """The loop's own step: frozen towers, method, losses, backward pass, clipping, AdamW, negative queue.
+
+    Pixels are random; texts are the demo's captions, tokenised beforehand. A method that reads frozen features gets
+    them computed at every step, as in online training. Batches of both sizes have texts of the same width, that of
+    the larger batch's longest, so that the cost is affine in the size. Deterministic kernels, which trainings ask for,
+    stay off: what they cost on a GPU is not the method's.
+
+    Args:
+        model: built from `row`; steps of one model take turns.
+        spec: of the profile.
+        row: the run that is measured.
+        setting: a key of `ProfileOptions.settings`.
+        size: pairs in the batch.
+    """
+
+    def __init__(self, model: Model, spec: ProfileSpec, row: ProfileRow, setting: Setting, size: int) -> None:
+        self.model, self.setting, self.size = model, setting, size
+        self.precision = "bfloat16" if setting == "today" and device().type == "cuda" else "float32"
+        pairs = synthetic_pairs(max(spec.profile.batches))
+        # Every k-th pair has its prompt, where a share of 1 / k has: batches of any size have that share.
+        share = model.method.prompt_share() * np.arange(len(pairs.texts) + 1)
+        prompted = np.diff(np.floor(share)) > 0
+        texts = np.where(prompted, pairs.prompts, pairs.texts).tolist()
+        tokens = model.backbone.tokenize(texts[:-1])
+        if setting == "paper_like":
+            tokens = padded(tokens, CONTEXT)
+        self.tokens = Tokens(tokens.ids[:size], tokens.mask[:size]).to(device())
+        side = model.backbone.preprocess.size
+        self.pixels = torch.randn(size, 3, side, side, device=device())
+        ids = np.arange(size)
+        self.batch = Batch(ids, ids, prompted[:size], np.zeros(size, np.int64))
+        training = Training(
+            batch_size=size,
+            lr=LEARNING_RATE,
+            precision="bfloat16" if setting == "today" else "float32",
+            inputs="online",
+            threads=spec.profile.threads,
+        )
+        run = RunSpec(
+            run=row.run,
+            dataset="synthetic",
+            seed=0,
+            backbone=spec.backbone,
+            method=row.method,
+            options=row.options,
+            training=training,
+        )
+        inputs = Inputs(self._images, self._texts)
+        self.trainer = Trainer(model.method, inputs, pairs, run, Path(os.devnull))  # no state to go on from
+
+    def run(self) -> None:
+        """One step, under the setting's attention."""
+        with plain_attention() if self.setting == "paper_like" else nullcontext():
+            self.trainer.step(self.batch)
+
+    def kept(self) -> list[Tensor]:
+        """What is in memory whether or not a step runs: parameters, buffers, and the batch."""
+        modules = [self.model.backbone, self.model.method, self.trainer.state.memory]
+        state = [t for module in modules if module is not None for t in (*module.parameters(), *module.buffers())]
+        return [*state, self.pixels, self.tokens.ids, self.tokens.mask]
+
+    @contextmanager
+    def _frozen(self) -> Iterator[None]:
+        kind = device().type
+        with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            yield
+
+    def _images(self, _images: np.ndarray, _views: np.ndarray, _training: bool) -> Features | Tensor:
+        backbone, method = self.model.backbone, self.model.method
+        if method.reads == "pixels":
+            return self.pixels
+        with self._frozen():
+            return backbone.encode_images(self.pixels, method.image_blocks).to(device())
+
+    def _texts(self, _texts: Sequence[str]) -> Features | Tokens:
+        backbone, method = self.model.backbone, self.model.method
+        if method.text_reads == "tokens":
+            return self.tokens
+        with self._frozen():
+            return backbone.encode_texts(self.tokens, method.text_blocks).to(device())
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention as matrix products and a softmax, everywhere, as before there were fused kernels.
+
+    PyTorch has two kinds of those: the ones behind `scaled_dot_product_attention`, and the one that an
+    `nn.MultiheadAttention` takes in eval mode where nothing needs a gradient, as in frozen towers. Both keep no
+    attention maps, and a FLOP counter does not see into the second.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def padded(tokens: Tokens, length: int) -> Tokens:
+    """The same texts, padded to `length` tokens where they are shorter."""
+    missing = max(0, length - tokens.ids.shape[1])
+    return Tokens(F.pad(tokens.ids, (0, missing)), F.pad(tokens.mask, (0, missing)))
+
+
+@cache
+def synthetic_pairs(size: int) -> Pairs:
+    """`size` pairs to train on, each with a caption of its own from the demo's generator, and one that validates.
+
+    Their images have no files: nothing opens them.
+    """
+    labels: dict[str, str] = {}  # of captions
+    scenes = ((name, number) for number in count() for name in SCENES)
+    while len(labels) <= size:
+        name, number = next(scenes)
+        labels.setdefault(draw_scene(name, number, seed=0, size=32).captions[0], name)
+    names = sorted(SCENES)
+    ids = np.arange(len(labels))
+    return Pairs(
+        files=[""] * len(ids),
+        sha256=[""] * len(ids),
+        label_names=names,
+        labels=np.array([names.index(name) for name in labels.values()]),
+        caption_image=ids,
+        texts=list(labels),
+        prompts=[f"{name}. {caption}" for caption, name in labels.items()],
+        train_images=ids[:-1],
+        val_images=ids[-1:],
+        test_images=ids[:0],
+    )

@@ -1,0 +1,68 @@
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from cmer.cli.profile import app
+from cmer.profiling.show import show
+from cmer.registry import UserError
+
+
+def call(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_from_a_spec_to_a_file_and_a_printed_table(tmp_path) -> None:
+    rows = [{"run": "tiny.clip_adapter", "method": "clip_adapter", "options": {"preset": "houlsby64"}}]
+    options = {"batches": [2, 3], "steps": 2, "rounds": 1, "settings": ["today"], "threads": 1}
+    spec = {"name": "tiny", "backbone": {"kind": "tiny", "printed": "tiny"}, "rows": rows, "profile": options}
+    out, record = tmp_path / "efficiency.json", tmp_path / "record.json"
+    printed = call("--spec", json.dumps(spec), "--out", out, "--record", record)
+    found = json.loads(out.read_text())
+    assert [row["batch"] for row in found["rows"]] == [2, 3]
+    for row in found["rows"]:
+        assert row["run"] == "tiny.clip_adapter" and row["options"]["preset"] == "houlsby64"
+        assert row["peak_bytes"] > 0 and row["saved_bytes"] > 0 and row["macs_backward"] > 0 and row["steps"] == 2
+        assert 0 < row["pairs_per_second_low"] <= row["pairs_per_second"] <= row["pairs_per_second_high"]
+    assert {"device", "threads", "versions", "code"} <= set(found)
+    assert "seconds" in json.loads(record.read_text())
+    assert "tiny.clip_adapter" in printed and "ratios" not in printed
+
+
+def test_printed_ratios(capsys) -> None:
+    def row(method, peak, speed):
+        return {
+            **{"run": f"x.{method}", "method": method, "setting": "today", "batch": 4, "tokens": 20},
+            **{"parameters": 2_719_552, "saved_bytes": 2**21, "macs_forward": 8e9, "macs_backward": 4e9},
+            **{"peak_bytes": peak, "pairs_per_second": speed},
+            **{"pairs_per_second_low": speed, "pairs_per_second_high": speed},
+        }
+
+    rows = [row("cmer", 49, 14), row("clip_adapter", 100, 10), row("clip_lora", None, None)]
+    slopes = {"x.cmer": 30, "x.clip_adapter": 40, "x.clip_lora": 120}
+    saved = [{"run": run, "setting": "today", "bytes_per_pair": slope} for run, slope in slopes.items()]
+    show({"backbone": "x", "device": "cpu: y", "rows": rows, "saved": saved})
+    lines = capsys.readouterr().out.splitlines()
+    cells = [line.split() for line in lines if line.lstrip().startswith("x.cmer")]
+    assert cells[0][4:8] == ["2.72", "2.0", "0.0", "2.00"]
+    assert cells[1] == ["x.cmer", "0.75", "0.49", "1.40", "0.25", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "cmre"], r"unknown method 'cmre'; known are .*clip_lora.*cmer"),
+        (["--method", "cmer", "--batch", "4", "--batch", "4"], r"\[4, 4\] must be two different sizes"),
+        (["--method", "cmer", "--batch", "1"], r"batches.*greater than or equal to 2"),
+        (["--method", "cmer", "--setting", "yesterday"], r"paper_like.*today.*yesterday"),
+        ([], r"--backbone and --method, or --spec"),
+    ],
+)
+def test_mistakes_are_named_before_anything_starts(arguments, message, monkeypatch) -> None:
+    monkeypatch.setattr("cmer.profiling.profile.profile", lambda _: pytest.fail("started"))
+    with pytest.raises(UserError) as error:
+        call("--backbone", "tiny", *arguments)
+    assert re.search(message, str(error.value), re.S)
