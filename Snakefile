@@ -36,6 +36,7 @@ wildcard_constraints:
 rule all:
     input:
         expand("<results>/table{number}.csv", number=[table.number for table in CONFIG.tables]),
+        expand("<results>/figures/{figure}.png", figure=CONFIG.figures),
 
 
 include: "workflow/rules/common.smk"
@@ -44,4 +45,10 @@ include: "workflow/rules/captions.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/profile.smk"
 include: "workflow/rules/tables.smk"
+
+
+if CONFIG.figures:
+
+    include: "workflow/rules/figures.smk"

@@ -40,6 +40,13 @@ def test_defaults_of_a_minimal_config() -> None:
     assert config.run("tiny.cmer").options == CmerOptions()
 
 
+def test_table_3_brings_its_figure_where_it_names_a_dataset() -> None:
+    assert parse(MINIMAL).figures == []
+    assert parse(changed("tables", to=[{"number": 3, "runs": ["tiny.cmer"]}])).figures == []
+    table = {"number": 3, "runs": ["tiny.cmer"], "datasets": ["demo"]}
+    assert parse(changed("tables", to=[table])).figures == ["accuracy_cost"]
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -55,11 +62,15 @@ def test_defaults_of_a_minimal_config() -> None:
         (changed("runs", 0, "training", to={"lrr": 3}), ["runs[tiny.cmer].training", "'lrr'", "known are", "lr"]),
         (changed("runs", 0, "training", to={"augmentation": "crop_flip"}), ["crop_flip", "inputs: online"]),
         (changed("backbones", "tiny", "kind", to="vit"), ["backbones.tiny", "'vit'", "'open_clip'", "'lite'"]),
+        (
+            changed("tables", 0, to={"number": 3, "datasets": ["demo", "rsicd"]}),
+            ["tables.0", "table 3 takes one dataset at most"],
+        ),
         (changed("seeds", to=[1, 1]), ["seeds", "1 appears more than once"]),
         (changed("seeds", to=[-1]), ["seeds.0", "greater than or equal to 0"]),
         (changed("backbones", "tiny", to={"printed": "x"}), ["backbones.tiny", "'kind' required"]),
         (changed("tables", 0, "runs", to=[]), ["tables[1]", "none of its runs is on demo"]),
-        (changed("tables", 0, "number", to=3), ["tables.0.number", "1, 2, 4, 5 or 6", "3"]),
+        (changed("tables", 0, "number", to=7), ["tables.0.number", "1, 2, 3, 4, 5 or 6", "7"]),
         (changed("tables", 0, "runs", to=["x.y"]), ["tables[1].runs", "x.y", "known are tiny.cmer"]),
         (changed("runs", to=MINIMAL["runs"] * 2), ["runs", "tiny.cmer", "more than once"]),
         (changed("datasets", "demo", "template", to="{label}"), ["datasets.demo", "template", "{caption}"]),

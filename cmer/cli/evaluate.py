@@ -1,4 +1,4 @@
-"""Verbs that measure and report: evaluate, table, show, controls."""
+"""Verbs that measure and report: evaluate, table, figure, show, controls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from cmer.cli.data import Record
 from cmer.config import validate_json
-from cmer.files import recorded, write_json
+from cmer.files import atomic, recorded, write_json
 from cmer.registry import UserError
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from cmer.config import LabelRule
 
 app = typer.Typer(no_args_is_help=True)
+Metrics = Annotated[list[Path] | None, typer.Option(help="Metrics JSON; once for each run and seed.")]
+Efficiency = Annotated[list[Path] | None, typer.Option(help="Profile (cmer profile); once for each backbone.")]
 
 
 @app.command()
@@ -46,13 +48,15 @@ def evaluate(
 def table(
     spec: Annotated[str, typer.Option(help="JSON: the table's number, runs, label protocols and seeds.")],
     out: Annotated[Path, typer.Option(help="CSV to write.")],
-    metrics: Annotated[list[Path] | None, typer.Option(help="Metrics JSON; once for each run and seed.")] = None,
+    metrics: Metrics = None,
+    efficiency: Efficiency = None,
     show: Annotated[bool, typer.Option("--show", help="Print the table too.")] = False,
     record: Record = None,
 ) -> None:
     """Write one of the paper's tables: its printed rows, and the measured ones beside them.
 
-    A difference stands only where dataset, backbone, system and label protocol are the printed row's.
+    A difference stands only where dataset, backbone, system and label protocol are the printed row's. Table 3 reads
+    profiles, the others metrics.
     """
     from cmer.data.frames import write_frame
     from cmer.reporting.show import show as print_table
@@ -60,10 +64,30 @@ def table(
 
     with recorded(record):
         parsed = validate_json(TableSpec, spec, "--spec")
-        result = build_table(parsed, metrics or [])
+        result = build_table(parsed, (efficiency if parsed.number == 3 else metrics) or [])
         write_frame(out, result)
     if show:
         print_table(result, f"Table {parsed.number}")
+
+
+@app.command()
+def figure(
+    spec: Annotated[str, typer.Option(help="JSON: the runs on their dataset, and their seeds.")],
+    out: Annotated[Path, typer.Option(help="PNG to write.")],
+    points: Annotated[Path, typer.Option(help="CSV of the figure's points to write.")],
+    metrics: Metrics = None,
+    efficiency: Efficiency = None,
+    record: Record = None,
+) -> None:
+    """Draw accuracy (mR of plain queries) against the memory and the time of training, a point a run."""
+    from cmer.data.frames import write_frame
+    from cmer.reporting.accuracy_cost import FigureSpec, as_table, draw, read_points
+
+    with recorded(record):
+        found = read_points(validate_json(FigureSpec, spec, "--spec"), metrics or [], efficiency or [])
+        write_frame(points, as_table(found))
+        with atomic(out) as temporary:  # no version of the drawing library: the same points give the same bytes
+            draw(found).savefig(temporary, format="png", metadata={"Software": None})
 
 
 @app.command()

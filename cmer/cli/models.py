@@ -108,6 +108,20 @@ def train(
 
 
 @app.command()
+def validation(
+    checkpoint: Annotated[list[Path], typer.Option(help="Of a trained run; repeat for several.")],
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    record: Record = None,
+) -> None:
+    """List the validation mR of trained runs with their learning rate: what settings are chosen on."""
+    from cmer.data.frames import write_frame
+    from cmer.reporting.validation import validation_table
+
+    with recorded(record):
+        write_frame(out, validation_table(checkpoint))
+
+
+@app.command()
 def embed(
     checkpoint: Annotated[Path, typer.Option(help="Of the trained run (cmer train).")],
     folder: Folder,

@@ -21,11 +21,11 @@ Metrics = Mapping[tuple[str, str, int], Mapping[str, Any]]
 
 
 class TableRun(Model):
-    """A run on a dataset, as the tables call it."""
+    """A run on a dataset, as the tables call it; Table 3 is about runs alone."""
 
     name: Name
-    dataset: Name
-    dataset_title: str
+    dataset: Name = ""
+    dataset_title: str = ""
     backbone_printed: str
     method: str
     options: SerializeAsAny[MethodOptions]

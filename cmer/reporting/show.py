@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import pandas as pd
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
+from cmer.reporting.efficiency import PAPER_RATIOS, RATIOS
 from cmer.reporting.measured import RECALLS
 
 LEFT_OUT = [
     *("options", "text_encoder", "mr_ci_low", "mr_ci_high", "seeds", "training_budget", "status", "note"),
     *("paper_setting", "paper_memory_mb", "paper_throughput_pairs_s"),
+    *("saved_mb_fixed", "reserved_mb", "pairs_per_s_low", "pairs_per_s_high", *PAPER_RATIOS),
+    *(name for name in RATIOS if name.endswith("clip_lora")),
+    *("gmacs_forward_per_pair", "gmacs_backward_per_pair", "precision", "attention", "tokens", "device", "threads"),
 ]
+NUMBERS = ("i2t_", "t2i_", "mr", "paper_", "delta_", "params", "batch", "saved_", "memory_", "speed_", "pairs_")
+WHOLE = ("run", "method", "setting")  # not broken into lines
 CAPTION = (
     "Queries under oracle hold the true scene label of the test image: no row of another protocol compares with them."
 )
@@ -33,10 +39,10 @@ def show(table: pd.DataFrame, title: str) -> None:
     short = table.drop(columns=left_out, errors="ignore")
     short = short.loc[:, (short != "").any()]
     short["backbone"] = short["backbone"].str.partition(" (")[0]
-    view = Table(title=title, box=box.SIMPLE_HEAD, caption=CAPTION)
+    view = Table(title=title, box=box.SIMPLE_HEAD, caption=CAPTION if "label_protocol" in table else None)
     for name in short.columns:
-        numeric = name.startswith(("i2t_", "t2i_", "mr", "paper_", "delta_", "params"))
-        view.add_column(name.replace("_", " "), justify="right" if numeric else "left", no_wrap=name == "run")
+        justify: JustifyMethod = "right" if name.startswith(NUMBERS) else "left"
+        view.add_column(name.replace("_", " "), justify=justify, no_wrap=name in WHOLE)
     for (_, row), source in zip(short.iterrows(), table.get("source", pd.Series("", table.index)), strict=True):
         view.add_row(*row, style="bold" if source == "measured" else None)
     console.print(view)

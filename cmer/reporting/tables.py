@@ -14,13 +14,14 @@ import pandas as pd
 from cmer.config import Model, Protocol
 from cmer.reporting.ablations import ABLATIONS, ablation
 from cmer.reporting.benchmark import benchmark
+from cmer.reporting.efficiency import efficiency, read_costs
 from cmer.reporting.measured import TableRun, read_metrics
 
 
 class TableSpec(Model):
-    """Exactly what a table is made of, besides its metrics files."""
+    """Exactly what a table is made of, besides its files. Table 3 has no label protocols and no seeds."""
 
-    number: Literal[1, 2, 4, 5, 6]
+    number: Literal[1, 2, 3, 4, 5, 6]
     runs: list[TableRun]
     protocols: list[Protocol]
     seeds: list[int]
@@ -31,14 +32,15 @@ def build_table(spec: TableSpec, files: Iterable[Path | str]) -> pd.DataFrame:
 
     Args:
         spec: the runs, label protocols and seeds.
-        files: metrics of every run and seed, in any order.
+        files: in any order, metrics of every run and seed; for Table 3 the profiles of the runs' backbones.
 
     Raises:
-        UserError: metrics are missing.
+        UserError: what a row needs is not in the files.
     """
-    metrics = read_metrics(files)
-    if spec.number in ABLATIONS:
-        table = ablation(spec.number, metrics, spec.runs, spec.protocols, spec.seeds)
+    if spec.number == 3:
+        table = efficiency(read_costs(files), spec.runs)
+    elif spec.number in ABLATIONS:
+        table = ablation(spec.number, read_metrics(files), spec.runs, spec.protocols, spec.seeds)
     else:
-        table = benchmark(spec.number, metrics, spec.runs, spec.protocols, spec.seeds)
+        table = benchmark(spec.number, read_metrics(files), spec.runs, spec.protocols, spec.seeds)
     return table.astype(object).fillna("").astype(str)

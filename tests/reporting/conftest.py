@@ -5,6 +5,23 @@ import pytest
 
 from cmer.reporting.measured import RECALLS
 
+STEP = {
+    "options": {},
+    "parameters": 2_719_552,
+    "precision": "float32",
+    "attention": "sdpa",
+    "tokens": 23,
+    "saved_bytes": 0,
+    "macs_forward": 30_000_000_000,
+    "macs_backward": 20_000_000_000,
+    "peak_bytes": 300_000_000,
+    "peak_reserved_bytes": None,
+    "pairs_per_second": 40.0,
+    "pairs_per_second_low": 38.0,
+    "pairs_per_second_high": 41.0,
+    "steps": 9,
+}
+
 
 @pytest.fixture
 def write_metrics(tmp_path):
@@ -29,5 +46,28 @@ def write_metrics(tmp_path):
             files.append(tmp_path / f"{run['dataset']}.{run['name']}.{seed}.json")
             files[-1].write_text(json.dumps(metrics))
         return files
+
+    return write
+
+
+@pytest.fixture
+def write_profile(tmp_path):
+    """Write the profile of a backbone; a step is given as what differs from `STEP`, with its `saved_mb` per pair."""
+
+    def write(backbone: str, steps: list[dict], device: str = "cpu: Toy CPU") -> Path:
+        rows = [STEP | {"setting": "today", "batch": 2} | step for step in steps]
+        saved = {
+            (row["run"], row["setting"]): {
+                "run": row["run"],
+                "setting": row["setting"],
+                "bytes_per_pair": row.pop("saved_mb", 10) * 1e6,
+                "fixed_bytes": 5e6,
+            }
+            for row in rows
+        }
+        file = tmp_path / f"{backbone}.json"
+        profile = {"backbone": backbone, "device": device, "threads": 2, "versions": {}, "code": "0" * 32}
+        file.write_text(json.dumps(profile | {"rows": rows, "saved": list(saved.values())}))
+        return file
 
     return write

@@ -19,3 +19,11 @@ def run(name, method="cmer", options=None, dataset="rsitmd", title="RSITMD", bac
         "method": method,
         "options": model.model_validate(options or {}).model_dump(),
     }
+
+
+def of(result, **where):
+    """The one row with these cells."""
+    for name, value in where.items():
+        result = result[result[name] == value]
+    assert len(result) == 1, result
+    return result.iloc[0]

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from reporting_cases import D1, D2, OFF, V2, run
+from reporting_cases import D1, D2, OFF, V2, of, run
 
 from cmer.config import validate_json
 from cmer.registry import UserError
@@ -11,14 +11,6 @@ from cmer.reporting.tables import TableSpec, build_table
 def table(number, rows, files, seeds=(1, 2, 3), protocols=("none", "oracle")):
     spec = {"number": number, "runs": rows, "protocols": protocols, "seeds": seeds}
     return build_table(TableSpec.model_validate(spec), files)
-
-
-def of(result, **where):
-    """The one row with these cells."""
-    for name, value in where.items():
-        result = result[result[name] == value]
-    assert len(result) == 1, result
-    return result.iloc[0]
 
 
 def test_printed_rows_come_first_and_say_that_nothing_ran_them():

@@ -96,6 +96,24 @@ def test_published_dataset_needs_no_file_of_this_machine(fresh: Project) -> None
     assert plan.counts["train"] == 3 * len(yaml.safe_load((ROOT / "config/rsicd_lite.yaml").read_text())["runs"])
 
 
+def test_table_3_profiles_each_backbone_and_trains_for_its_figure_only(fresh: Project, tmp_path: Path) -> None:
+    def plan(datasets: list[str], *targets: str) -> Plan:
+        table = {"number": 3, "datasets": datasets, "runs": ["lite.linear_probe", "lite.cmer"]}
+        overlay = tmp_path / "overlay.yaml"
+        overlay.write_text(yaml.safe_dump({"results": "results/three", "tables": [table]}))
+        return fresh.plan(f"--configfile={overlay}", *targets)
+
+    alone = plan([])
+    assert alone.counts == {"profile": 1, "table": 1, "all": 1}
+    assert set(alone.outputs) >= {"results/three/efficiency/lite.json", "results/three/table3.csv"}
+    whole = plan(["demo"])
+    assert whole.counts.items() >= {"profile": 1, "table": 1, "accuracy_cost": 1, "train": 2, "evaluate": 2}.items()
+    assert plan(["demo"], "results/three/table3.csv").counts == {"profile": 1, "table": 1}
+    figure = plan(["demo"], "results/three/figures/accuracy_cost.png")
+    assert figure.runs == {"lite.linear_probe", "lite.cmer"}
+    assert "table" not in figure.counts
+
+
 def test_dvc_keeps_every_output(whole: Plan) -> None:
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["workflow"]
     outs = {Path(path): settings for out in stage["outs"] for path, settings in out.items()}

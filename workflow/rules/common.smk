@@ -4,6 +4,7 @@ import json
 import shlex
 
 from cmer.files import code_digest
+from cmer.profiling import MODULES as PROFILED
 from cmer.training import MODULES
 
 # `cmer` of the environment that runs Snakemake, whether or not that environment is activated.
@@ -47,8 +48,32 @@ def run_spec(wildcards):
     return as_json(spec)
 
 
+def profiled_runs(backbone):
+    """The runs of Table 3 on a backbone."""
+    names = [name for table in CONFIG.tables if table.number == 3 for name in table.runs]
+    return [run for run in map(CONFIG.run, names) if run.backbone == backbone]
+
+
+def profile_spec(wildcards):
+    rows = [
+        {"run": run.name, "method": run.method, "options": run.options.model_dump()}
+        for run in profiled_runs(wildcards.backbone)
+    ]
+    counted = [name for name in CONFIG.profile.count_only if name == wildcards.backbone]
+    return as_json(
+        {
+            "name": wildcards.backbone,
+            "backbone": backbone_settings(wildcards.backbone),
+            "rows": rows,
+            "profile": CONFIG.profile.model_dump() | {"count_only": counted},
+        }
+    )
+
+
 def table_of(wildcards):
-    return next(table for table in CONFIG.tables if table.number == int(wildcards.number))
+    """The table that is made. Figures are of Table 3's runs."""
+    number = int(wildcards.get("number", 3))
+    return next(table for table in CONFIG.tables if table.number == number)
 
 
 def table_rows(wildcards):
@@ -58,20 +83,33 @@ def table_rows(wildcards):
     return [(run, dataset) for dataset in table.datasets for run in runs if dataset in run.datasets]
 
 
-def table_spec(wildcards):
-    rows = [
-        {
-            "name": run.name,
-            "dataset": dataset,
-            "dataset_title": CONFIG.datasets[dataset].title,
-            "backbone_printed": CONFIG.backbones[run.backbone].printed,
-            "method": run.method,
-            "options": run.options.model_dump(),
-        }
+def tabled(run):
+    return {
+        "name": run.name,
+        "backbone_printed": CONFIG.backbones[run.backbone].printed,
+        "method": run.method,
+        "options": run.options.model_dump(),
+    }
+
+
+def tabled_rows(wildcards):
+    return [
+        tabled(run) | {"dataset": dataset, "dataset_title": CONFIG.datasets[dataset].title}
         for run, dataset in table_rows(wildcards)
     ]
+
+
+def table_spec(wildcards):
     table = table_of(wildcards)
+    if table.number == 3:
+        rows = [tabled(CONFIG.run(name)) for name in table.runs]
+        return as_json({"number": 3, "runs": rows, "protocols": [], "seeds": []})
+    rows = tabled_rows(wildcards)
     return as_json({"number": table.number, "runs": rows, "protocols": table.protocols, "seeds": CONFIG.seeds})
+
+
+def figure_spec(wildcards):
+    return as_json({"runs": tabled_rows(wildcards), "seeds": CONFIG.seeds})
 
 
 # --- code: digests of the sources that a step executes --------------------------------------------------------------
@@ -96,6 +134,12 @@ def embedding_code(wildcards):
     return run_code(wildcards, "cmer.retrieval.embed", "cmer.training.assemble", "cmer.training.checkpoint")
 
 
+def profile_code(wildcards):
+    methods = {f"cmer.methods.{run.method}" for run in profiled_runs(wildcards.backbone)}
+    kind = CONFIG.backbones[wildcards.backbone].kind
+    return code_digest(*PROFILED, *methods, f"cmer.backbones.{kind}")
+
+
 # --- inputs and resources -------------------------------------------------------------------------------------------
 
 
@@ -116,7 +160,7 @@ def features_option(wildcards, input):
     return f"--features {shlex.quote(input.features[0])}" if input.features else ""
 
 
-def metrics_of_table(wildcards):
+def metrics_of_rows(wildcards):
     return [
         f"<results>/metrics/{dataset}/{run.name}/seed{seed}.json"
         for run, dataset in table_rows(wildcards)
@@ -124,8 +168,36 @@ def metrics_of_table(wildcards):
     ]
 
 
+def metrics_of_table(wildcards):
+    """Of every run and seed; Table 3 needs none."""
+    return metrics_of_rows(wildcards) if wildcards.number != "3" else []
+
+
+def efficiency_of_table(wildcards):
+    """Profiles of Table 3's runs, one a backbone; other tables need none."""
+    wanted = table_of(wildcards).number == 3
+    return [f"<results>/efficiency/{name}.json" for name in CONFIG.backbones if wanted and profiled_runs(name)]
+
+
 def metrics_options(wildcards, input):
-    return " ".join(f"--metrics {shlex.quote(file)}" for file in input)
+    return " ".join(f"--metrics {shlex.quote(file)}" for file in input.metrics)
+
+
+def efficiency_options(wildcards, input):
+    return " ".join(f"--efficiency {shlex.quote(file)}" for file in input.efficiency)
+
+
+def checkpoints_of_all(wildcards):
+    return [
+        f"<results>/checkpoints/{dataset}/{run.name}/seed{seed}.safetensors"
+        for run in CONFIG.runs
+        for dataset in run.datasets
+        for seed in CONFIG.seeds
+    ]
+
+
+def checkpoints_options(wildcards, input):
+    return " ".join(f"--checkpoint {shlex.quote(file)}" for file in input)
 
 
 def threads_of_backbone(wildcards):
@@ -135,6 +207,11 @@ def threads_of_backbone(wildcards):
 def threads_of_run(wildcards):
     """Of the spec, like the backbone's, never of the machine: on a CPU they are part of the result."""
     return CONFIG.training_of(CONFIG.run(wildcards.run)).threads
+
+
+def threads_of_profile(wildcards):
+    """All of a machine that runs jobs beside each other: what is timed is timed alone. A cluster's job is alone."""
+    return workflow.resource_settings.cores or CONFIG.profile.threads
 
 
 def gpus(wildcards):

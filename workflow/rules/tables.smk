@@ -3,13 +3,15 @@
 
 rule table:
     input:
-        metrics_of_table,
+        metrics=metrics_of_table,
+        efficiency=efficiency_of_table,
     output:
         "<results>/table{number}.csv",
     params:
         spec=table_spec,
         code=code_digest("cmer.reporting.tables"),
         metrics=metrics_options,
+        efficiency=efficiency_options,
     log:
         text="<logs>/tables/table{number}.log",
         record="<logs>/tables/table{number}.record.json",
@@ -18,5 +20,5 @@ rule table:
         mem_mb=1000,
         runtime=10,
     shell:
-        "cmer table --spec {params.spec:q} {params.metrics} --out {output:q} --record {log.record:q}"
-        " 2>&1 | tee {log.text:q} >&2"
+        "cmer table --spec {params.spec:q} {params.metrics} {params.efficiency} --out {output:q}"
+        " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

@@ -28,3 +28,23 @@ rule train:
         "cmer train --spec {params.spec:q} --folder {params.folder:q} --captions {input.captions:q}"
         " --validation {input.validation:q} {params.features} --out {output.checkpoint:q}"
         " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"
+
+
+# What settings are chosen on: the validation recall of every run of the config.
+rule validation:
+    input:
+        checkpoints_of_all,
+    output:
+        "<results>/validation.csv",
+    params:
+        code=code_digest("cmer.reporting.validation"),
+        checkpoints=checkpoints_options,
+    log:
+        text="<logs>/tables/validation.log",
+        record="<logs>/tables/validation.record.json",
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "cmer validation {params.checkpoints} --out {output:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

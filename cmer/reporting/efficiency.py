@@ -1,0 +1,233 @@
+"""Table 3: what a training step costs in memory, arithmetic and time, and how that compares with two rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+from pydantic import BaseModel, Field
+
+from cmer.config import validate
+from cmer.files import read_json
+from cmer.registry import UserError
+from cmer.reporting.measured import TableRun, number
+from cmer.reporting.naming import differences, printed_name, slug
+from cmer.reporting.paper import printed
+
+MB = 1e6
+"""Bytes."""
+
+RIVALS = ("clip_adapter", "clip_lora")
+"""The methods that the paper sets CMER's cost against."""
+
+MEASURES = ("memory", "saved", "speed")
+RATIOS = [f"{measure}_ratio_to_{rival}" for rival in RIVALS for measure in MEASURES]
+PAPER_RATIOS = [f"paper_{name}" for name in RATIOS if not name.startswith("saved")]
+COLUMNS = [
+    *("source", "method", "options", "run", "backbone", "setting", "batch", "params_m"),
+    *("saved_mb_per_pair", "saved_mb_fixed", "memory_mb", "reserved_mb"),
+    *("pairs_per_s", "pairs_per_s_low", "pairs_per_s_high", "gmacs_forward_per_pair", "gmacs_backward_per_pair"),
+    *RATIOS,
+    *PAPER_RATIOS,
+    *("precision", "attention", "tokens", "device", "threads", "status", "note"),
+]
+NOT_RUN = "not run here"
+PRINTED = "two V100, batch and precision not printed: megabytes and pairs/s compare with no measured row, ratios may"
+MEMORY = {
+    "cuda": "memory: the most that tensors took, weights included",
+    "cpu": "memory: how far the process rose above weights, optimiser state and batch",
+}
+ADAPTER = "the paper does not print its configuration; preset paper_count has the printed parameters"
+
+Measures = Mapping[str, float | None]
+
+
+class SavedLine(BaseModel):
+    """Bytes kept for the backward pass as a line over the batch size."""
+
+    run: str
+    setting: str
+    bytes_per_pair: float
+    fixed_bytes: float
+
+
+class MeasuredStep(BaseModel):
+    """A run's training step under one setting and batch size; null is not measured."""
+
+    run: str
+    method: str
+    parameters: int
+    setting: str
+    batch: int
+    precision: str
+    attention: str
+    tokens: int
+    macs_forward: int
+    macs_backward: int
+    peak_bytes: int | None
+    peak_reserved_bytes: int | None
+    pairs_per_second: float | None
+    pairs_per_second_low: float | None
+    pairs_per_second_high: float | None
+
+
+class EfficiencyFile(BaseModel):
+    """What is read of the file that `cmer profile` writes for a backbone."""
+
+    backbone: str
+    device: Annotated[str, Field(pattern="^(cpu|cuda): ")]
+    threads: int
+    rows: list[MeasuredStep]
+    saved: list[SavedLine]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A measured step, and where it was measured.
+
+    Attributes:
+        backbone: the config's name of it.
+        device: its kind, a colon, and its name.
+        saved: of the step's run and setting.
+    """
+
+    backbone: str
+    device: str
+    threads: int
+    step: MeasuredStep
+    saved: SavedLine
+
+    def measures(self) -> Measures:
+        """What ratios are taken of: bytes, bytes per pair, pairs per second."""
+        values = (self.step.peak_bytes, self.saved.bytes_per_pair, self.step.pairs_per_second)
+        return dict(zip(MEASURES, values, strict=True))
+
+
+def read_costs(files: Iterable[Path | str]) -> list[Cost]:
+    """Every measured step of these files.
+
+    Raises:
+        UserError: a file is missing, or is not one that `cmer profile` wrote.
+    """
+    costs = []
+    for file in files:
+        read = validate(EfficiencyFile, read_json(file), str(file))
+        lines = {(line.run, line.setting): line for line in read.saved}
+        if missing := {(row.run, row.setting) for row in read.rows} - set(lines):
+            raise UserError(f"{file} holds no saved bytes of {min(missing)}; run `cmer profile` again")
+        costs += [Cost(read.backbone, read.device, read.threads, row, lines[row.run, row.setting]) for row in read.rows]
+    return costs
+
+
+def costs_of(costs: Sequence[Cost], run: TableRun) -> list[Cost]:
+    """The measured steps of a run.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [cost for cost in costs if cost.step.run == run.name]
+    if not found:
+        raise UserError(f"none of the given efficiency files measures {run.name}; run `cmer profile` for its backbone")
+    return found
+
+
+def significant(value: float | None, unit: float = 1) -> str:
+    """Four significant digits of `value` in units of `unit`; "" for what was not measured."""
+    return "" if value is None else f"{float(f'{value / unit:.4g}') + 0.0:.12g}"  # + 0.0: no "-0"
+
+
+def efficiency(costs: Sequence[Cost], runs: Sequence[TableRun]) -> pd.DataFrame:
+    """Every printed row, then every run under every setting and batch size; a megabyte is 10^6 bytes.
+
+    Ratios are taken between rows of one backbone, setting and batch size; where the rival was not measured they are
+    empty. Of the paper only ratios stand beside a measured row, and only where method, options and backbone are the
+    printed row's: what a step takes differs from device to device.
+
+    Raises:
+        UserError: a run was not measured.
+    """
+    paper = printed(3)
+    names = printed(1)["method"].tolist()  # Table 3 has but some of them
+    rows = [_paper_row(row, paper) for _, row in paper.iterrows()]
+    measured = []
+    for run in runs:
+        found = costs_of(costs, run)
+        cells = {"method": printed_name(run.method, run.options, names)}
+        same = (paper["method"] == cells["method"]) & (paper["backbone_vision"] == run.backbone_printed)
+        if same.any() and not differences(run.options):
+            row = rows[same.argmax()]
+            row["status"] = f"run here: {run.name}" if row["status"] == NOT_RUN else f"{row['status']}, {run.name}"
+            cells |= {name: row[name.removeprefix("paper_")] for name in PAPER_RATIOS}
+        measured += [cells | _measured_row(run, cost, costs) for cost in found]
+    return pd.DataFrame(rows + measured, columns=COLUMNS)
+
+
+def _paper_row(row: pd.Series, paper: pd.DataFrame) -> dict[str, str]:
+    beside = paper[paper["backbone_vision"] == row["backbone_vision"]]
+    rivals = {slug(other["method"]): _printed_measures(other) for _, other in beside.iterrows()}
+    return {
+        "source": "paper",
+        "method": row["method"],
+        "backbone": row["backbone_vision"],
+        "params_m": row["params_m"],
+        "memory_mb": row["memory_mb"],
+        "pairs_per_s": row["throughput_pairs_s"],
+        **_ratios(_printed_measures(row), rivals),
+        "status": NOT_RUN,
+        "note": "; ".join([PRINTED, *_adapter(slug(row["method"]))]),
+    }
+
+
+def _printed_measures(row: pd.Series) -> Measures:
+    return {"memory": float(row["memory_mb"]), "saved": None, "speed": float(row["throughput_pairs_s"])}
+
+
+def _measured_row(run: TableRun, cost: Cost, costs: Sequence[Cost]) -> dict[str, str]:
+    step, saved = cost.step, cost.saved
+    case = (cost.backbone, step.setting, step.batch)
+    beside = [other for other in costs if (other.backbone, other.step.setting, other.step.batch) == case]
+    # Of several runs of a rival the config's first is meant.
+    rivals = {other.step.method: other.measures() for other in reversed(beside)}
+    memory = [] if step.peak_bytes is None else [MEMORY[cost.device.partition(":")[0]]]
+    return {
+        "source": "measured",
+        "options": ", ".join(differences(run.options)),
+        "run": run.name,
+        "backbone": run.backbone_printed,
+        "setting": step.setting,
+        "batch": str(step.batch),
+        "params_m": number(step.parameters / 1e6),
+        "saved_mb_per_pair": significant(saved.bytes_per_pair, MB),
+        "saved_mb_fixed": significant(saved.fixed_bytes, MB),
+        "memory_mb": significant(step.peak_bytes, MB),
+        "reserved_mb": significant(step.peak_reserved_bytes, MB),
+        "pairs_per_s": significant(step.pairs_per_second),
+        "pairs_per_s_low": significant(step.pairs_per_second_low),
+        "pairs_per_s_high": significant(step.pairs_per_second_high),
+        "gmacs_forward_per_pair": significant(step.macs_forward, step.batch * 1e9),
+        "gmacs_backward_per_pair": significant(step.macs_backward, step.batch * 1e9),
+        **_ratios(cost.measures(), rivals),
+        "precision": step.precision,
+        "attention": step.attention,
+        "tokens": str(step.tokens),
+        "device": cost.device,
+        "threads": str(cost.threads),
+        "status": "counted only" if step.pairs_per_second is None else "run here",
+        "note": "; ".join([*memory, *_adapter(run.method)]),
+    }
+
+
+def _ratios(own: Measures, rivals: Mapping[str, Measures]) -> dict[str, str]:
+    found = {}
+    for rival, measure in product(RIVALS, MEASURES):
+        value, other = own[measure], rivals.get(rival, {}).get(measure)
+        found[f"{measure}_ratio_to_{rival}"] = "" if value is None or not other else number(value / other)
+    return found
+
+
+def _adapter(method: str) -> list[str]:
+    return [ADAPTER] if method == "clip_adapter" else []

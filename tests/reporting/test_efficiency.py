@@ -1,0 +1,125 @@
+import json
+
+import pytest
+from reporting_cases import D2, of, run
+
+from cmer.registry import UserError
+from cmer.reporting.tables import TableSpec, build_table
+
+CMER, ADAPTER, LORA = run("b.cmer", options=D2), run("b.adapter", "clip_adapter"), run("b.lora", "clip_lora")
+STEPS = [
+    {"run": "b.cmer", "method": "cmer", "saved_mb": 10, "peak_bytes": 100_000_000, "pairs_per_second": 30.0},
+    {"run": "b.adapter", "method": "clip_adapter", "saved_mb": 40, "peak_bytes": 200_000_000, "pairs_per_second": 20.0},
+    {"run": "b.lora", "method": "clip_lora", "saved_mb": 50, "peak_bytes": 400_000_000, "pairs_per_second": 10.0},
+]
+COUNTED = dict.fromkeys(("peak_bytes", "pairs_per_second", "pairs_per_second_low", "pairs_per_second_high"))
+
+
+def table(rows, files):
+    rows = [{name: row[name] for name in row if not name.startswith("dataset")} for row in rows]
+    return build_table(TableSpec.model_validate({"number": 3, "runs": rows, "protocols": [], "seeds": []}), files)
+
+
+def ratios(row, to, prefix=""):
+    return tuple(row.get(f"{prefix}{name}_ratio_to_{to}", "") for name in ("memory", "saved", "speed"))
+
+
+def test_printed_rows_and_what_follows_from_them():
+    result = table([], [])
+    assert set(result["source"]) == {"paper"}
+    assert set(result["status"]) == {"not run here"}
+    cmer = of(result, method="CMER(ours)", backbone="ViT-B-16")
+    assert (cmer["params_m"], cmer["memory_mb"], cmer["pairs_per_s"]) == ("2.72", "3488", "276")
+    assert ratios(cmer, "clip_adapter") == ("0.51", "", "1.38")
+    assert ratios(cmer, "clip_lora") == ("0.49", "", "2.01")
+    assert ratios(of(result, method="CMER(ours)", backbone="ViT-L-14"), "clip_lora") == ("0.55", "", "2.37")
+    huge = of(result, method="CMER(ours)", backbone="ViT-H-14")  # the paper has no rival on it
+    assert ratios(huge, "clip_adapter") == ratios(huge, "clip_lora") == ("", "", "")
+    assert "paper_count" in of(result, method="CLIP-adapter", backbone="ViT-L-14")["note"]
+
+
+def test_ratios_to_the_rivals_of_the_same_file(write_profile):
+    result = table([CMER, ADAPTER, LORA], [write_profile("b", STEPS)])
+    cmer = of(result, run="b.cmer")
+    assert (cmer["method"], cmer["status"]) == ("CMER(ours)", "run here")
+    assert (cmer["saved_mb_per_pair"], cmer["saved_mb_fixed"], cmer["memory_mb"]) == ("10", "5", "100")
+    assert (cmer["gmacs_forward_per_pair"], cmer["gmacs_backward_per_pair"]) == ("15", "10")
+    assert ratios(cmer, "clip_adapter") == ("0.50", "0.25", "1.50")
+    assert ratios(cmer, "clip_lora") == ("0.25", "0.20", "3.00")
+    assert ratios(of(result, run="b.lora"), "clip_adapter") == ("2.00", "1.25", "0.50")
+
+
+def test_only_ratios_of_the_paper_stand_beside_a_row_of_its_system(write_profile):
+    other = run("b.other", options=D2 | {"hidden": 96})
+    steps = [*STEPS, STEPS[0] | {"run": "b.other"}]
+    result = table([CMER, other, ADAPTER], [write_profile("b", steps)])
+    cmer = of(result, run="b.cmer")
+    assert ratios(cmer, "clip_adapter", "paper_") == ("0.51", "", "1.38")
+    assert ratios(cmer, "clip_lora", "paper_") == ("0.49", "", "2.01")
+    assert ratios(of(result, run="b.other"), "clip_adapter", "paper_") == ("", "", "")
+    assert (
+        ratios(of(result, source="paper", method="CMER(ours)", backbone="ViT-B-16"), "clip_lora", "paper_") == ("",) * 3
+    )
+    assert of(result, source="paper", method="CMER(ours)", backbone="ViT-B-16")["status"] == "run here: b.cmer"
+    assert of(result, source="paper", method="CMER(ours)", backbone="ViT-L-14")["status"] == "not run here"
+    assert "paper_count" in of(result, run="b.adapter")["note"]
+
+
+@pytest.mark.parametrize("rival", [{"batch": 4}, {"setting": "paper_like"}])
+def test_a_rival_under_another_setting_or_batch_is_none(write_profile, rival):
+    result = table([CMER], [write_profile("b", [STEPS[0], STEPS[1] | rival])])
+    cmer = of(result, run="b.cmer")
+    assert ratios(cmer, "clip_adapter") == ratios(cmer, "clip_lora") == ("", "", "")
+
+
+def test_a_rival_on_another_backbone_is_none(write_profile):
+    files = [write_profile("b", STEPS[:1]), write_profile("a", STEPS[1:])]
+    assert ratios(of(table([CMER], files), run="b.cmer"), "clip_adapter") == ("", "", "")
+
+
+def test_counted_rows_say_so(write_profile):
+    result = table([CMER, ADAPTER], [write_profile("b", [step | COUNTED for step in STEPS])])
+    cmer = of(result, run="b.cmer")
+    assert cmer["status"] == "counted only"
+    assert (cmer["memory_mb"], cmer["pairs_per_s"], cmer["pairs_per_s_low"], cmer["note"]) == ("", "", "", "")
+    assert (cmer["saved_mb_per_pair"], cmer["gmacs_forward_per_pair"]) == ("10", "15")
+    assert ratios(cmer, "clip_adapter") == ("", "0.25", "")
+
+
+def test_what_memory_means_depends_on_the_device(write_profile):
+    on_gpu = write_profile("g", [STEPS[0] | {"run": "g.cmer", "peak_reserved_bytes": 123_456_789}], "cuda: Toy GPU")
+    result = table([CMER, CMER | {"name": "g.cmer"}], [write_profile("b", STEPS), on_gpu])
+    assert of(result, run="b.cmer")["note"].startswith("memory: how far the process rose")
+    gpu = of(result, run="g.cmer")
+    assert gpu["note"].startswith("memory: the most that tensors took")
+    assert (gpu["reserved_mb"], gpu["device"]) == ("123.5", "cuda: Toy GPU")
+
+
+def test_every_setting_and_batch_is_a_row_in_any_order_of_files(write_profile):
+    cases = [{"setting": setting, "batch": batch} for setting in ("paper_like", "today") for batch in (2, 4)]
+    steps = [step | case for step in STEPS for case in cases]
+    files = [write_profile("b", steps), write_profile("t", [STEPS[0] | {"run": "t.cmer"}])]
+    result = table([CMER, ADAPTER, CMER | {"name": "t.cmer"}], files)
+    assert result["run"].tolist() == [""] * 9 + ["b.cmer"] * 4 + ["b.adapter"] * 4 + ["t.cmer"]
+    assert result["batch"].tolist()[9:13] == ["2", "4", "2", "4"]
+    assert result.to_csv() == table([CMER, ADAPTER, CMER | {"name": "t.cmer"}], files[::-1]).to_csv()
+
+
+def test_files_that_do_not_serve_are_named(write_profile, tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.json does not exist"):
+        table([CMER], [tmp_path / "nowhere.json"])
+    file = write_profile("b", STEPS)
+    with pytest.raises(UserError, match=r"measures g\.cmer; run `cmer profile`"):
+        table([CMER | {"name": "g.cmer"}], [file])
+    whole = json.loads(file.read_text())
+    for part, words in (
+        (whole | {"rows": [whole["rows"][0] | {"peak_bytes": "much"}]}, r"rows\.0\.peak_bytes"),
+        ({"rows": whole["rows"]}, "device"),
+        (whole | {"saved": whole["saved"][1:]}, r"saved bytes of .*b\.cmer"),
+    ):
+        file.write_text(json.dumps(part))
+        with pytest.raises(UserError, match=rf"(?s)b\.json.*{words}"):
+            table([CMER], [file])
+    file.write_text(file.read_text()[:100])
+    with pytest.raises(UserError, match=r"b\.json is not valid JSON"):
+        table([CMER], [file])

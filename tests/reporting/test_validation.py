@@ -1,0 +1,31 @@
+import pandas as pd
+import pytest
+import torch
+
+from cmer.registry import UserError
+from cmer.reporting.validation import validation_table
+from cmer.training.checkpoint import save
+
+
+def checkpoint(folder, run, seed, lr, val_mr):
+    spec = {"dataset": "demo", "run": run, "seed": seed, "method": "clip_lora", "training": {"lr": lr}}
+    made = {"spec": spec, "train_images": 200, "epochs": 5, "best_epoch": 4, "val_mr": val_mr}
+    save(folder / f"{run}.{seed}.safetensors", {"weight": torch.zeros(2)}, made)
+    return folder / f"{run}.{seed}.safetensors"
+
+
+def test_validation_table_says_what_each_training_reached(tmp_path) -> None:
+    files = [checkpoint(tmp_path, "b", 2, 1e-3, 20.5), checkpoint(tmp_path, "b", 1, 1e-3, 21.0)]
+    files.append(checkpoint(tmp_path, "a", 1, 3e-4, 19.25))
+    table = validation_table(files)
+    assert table[["run", "seed", "lr", "val_mr"]].to_dict("records") == [
+        {"run": "a", "seed": 1, "lr": 3e-4, "val_mr": 19.25},
+        {"run": "b", "seed": 1, "lr": 1e-3, "val_mr": 21.0},
+        {"run": "b", "seed": 2, "lr": 1e-3, "val_mr": 20.5},
+    ]
+    pd.testing.assert_frame_equal(table, validation_table(reversed(files)))
+
+
+def test_a_missing_checkpoint_is_named(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"gone\.safetensors"):
+        validation_table([tmp_path / "gone.safetensors"])
