@@ -227,6 +227,10 @@ class CmerOptions(MethodOptions):
     hidden: Positive = 192
     heads: Positive = 6
     focus_field: Positive = Field(default=2, description="side of a region, in patches")
+    focus_dropout: Fraction = Field(default=0.0, description="of what the image side branch reads; the paper has none")
+    focus_drop_path: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="share of images that train without the image side branch; the paper has none"
+    )
     queue_batches: Annotated[int, Field(ge=0)] = Field(default=4, description="length of the negative queue")
     queue_weight: Annotated[float, Field(ge=0)] = 1.0
     margin: Annotated[float, Field(ge=0)] = Field(default=0.2, description="alpha of Eq. 16-17")

@@ -40,7 +40,9 @@ class Cmer(Method):
         self.image_branch = self.text_branch = None
         if options.focus_adapter:
             self.image_blocks = features.blocks or []
-            self.image_branch = self._branch(shapes.blocks, self.image_blocks, options.focus_field)
+            self.image_branch = self._branch(
+                shapes.blocks, self.image_blocks, options.focus_field, options.focus_dropout, options.focus_drop_path
+            )
         if options.text == "side_branch":
             self.text_blocks = features.text_blocks or []
             self.text_branch = self._branch(shapes.text_blocks, self.text_blocks, 0)
@@ -49,10 +51,18 @@ class Cmer(Method):
             self.text_reads = "tokens"
             add_lora(self.backbone, self.backbone.seams().text_linears, options.lora_rank)
 
-    def _branch(self, specs: Sequence[BlockSpec], blocks: Sequence[int], field: int) -> SideBranch:
+    def _branch(
+        self,
+        specs: Sequence[BlockSpec],
+        blocks: Sequence[int],
+        field: int,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> SideBranch:
         if not blocks:
             raise UserError("a side branch has no block to read; name some in the backbone's features, or null for all")
-        return SideBranch(specs, blocks, self.options.hidden, self.options.heads, field, self.heads.dim)
+        options = self.options
+        return SideBranch(specs, blocks, options.hidden, options.heads, field, self.heads.dim, dropout, drop_path)
 
     @classmethod
     def needs_backbone(cls, options: MethodOptions) -> bool:

@@ -21,6 +21,8 @@ NEEDS: dict[str, Callable[[CmerOptions], bool]] = {
     "hidden": lambda o: o.focus_adapter or o.text == "side_branch",
     "heads": lambda o: o.focus_adapter or o.text == "side_branch",
     "focus_field": lambda o: o.focus_adapter,
+    "focus_dropout": lambda o: o.focus_adapter,
+    "focus_drop_path": lambda o: o.focus_adapter,
     "queue_weight": lambda o: o.queue_batches > 0,
     "margin": lambda o: o.queue_batches > 0,
     "difficulty": lambda o: o.queue_batches > 0,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from cmer.backbones.base import BlockSpec, Features
 
@@ -122,10 +123,20 @@ class SideBranch(nn.Module):
         heads: of the region attention.
         field: side of a region in patches; 0 on a text tower.
         dim: of the embedding that the output joins.
+        dropout: of the blocks' outputs.
+        drop_path: share of items whose branch is dropped whole; the others' count for them.
     """
 
     def __init__(
-        self, specs: Sequence[BlockSpec], blocks: Sequence[int], hidden: int, heads: int, field: int, dim: int
+        self,
+        specs: Sequence[BlockSpec],
+        blocks: Sequence[int],
+        hidden: int,
+        heads: int,
+        field: int,
+        dim: int,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.specs, self.blocks = list(specs), list(blocks)
@@ -138,6 +149,8 @@ class SideBranch(nn.Module):
         self.adapters = nn.ModuleList(FocusAdapter(hidden, heads, field) for _ in blocks)
         self.up = nn.Linear(hidden, dim, bias=False)
         self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+        self.drop_path = StochasticDepth(drop_path, "row")
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, features: Features) -> Tensor:
@@ -154,13 +167,13 @@ class SideBranch(nn.Module):
         before = self.specs[self.blocks[0]]
         for block, adapter in zip(self.blocks, self.adapters, strict=True):
             spec = self.specs[block]
-            x = features.blocks[block]
+            x = self.dropout(features.blocks[block])
             u = self.down[str(spec.width)](x if features.mask is None else x[features.mask])
             if f is not None:
                 u = u + _shrink(f, before, spec)
             f, before = adapter(u, features.mask, spec.has_cls), spec
         assert f is not None
-        return torch.as_tensor(self.norm(self.up(_pool(f, features.mask, before.has_cls))))
+        return torch.as_tensor(self.drop_path(self.norm(self.up(_pool(f, features.mask, before.has_cls)))))
 
 
 def _shrink(f: Tensor, before: BlockSpec, spec: BlockSpec) -> Tensor:
