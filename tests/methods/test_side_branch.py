@@ -92,3 +92,27 @@ def test_blocks_of_several_widths_and_grids() -> None:
 def test_the_branch_starts_at_zero() -> None:
     branch = SideBranch([BlockSpec(grid=4, width=6, has_cls=True)], [0], 8, 2, 2, 5)
     assert branch(Features(torch.empty(0), {0: torch.randn(3, 17, 6)})).abs().max() == 0
+
+
+def regularised(**shares: float) -> tuple[SideBranch, Features]:
+    torch.manual_seed(0)
+    branch = SideBranch([BlockSpec(grid=4, width=10, has_cls=True)], [0], 8, 2, 2, 6, **shares)
+    nn.init.ones_(branch.norm.weight)
+    return branch, Features(torch.zeros(400, 6), {0: torch.randn(400, 17, 10)})
+
+
+def test_a_dropped_path_leaves_an_image_without_its_branch_and_counts_double_for_the_others() -> None:
+    branch, features = regularised(drop_path=0.5)
+    whole = branch.eval()(features)
+    thinned = branch.train()(features)
+    dropped = (thinned == 0).all(dim=1)
+    assert 150 < int(dropped.sum()) < 250
+    assert torch.allclose(thinned[~dropped], 2 * whole[~dropped])
+
+
+def test_dropout_of_the_blocks_is_for_training_alone() -> None:
+    branch, features = regularised(dropout=0.4)
+    plain, _ = regularised()
+    assert torch.equal(branch.eval()(features), plain(features))
+    assert not torch.allclose(branch.train()(features), plain(features), atol=0.1)
+    assert not (branch(features) == 0).all(dim=1).any()
