@@ -7,15 +7,12 @@ from torch import Tensor, nn
 
 from cmer.backbones.base import Backbone, Features, Shapes, Tokens
 from cmer.config import FeatureOptions, MethodOptions
-from cmer.losses.contrastive import contrastive
-from cmer.losses.memory import Memory, Meta
-from cmer.methods.base import Method, same_text
-from cmer.methods.layers.heads import Heads
+from cmer.methods.layers.embedding import EmbeddingMethod
 from cmer.registry import METHODS
 
 
 @METHODS.register("linear_probe")
-class LinearProbe(Method):
+class LinearProbe(EmbeddingMethod):
     """v = normalise(W_v x + b_v), s = normalise(W_s y + b_s); 525,312 parameters on ViT-B-32.
 
     On an aligned backbone W starts as the identity. On towers without a shared space the trained projections are the
@@ -26,8 +23,6 @@ class LinearProbe(Method):
         self, shapes: Shapes, options: MethodOptions, features: FeatureOptions, backbone: Backbone | None = None
     ) -> None:
         super().__init__(shapes, options, features, backbone)
-        self.options = options
-        self.heads = Heads(shapes, options.projection)
         self.image: nn.Module = _identity(self.heads.dim) if shapes.aligned else nn.Identity()
         self.text: nn.Module = _identity(self.heads.dim) if shapes.aligned else nn.Identity()
 
@@ -40,11 +35,6 @@ class LinearProbe(Method):
         """Unit embeddings [B, e] of frozen features."""
         assert isinstance(batch, Features)
         return F.normalize(self.text(self.heads.texts(batch.pooled)), dim=-1)
-
-    def losses(self, images: Tensor, texts: Tensor, meta: Meta, memory: Memory | None) -> dict[str, Tensor]:
-        """The contrastive loss alone."""
-        same = same_text(meta) if self.options.soft_multi_positive else None
-        return {"batch": contrastive(images, texts, self.heads.scale(), same)}
 
 
 def _identity(width: int) -> nn.Linear:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from cmer.config import validate
 from cmer.files import read_json
+from cmer.profiling.show import REFERENCES
 from cmer.registry import UserError
 from cmer.reporting.measured import TableRun, number
 from cmer.reporting.naming import differences, printed_name, slug
@@ -21,11 +22,8 @@ from cmer.reporting.paper import printed
 MB = 1e6
 """Bytes."""
 
-RIVALS = ("clip_adapter", "clip_lora")
-"""The methods that the paper sets CMER's cost against."""
-
 MEASURES = ("memory", "saved", "speed")
-RATIOS = [f"{measure}_ratio_to_{rival}" for rival in RIVALS for measure in MEASURES]
+RATIOS = [f"{measure}_ratio_to_{rival}" for rival in REFERENCES for measure in MEASURES]
 PAPER_RATIOS = [f"paper_{name}" for name in RATIOS if not name.startswith("saved")]
 COLUMNS = [
     *("source", "method", "options", "run", "backbone", "setting", "batch", "params_m"),
@@ -223,7 +221,7 @@ def _measured_row(run: TableRun, cost: Cost, costs: Sequence[Cost]) -> dict[str,
 
 def _ratios(own: Measures, rivals: Mapping[str, Measures]) -> dict[str, str]:
     found = {}
-    for rival, measure in product(RIVALS, MEASURES):
+    for rival, measure in product(REFERENCES, MEASURES):
         value, other = own[measure], rivals.get(rival, {}).get(measure)
         found[f"{measure}_ratio_to_{rival}"] = "" if value is None or not other else number(value / other)
     return found
