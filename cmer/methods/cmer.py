@@ -13,17 +13,15 @@ from torch import Tensor
 
 from cmer.backbones.base import Backbone, BlockSpec, Features, Shapes, Tokens
 from cmer.config import CmerOptions, FeatureOptions, MethodOptions
-from cmer.losses.contrastive import contrastive
 from cmer.losses.memory import Memory, Meta, NegativeQueue, queue_hinge
-from cmer.methods.base import Method, same_text
-from cmer.methods.layers.heads import Heads
+from cmer.methods.layers.embedding import EmbeddingMethod
 from cmer.methods.layers.lora import add_lora
 from cmer.methods.layers.side_branch import SideBranch
 from cmer.registry import METHODS, UserError
 
 
 @METHODS.register("cmer")
-class Cmer(Method):
+class Cmer(EmbeddingMethod):
     """v = normalise(x + q): x the frozen unit image embedding, q the side branch over the frozen blocks.
 
     No gradient enters the image tower, so its activations are never kept. The text tower is adapted by LoRA, or,
@@ -31,12 +29,12 @@ class Cmer(Method):
     (this project's choice, not the paper's).
     """
 
+    options: CmerOptions
+
     def __init__(
         self, shapes: Shapes, options: CmerOptions, features: FeatureOptions, backbone: Backbone | None = None
     ) -> None:
         super().__init__(shapes, options, features, backbone)
-        self.options = options
-        self.heads = Heads(shapes, options.projection)
         self.image_branch = self.text_branch = None
         if options.focus_adapter:
             self.image_blocks = features.blocks or []
@@ -86,8 +84,7 @@ class Cmer(Method):
 
     def losses(self, images: Tensor, texts: Tensor, meta: Meta, memory: Memory | None) -> dict[str, Tensor]:
         """L = L_batch + weight * L_queue (Eq. 22)."""
-        same = same_text(meta) if self.options.soft_multi_positive else None
-        losses = {"batch": contrastive(images, texts, self.heads.scale(), same)}
+        losses = super().losses(images, texts, meta, memory)
         if isinstance(memory, NegativeQueue):
             hinge = queue_hinge(images, texts, meta, memory, self.options.margin, self.options.difficulty)
             losses["queue"] = self.options.queue_weight * hinge

@@ -78,8 +78,7 @@ class PeRsitr(TowerMethod):
         """`batch` between the towers, `images` and `texts` within them; each item is a pair of passes."""
         same = same_text(meta) if self.options.soft_multi_positive else None
         scale = self.heads.scale()
-        return {
-            "batch": contrastive(images[0], texts[0], scale, same),
+        return super().losses(images[0], texts[0], meta, memory) | {
             "images": self.intra_weight * contrastive(images[0], images[1], scale),
             "texts": self.intra_weight * contrastive(texts[0], texts[1], scale, same),
         }

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+import torch.nn.functional as F
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora.layer import MultiheadAttention
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from cmer.backbones.base import Backbone
 
 
 class AttentionLora(MultiheadAttention):  # type: ignore[misc]
-    """peft's LoRA of a fused attention, with the update added as W + B A and differentiated through.
+    """peft's LoRA of a fused self-attention, with each update computed beside its frozen map: W x + B (A x), scale 1.
 
-    peft 0.21 merges the update into the frozen weights before each call and subtracts it afterwards: the output
-    projection's enters twice, and the weights drift by rounding. Here they are never written.
+    peft 0.21 merges the updates into the frozen weights before each call and subtracts them afterwards: the output
+    projection's enters twice, and the weights drift by rounding. Merged weights also have gradients of their own
+    size, which cost as much as those of full fine-tuning.
     """
 
-    def forward(self, query: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """The attention with both projections updated; arguments as of `nn.MultiheadAttention`."""
-        attention, out = self.base_layer, self.base_layer.out_proj
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, *, need_weights: bool = False, attn_mask: Tensor | None = None
+    ) -> tuple[Tensor, None]:
+        """Attention of [B, N, d] to itself: [B, N, d], no weights; `attn_mask` is added to the scores."""
+        attention = self.base_layer
         (name,) = self.active_adapters
-        weights = {
-            "in_proj_weight": attention.in_proj_weight + self.get_delta_weight(name),
-            "out_proj.base_layer.weight": out.base_layer.weight + out.get_delta_weight(name),
-        }
-        return functional_call(attention, weights, (query, *args), kwargs)
+        fused = F.linear(query, attention.in_proj_weight, attention.in_proj_bias)
+        fused = fused + self.lora_B[name](self.lora_A[name](query))
+        q, k, v = fused.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, heads, N, d']
+        heads = F.scaled_dot_product_attention(q, k, v, attn_mask)
+        return attention.out_proj(heads.transpose(1, 2).flatten(2)), None
 
 
 def add_lora(backbone: Backbone, linears: Sequence[str], rank: int) -> None:
