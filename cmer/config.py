@@ -378,8 +378,8 @@ class Table(Model):
         return self
 
 
-class ProfileOptions(Model):
-    """How memory, arithmetic and speed are measured (Table 3)."""
+class StepOptions(Model):
+    """How memory, arithmetic and speed of a training step are measured (Table 3)."""
 
     batches: tuple[BatchSize, BatchSize] = Field(
         default=(2, 4), description="two batch sizes; what is kept for the backward pass is affine in them"
@@ -392,15 +392,20 @@ class ProfileOptions(Model):
         "texts cut at the batch's longest",
     )
     threads: Positive = 2
-    count_only: list[Name] = Field(
-        default=[], description="backbones too large to time: parameters, kept bytes and arithmetic alone"
-    )
 
     @model_validator(mode="after")
     def _batches_differ(self) -> Self:
         if self.batches[0] == self.batches[1]:
             raise ValueError(f"batches {list(self.batches)} must be two different sizes")
         return self
+
+
+class ProfileOptions(StepOptions):
+    """The same of all backbones."""
+
+    count_only: list[Name] = Field(
+        default=[], description="backbones too large to time: parameters, kept bytes and arithmetic alone"
+    )
 
 
 class Config(Model):

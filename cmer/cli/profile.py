@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from cmer.cli.data import Record
-from cmer.config import ProfileOptions, validate, validate_json
+from cmer.config import StepOptions, validate, validate_json
 from cmer.files import recorded, write_json
 from cmer.registry import UserError
 
 app = typer.Typer(no_args_is_help=True)
 
-DEFAULT = ProfileOptions()
+DEFAULT = StepOptions()
 
 
 @app.command()
@@ -34,7 +34,7 @@ def profile(
         bool, typer.Option("--count-only", help="Leave out what is slow or large: peak memory and speed.")
     ] = False,
     spec: Annotated[
-        str | None, typer.Option(help="JSON, in place of the options above: name, backbone, rows, profile.")
+        str | None, typer.Option(help="JSON, in place of the options above: name, backbone, rows, profile, count_only.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON of the measurements.")] = None,
     record: Record = None,
@@ -55,13 +55,14 @@ def profile(
     else:
         sizes = sorted(batch) if len(batch) > 1 else [batch[0], 2 * batch[0]]
         names = dict.fromkeys(method or [])
-        options = {"steps": steps, "rounds": rounds, "count_only": [backbone] if count_only else []}
+        options = {"steps": steps, "rounds": rounds, "batches": sizes, "settings": list(dict.fromkeys(setting))}
         data = {
             "name": backbone,
             "backbone": {"printed": backbone}
             | ({"kind": backbone} if backbone in ("lite", "tiny") else {"kind": "open_clip", "model": backbone}),
             "rows": [{"run": name, "method": name} for name in names],
-            "profile": options | {"batches": sizes, "settings": list(dict.fromkeys(setting))},
+            "profile": options,
+            "count_only": count_only,
         }
         parsed = validate(ProfileSpec, data, "what to profile")
     with recorded(record):

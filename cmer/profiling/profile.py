@@ -33,7 +33,7 @@ def profile(spec: ProfileSpec) -> Result:
         UserError: a row cannot be built or does not fit the memory.
     """
     options = spec.profile
-    timed = spec.name not in options.count_only
+    timed = not spec.count_only
     groups = [spec.rows] if timed else [[row] for row in spec.rows]
     cases = list(product(options.settings, options.batches))
     rows: list[Result] = []

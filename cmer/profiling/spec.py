@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from cmer.config import Backbone, MethodOptions, Model, Name, ProfileOptions, options_of_the_method
+from cmer.config import Backbone, MethodOptions, Model, Name, StepOptions, options_of_the_method
 
 Setting = Literal["paper_like", "today"]
 
@@ -25,9 +25,10 @@ class ProfileRow(Model):
 
 
 class ProfileSpec(Model):
-    """Rows on one backbone, and how they are measured. `name` is the backbone's, as `count_only` may list it."""
+    """Rows on one backbone, and how they are measured; with `count_only`, neither peak memory nor speed is."""
 
     name: str
     backbone: Backbone
     rows: Annotated[list[ProfileRow], Field(min_length=1)]
-    profile: ProfileOptions = ProfileOptions()
+    profile: StepOptions = StepOptions()
+    count_only: bool = False

@@ -51,6 +51,17 @@ def test_printed_ratios(capsys) -> None:
     assert cells[1] == ["x.cmer", "0.75", "0.49", "1.40", "0.25", "-", "-"]
 
 
+def test_the_options_are_what_is_measured(monkeypatch) -> None:
+    given = []
+    monkeypatch.setattr("cmer.profiling.profile.profile", lambda spec: given.append(spec) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call("--backbone", "ViT-B-32-quickgelu", "--method", "cmer", "--batch", "8", "--rounds", "2", "--count-only")
+    (spec,) = given
+    assert (spec.backbone.kind, spec.backbone.model) == ("open_clip", "ViT-B-32-quickgelu")
+    assert [row.method for row in spec.rows] == ["cmer"]
+    assert (spec.profile.batches, spec.profile.rounds, spec.count_only) == ((8, 16), 2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -6,7 +6,17 @@ from typing import Any
 import yaml
 from workflow_project import ROOT, Plan, Project
 
-TABLE_1 = {"lite.linear_probe", "lite.cmer_v1", "lite.cmer_v2", "lite.cmer_d1", "lite.cmer_d2", "lite.cmer"}
+RIVALS = {
+    "lite.clip_adapter",
+    "lite.clip_bitfit",
+    "lite.clip_lora",
+    "lite.cross_modal_adapter",
+    "lite.pe_rsitr",
+    "lite.single_language",
+}
+CMER = {"lite.cmer_v1", "lite.cmer_v2", "lite.cmer_d1", "lite.cmer_d2", "lite.cmer"}
+PART = {"lite.mlp_probe_part", "lite.cmer_part"} | RIVALS
+TABLE_1 = {"lite.linear_probe"} | CMER | PART
 
 
 def run_row(config: dict[str, Any], name: str) -> dict[str, Any]:
@@ -16,7 +26,7 @@ def run_row(config: dict[str, Any], name: str) -> dict[str, Any]:
 def test_main_job_from_nothing(fresh: Project) -> None:
     plan = fresh.plan("results/table1.csv")
     once = ("draw_demo", "prepare_data", "augment_captions", "split_validation", "extract_features", "table")
-    assert plan.counts == dict.fromkeys(once, 1) | dict.fromkeys(("train", "embed", "evaluate"), 6)
+    assert plan.counts == dict.fromkeys(once, 1) | dict.fromkeys(("train", "embed", "evaluate"), len(TABLE_1))
     assert plan.runs == TABLE_1
 
 
@@ -40,21 +50,22 @@ def test_printed_names_plan_tables_only(project: Project) -> None:
         config["backbones"]["lite"]["printed"] = "Lite"
 
     project.edit_config(change)
-    assert project.plan().counts == {"table": 5, "all": 1}
+    assert project.plan().counts == {"table": 6, "accuracy_cost": 1, "all": 1}
 
 
 def test_one_more_seed_plans_that_seed_only(project: Project) -> None:
     project.edit_config(lambda config: config["seeds"].append(2023))
     plan = project.plan("results/table1.csv")
-    assert plan.counts == {"split_validation": 1, "train": 6, "embed": 6, "evaluate": 6, "table": 1}
+    each = len(TABLE_1)
+    assert plan.counts == {"split_validation": 1, "train": each, "embed": each, "evaluate": each, "table": 1}
     assert "seed2022" not in "".join(plan.outputs)
 
 
 def test_edited_method_plans_its_runs_only(project: Project) -> None:
     project.append("cmer/methods/linear_probe.py", "\nCHANGED = 1\n")
     plan = project.plan("results/table1.csv")
-    assert plan.runs == {"lite.linear_probe"}
-    assert plan.counts == {"train": 1, "embed": 1, "evaluate": 1, "table": 1}
+    assert plan.runs == {"lite.linear_probe", "lite.mlp_probe_part"}
+    assert plan.counts == {"train": 2, "embed": 2, "evaluate": 2, "table": 1}
 
 
 def test_comment_new_method_and_command_line_plan_nothing(project: Project) -> None:
@@ -67,7 +78,7 @@ def test_comment_new_method_and_command_line_plan_nothing(project: Project) -> N
 def test_edited_measure_trains_nothing(project: Project) -> None:
     project.append("cmer/retrieval/bootstrap.py", "\nCHANGED = 1\n")
     plan = project.plan("results/table1.csv")
-    assert plan.counts["evaluate"] == 6
+    assert plan.counts["evaluate"] == len(TABLE_1)
     assert "train" not in plan.counts
 
 
@@ -87,7 +98,7 @@ def test_overlay_writes_into_its_own_folder(fresh: Project) -> None:
     plan = fresh.plan("--configfile=config/ci.yaml")
     assert all(output.startswith("results/ci/") for output in plan.outputs)
     rules = {"draw_demo", "prepare_data", "split_validation", "augment_captions", "extract_features"}
-    assert set(plan.counts) == rules | {"train", "embed", "evaluate", "table", "all"}
+    assert set(plan.counts) == rules | {"train", "embed", "evaluate", "table", "profile", "accuracy_cost", "all"}
 
 
 def test_published_dataset_needs_no_file_of_this_machine(fresh: Project) -> None:

@@ -59,13 +59,13 @@ def profile_spec(wildcards):
         {"run": run.name, "method": run.method, "options": run.options.model_dump()}
         for run in profiled_runs(wildcards.backbone)
     ]
-    counted = [name for name in CONFIG.profile.count_only if name == wildcards.backbone]
     return as_json(
         {
             "name": wildcards.backbone,
             "backbone": backbone_settings(wildcards.backbone),
             "rows": rows,
-            "profile": CONFIG.profile.model_dump() | {"count_only": counted},
+            "profile": CONFIG.profile.model_dump(exclude={"count_only"}),
+            "count_only": wildcards.backbone in CONFIG.profile.count_only,
         }
     )
 
