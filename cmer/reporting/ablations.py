@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cmer.config import CmerOptions
-from cmer.reporting.measured import RECALLS, Measured, Metrics, TableRun, difference, number, summarise
+from cmer.reporting.measured import BUDGET, RECALLS, Measured, Metrics, TableRun, difference, number, summarise
 from cmer.reporting.naming import differences, variant
 from cmer.reporting.paper import ABLATION_BACKBONE, ABLATION_DATASET, printed
 
@@ -26,7 +26,7 @@ MEASURED = [
         "mr_ci_low",
         "mr_ci_high",
     ),
-    *("seeds", "params_m", "training_budget"),
+    *("seeds", "params_m", *BUDGET),
 ]
 
 

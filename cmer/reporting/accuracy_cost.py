@@ -27,7 +27,7 @@ from sklearn.isotonic import isotonic_regression
 from cmer.config import Model
 from cmer.registry import UserError
 from cmer.reporting.efficiency import MB, Cost, costs_of, read_costs, significant
-from cmer.reporting.measured import Measured, TableRun, read_metrics, summarise
+from cmer.reporting.measured import BUDGET, Measured, TableRun, read_metrics, summarise
 from cmer.reporting.naming import printed_name
 from cmer.reporting.paper import printed
 
@@ -122,8 +122,8 @@ def as_table(points: Sequence[Point]) -> pd.DataFrame:
                 "precision": cost.step.precision,
                 "device": cost.device,
                 "threads": str(cost.threads),
-                "training_budget": cells["training_budget"],
             }
+            | {name: cells[name] for name in BUDGET}
         )
     return pd.DataFrame(rows)
 

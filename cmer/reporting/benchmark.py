@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cmer.reporting.measured import RECALLS, Measured, Metrics, TableRun, difference, number, of_run, summarise
+from cmer.reporting.measured import BUDGET, RECALLS, Measured, Metrics, TableRun, difference, number, of_run, summarise
 from cmer.reporting.naming import differences, printed_name, slug, variant
 from cmer.reporting.paper import DATASET, printed
 
 COLUMNS = [
     *("source", "method", "options", "run", "dataset", "backbone", "text_encoder", "label_protocol", "params_m"),
     *RECALLS,
-    *("mr", "mr_std", "mr_ci_low", "mr_ci_high", "paper_mr", "delta_mr", "seeds", "training_budget", "status", "note"),
+    *("mr", "mr_std", "mr_ci_low", "mr_ci_high", "paper_mr", "delta_mr", "seeds", *BUDGET, "status", "note"),
 ]
 PRESUMED = "presumed protocol: true scene label in the test query"
 

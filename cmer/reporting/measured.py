@@ -16,6 +16,7 @@ from cmer.registry import UserError
 from cmer.reporting.naming import differences
 
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
+BUDGET = ("train_images", "epochs", "pairs_seen")
 NOTES = {"oracle": "uses test labels", "shuffled": "control: a wrong label in every query"}
 Metrics = Mapping[tuple[str, str, int], Mapping[str, Any]]
 
@@ -47,7 +48,7 @@ class Measured:
         parameters: trained, count.
         images: of the train split that training drew from.
         epochs: over them.
-        pairs: seen in all, the mean over seeds.
+        pairs: seen in all, the mean over seeds; 0 where nothing trains, and then the other two say nothing.
     """
 
     run: TableRun
@@ -68,9 +69,7 @@ class Measured:
 
     def cells(self) -> dict[str, str]:
         """What every table says of a measured row, two decimals, percent."""
-        seeds = "one seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
-        budget = f"{self.images:,} images, {self.epochs} epochs, {self.pairs:,} pairs seen"
-        trained = budget if self.pairs else "no training"
+        budget = (self.images, self.epochs, self.pairs) if self.pairs else (0, 0, 0)
         return {
             "run": self.run.name,
             "options": ", ".join(differences(self.run.options)),
@@ -83,7 +82,7 @@ class Measured:
             "mr_ci_low": number(self.interval[0]),
             "mr_ci_high": number(self.interval[1]),
             "seeds": " ".join(map(str, self.seeds)),
-            "training_budget": f"{trained}, {seeds}",
+            **dict(zip(BUDGET, map(str, budget), strict=True)),
             "note": NOTES.get(self.protocol, ""),
         }
 

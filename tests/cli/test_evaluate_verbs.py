@@ -62,7 +62,7 @@ def test_from_embeddings_to_a_printed_table(tmp_path):
     table = read_frame(tmp_path / "t.csv")
     measured = table[table["source"] == "measured"]
     assert measured["label_protocol"].tolist() == list(PROTOCOLS)
-    assert set(measured["training_budget"]) == {"no training, one seed"}
+    assert set(measured["epochs"]) == set(measured["pairs_seen"]) == {"0"}
     assert "Linear probe" in output
     assert call("show", tmp_path / "t.csv").splitlines()[3:] == output.splitlines()[3:]  # all but the titles
 

@@ -31,7 +31,7 @@ def test_a_run_that_repeats_a_printed_row(write_metrics):
     )  # fmt: skip
     assert (row["paper_mr"], row["delta_mr"], row["status"]) == ("33.18", "+0.82", "same setting as the printed row")
     assert (row["params_m"], row["seeds"]) == ("2.72", "1 2 3")
-    assert row["training_budget"] == "8,734 images, 20 epochs, 174,680 pairs seen, 3 seeds"
+    assert (row["train_images"], row["epochs"], row["pairs_seen"]) == ("8734", "20", "174680")
     oracle = of(result, source="measured", label_protocol="oracle")
     assert (oracle["delta_mr"], oracle["note"]) == ("", "uses test labels")
     assert oracle["status"] == "other label protocol"
@@ -71,7 +71,6 @@ def test_one_seed_says_so(write_metrics):
     probe = run("a", "linear_probe")
     row = of(table(1, [probe], write_metrics(probe, {7: 30.0}), seeds=[7]), source="measured", label_protocol="none")
     assert (row["mr_std"], row["seeds"]) == ("one seed", "7")
-    assert row["training_budget"].endswith("one seed")
 
 
 def test_the_control_stands_below_once_a_dataset(write_metrics):
