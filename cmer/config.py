@@ -257,7 +257,7 @@ class ClipAdapterOptions(MethodOptions):
     preset: Literal["houlsby64", "paper_count"] = Field(
         default="paper_count",
         description="houlsby64: 64 wide with biases, after attention and MLP; paper_count: 105 (image) and 90 (text) "
-        "wide without biases, after the MLP, the only everyday form with the paper's parameter counts",
+        "wide without biases, after the MLP: no everyday form, but the one such pair with the paper's counts",
     )
 
 

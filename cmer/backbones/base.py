@@ -142,8 +142,8 @@ class Seams:
         text_linears: linear maps of the text tower.
         image_sites: sub-layers of the image tower, in order (adapters).
         text_sites: sub-layers of the text tower, in order.
-        image_input: module whose output enters the image tower's first block.
-        text_input: token embedding.
+        image_input: module whose output is the image tower's input embeddings.
+        text_input: the same of the text tower.
     """
 
     image_linears: list[str]

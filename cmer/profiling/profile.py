@@ -22,7 +22,8 @@ def profile(spec: ProfileSpec) -> Result:
 
     Where speed is measured, a worker a row is alive at once, and they take turns: in every round each in turn times
     its steps while the others idle, so that a machine that warms up or has other work slows all of them alike.
-    Backbones that are only counted have one worker after the other, and null for memory and speed.
+    Backbones that are only counted have one worker after the other, and null for memory and speed. Null is also what
+    does not fit a GPU's memory; on a CPU the system ends the process.
 
     Returns:
         What the file holds: device, threads, versions, code; `rows`, one a run, setting and batch size, with bytes
@@ -81,9 +82,9 @@ def _time(
 
 
 def _speed(size: int, rounds: Sequence[Sequence[float]]) -> Result:
-    if not rounds:
+    if not any(rounds):
         return dict.fromkeys(("pairs_per_second", "pairs_per_second_low", "pairs_per_second_high"), None) | {"steps": 0}
-    medians = [median(steps) for steps in rounds]
+    medians = [median(steps) for steps in rounds if steps]
     return {
         "pairs_per_second": size / median(step for steps in rounds for step in steps),
         "pairs_per_second_low": size / max(medians),
@@ -97,5 +98,7 @@ def _line(rows: Sequence[Result], run: str, setting: str) -> Result:
     (x, low), (y, high) = [
         (row["batch"], row["saved_bytes"]) for row in rows if row["run"] == run and row["setting"] == setting
     ]
+    if low is None or high is None:
+        return {"run": run, "setting": setting, "bytes_per_pair": None, "fixed_bytes": None}
     slope = (high - low) / (y - x)
     return {"run": run, "setting": setting, "bytes_per_pair": slope, "fixed_bytes": low - slope * x}

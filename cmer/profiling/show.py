@@ -52,14 +52,14 @@ def _costs(result: Mapping[str, Any]) -> Table:
         table.add_row(
             *(row["run"], row["setting"], str(row["batch"]), str(row["tokens"])),
             *(f"{row['parameters'] / 1e6:.2f}", _mib(row["saved_bytes"]), _mib(slopes[row["run"], row["setting"]])),
-            *(f"{row[f'macs_{way}'] / row['batch'] / 1e9:.2f}" for way in ("forward", "backward")),
-            *(_mib(row["peak_bytes"]), _number(row["pairs_per_second"])),
-            *(_number(row[f"pairs_per_second_{end}"]) for end in ("low", "high")),
+            *(_number(row[f"macs_{way}"], row["batch"] * 1e9) for way in ("forward", "backward")),
+            _mib(row["peak_bytes"]),
+            *(_number(row[f"pairs_per_second{end}"]) for end in ("", "_low", "_high")),
         )
     return table
 
 
-def _ratios(title: str, rows: Sequence[Row], slopes: Mapping[str, float], references: Sequence[Row]) -> Table:
+def _ratios(title: str, rows: Sequence[Row], slopes: Mapping[str, float | None], references: Sequence[Row]) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD)
     table.add_column("run")
     for reference in references:
@@ -78,8 +78,8 @@ def _mib(value: float | None) -> str:
     return "-" if value is None else f"{value / MIB:,.1f}"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.1f}"
+def _number(value: float | None, unit: float = 1) -> str:
+    return "-" if value is None else f"{value / unit:,.2f}"
 
 
 def _ratio(value: float | None, reference: float | None) -> str:

@@ -164,9 +164,9 @@ def plain_attention() -> Iterator[None]:
 
 
 def padded(tokens: Tokens, length: int) -> Tokens:
-    """The same texts, padded to `length` tokens where they are shorter."""
-    missing = max(0, length - tokens.ids.shape[1])
-    return Tokens(F.pad(tokens.ids, (0, missing)), F.pad(tokens.mask, (0, missing)))
+    """The same texts, padded to `length` tokens where they are shorter, with no token masked out of any arithmetic."""
+    ids = F.pad(tokens.ids, (0, max(0, length - tokens.ids.shape[1])))
+    return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
 
 
 @cache

@@ -73,9 +73,10 @@ class Point:
         return "bold" if self.accuracy.run.method == "cmer" else "normal"
 
     @property
-    def megabytes(self) -> float:
-        """Kept for the backward pass, per pair."""
-        return self.cost.saved.bytes_per_pair / MB
+    def megabytes(self) -> float | None:
+        """Kept for the backward pass, per pair; None where a step did not fit the memory."""
+        kept = self.cost.saved.bytes_per_pair
+        return None if kept is None else kept / MB
 
     @property
     def seconds(self) -> float | None:
@@ -184,7 +185,8 @@ def _title(points: Sequence[Point]) -> list[str]:
     precision = " or ".join(dict.fromkeys(step.precision for step in steps))
     facts = (
         f"{runs[0].run.dataset_title}: {images} training images, {epochs} epochs, {seeds}",
-        f"cost of a training step of {_span([step.batch for step in steps])} pairs in {precision}, measured on",
+        f"cost of a training step of {_span([step.batch for step in steps])} pairs in {precision}, frozen towers",
+        "run anew at each, measured on",
         ", ".join(dict.fromkeys(point.cost.device for point in points)),
     )
     return ["Accuracy against the cost of training", *(line for fact in facts for line in wrap(fact, 62))]

@@ -39,7 +39,10 @@ MEMORY = {
     "cuda": "memory: the most that tensors took, weights included",
     "cpu": "memory: how far the process rose above weights, optimiser state and batch",
 }
-ADAPTER = "the paper does not print its configuration; preset paper_count has the printed parameters"
+OF_METHOD = {
+    "clip_adapter": "the paper does not print its configuration; preset paper_count has the printed parameters",
+    "pe_rsitr": "its loss runs both towers twice a step",
+}
 
 Measures = Mapping[str, float | None]
 
@@ -49,12 +52,12 @@ class SavedLine(BaseModel):
 
     run: str
     setting: str
-    bytes_per_pair: float
-    fixed_bytes: float
+    bytes_per_pair: float | None
+    fixed_bytes: float | None
 
 
 class MeasuredStep(BaseModel):
-    """A run's training step under one setting and batch size; null is not measured."""
+    """A run's training step under one setting and batch size; null is not measured, or did not fit the memory."""
 
     run: str
     method: str
@@ -64,8 +67,9 @@ class MeasuredStep(BaseModel):
     precision: str
     attention: str
     tokens: int
-    macs_forward: int
-    macs_backward: int
+    saved_bytes: int | None
+    macs_forward: int | None
+    macs_backward: int | None
     peak_bytes: int | None
     peak_reserved_bytes: int | None
     pairs_per_second: float | None
@@ -158,7 +162,8 @@ def efficiency(costs: Sequence[Cost], runs: Sequence[TableRun]) -> pd.DataFrame:
         same = (paper["method"] == cells["method"]) & (paper["backbone_vision"] == run.backbone_printed)
         if same.any() and not differences(run.options):
             row = rows[same.argmax()]
-            row["status"] = f"run here: {run.name}" if row["status"] == NOT_RUN else f"{row['status']}, {run.name}"
+            done = _status(found[0].step)
+            row["status"] = f"{done}: {run.name}" if row["status"] == NOT_RUN else f"{row['status']}, {run.name}"
             cells |= {name: row[name.removeprefix("paper_")] for name in PAPER_RATIOS}
         measured += [cells | _measured_row(run, cost, costs) for cost in found]
     return pd.DataFrame(rows + measured, columns=COLUMNS)
@@ -176,7 +181,7 @@ def _paper_row(row: pd.Series, paper: pd.DataFrame) -> dict[str, str]:
         "pairs_per_s": row["throughput_pairs_s"],
         **_ratios(_printed_measures(row), rivals),
         "status": NOT_RUN,
-        "note": "; ".join([PRINTED, *_adapter(slug(row["method"]))]),
+        "note": "; ".join([PRINTED, *_of_method(slug(row["method"]))]),
     }
 
 
@@ -214,8 +219,8 @@ def _measured_row(run: TableRun, cost: Cost, costs: Sequence[Cost]) -> dict[str,
         "tokens": str(step.tokens),
         "device": cost.device,
         "threads": str(cost.threads),
-        "status": "counted only" if step.pairs_per_second is None else "run here",
-        "note": "; ".join([*memory, *_adapter(run.method)]),
+        "status": _status(step),
+        "note": "; ".join([*memory, *_of_method(run.method)]),
     }
 
 
@@ -227,5 +232,11 @@ def _ratios(own: Measures, rivals: Mapping[str, Measures]) -> dict[str, str]:
     return found
 
 
-def _adapter(method: str) -> list[str]:
-    return [ADAPTER] if method == "clip_adapter" else []
+def _status(step: MeasuredStep) -> str:
+    if step.pairs_per_second is not None:
+        return "run here"
+    return "out of memory here" if step.saved_bytes is None else "counted here"
+
+
+def _of_method(method: str) -> list[str]:
+    return [OF_METHOD[method]] if method in OF_METHOD else []

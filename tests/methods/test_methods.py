@@ -79,9 +79,9 @@ def test_every_trained_tensor_gets_a_gradient_and_no_other(tower, text) -> None:
 
 
 def with_updates(tower):
-    """A tower with LoRA whose updates are not zero, and what its text weights are once they are merged by hand."""
+    """A tower with LoRA whose updates are not zero, and what its weights are once they are merged by hand."""
     merged = build_backbone(TinyBackbone(kind="tiny", printed="tiny"))
-    add_lora(tower, tower.seams().text_linears, 4)
+    add_lora(tower, tower.seams().image_linears + tower.seams().text_linears, 4)
     torch.manual_seed(2)
     for name, parameter in tower.named_parameters():
         if "lora_B" in name:
@@ -90,9 +90,11 @@ def with_updates(tower):
     def update(layer):
         return layer.lora_B["default"].weight @ layer.lora_A["default"].weight
 
-    blocks = zip(merged.model.transformer.resblocks, tower.model.transformer.resblocks, strict=True)
+    def blocks(model):
+        return [*model.visual.transformer.resblocks, *model.transformer.resblocks]
+
     with torch.no_grad():
-        for plain, adapted in blocks:
+        for plain, adapted in zip(blocks(merged.model), blocks(tower.model), strict=True):
             plain.attn.in_proj_weight += update(adapted.attn)
             plain.attn.out_proj.weight += update(adapted.attn.base_layer.out_proj)
             plain.mlp.c_fc.weight += update(adapted.mlp.c_fc)
@@ -104,11 +106,17 @@ def test_lora_equals_the_merged_weights_and_leaves_the_frozen_ones(tower) -> Non
     before = build_backbone(TinyBackbone(kind="tiny", printed="tiny")).model.transformer.resblocks[0].attn
     adapted, merged = with_updates(tower)
     tokens = adapted.tokenize(["a red plane", "two boats at a pier"])
-    with torch.no_grad():
-        plain = build_backbone(TinyBackbone(kind="tiny", printed="tiny")).encode_texts(tokens).pooled
-        found = adapted.encode_texts(tokens).pooled
-        assert torch.allclose(found, merged.encode_texts(tokens).pooled, atol=1e-5)
-        assert not torch.allclose(found, plain, atol=1e-2)
+    size = adapted.preprocess.size
+    pixels = torch.randn(2, 3, size, size)
+    plain = build_backbone(TinyBackbone(kind="tiny", printed="tiny"))
+    for encode in (lambda tower: tower.encode_texts(tokens), lambda tower: tower.encode_images(pixels)):
+        with torch.no_grad():
+            found = encode(adapted).pooled
+            assert torch.allclose(found, encode(merged).pooled, atol=1e-5)
+            assert not torch.allclose(found, encode(plain).pooled, atol=1e-2)
+            with torch.autocast("cpu", torch.bfloat16):
+                half = encode(adapted).pooled.float()
+        assert (half - found).norm() < 0.05 * found.norm()
     after = adapted.model.transformer.resblocks[0].attn.base_layer
     assert torch.equal(after.in_proj_weight, before.in_proj_weight)
     assert torch.equal(after.out_proj.base_layer.weight, before.out_proj.weight)

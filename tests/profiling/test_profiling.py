@@ -16,7 +16,7 @@ from cmer.profiling.bench import Bench
 from cmer.profiling.measure import flop_counter, keep_freed_memory, macs, peak_bytes, saved_bytes
 from cmer.profiling.profile import profile
 from cmer.profiling.spec import ProfileSpec
-from cmer.profiling.step import Model, Step
+from cmer.profiling.step import Model, Step, plain_attention
 from cmer.profiling.worker import Worker
 from cmer.registry import UserError
 
@@ -74,6 +74,21 @@ def test_linear_probe_keeps_nothing_of_the_towers() -> None:
     }
     assert counts["paper_like", 2] == counts["today", 2]  # 77 tokens or few
     assert 0 < counts["today", 4] - counts["today", 2] < 2 * 17 * 64 * 4  # less than one block's output a pair
+
+
+@pytest.mark.parametrize("attention", [plain_attention, nullcontext])
+def test_an_attention_with_lora_keeps_no_less_than_one_without(attention) -> None:
+    rows = spec("clip_adapter", "clip_lora")
+    plain, adapted = (Model.build(rows.backbone, row).method.backbone for row in rows.rows)
+    x = torch.randn(2, 17, 64, requires_grad=True)
+
+    def kept(tower):
+        module = tower.model.visual.transformer.resblocks[0].attn
+        frozen = module.requires_grad_(False)
+        with attention():
+            return saved_bytes(lambda: frozen(x, x, x, need_weights=False), [*module.parameters(), x])
+
+    assert kept(adapted) == kept(plain) > 0
 
 
 def test_the_frozen_image_tower_keeps_nothing_unless_gradients_may_enter_it(monkeypatch) -> None:
@@ -293,24 +308,58 @@ def test_what_cannot_be_built_says_why(monkeypatch) -> None:
     assert "close names are ViT-B-32" in answer_of(monkeypatch, spec("cmer", backbone=unknown))
 
 
-def test_lack_of_memory_is_passed_on(monkeypatch) -> None:
-    def full(self):
-        raise torch.OutOfMemoryError("tried to allocate 2.00 GiB")
+def test_what_does_not_fit_a_gpus_memory_is_a_gap_in_the_row(monkeypatch) -> None:
+    asked = spec("clip_adapter", settings=["today"])
+    bench = Bench(asked, asked.rows[0])
+    whole = bench.count("today", 2, True)
 
-    monkeypatch.setattr(Bench, "device", full)
+    def full(self):
+        if self.size > 2:
+            raise torch.OutOfMemoryError("tried to allocate 2.00 GiB")
+        step(self)
+
+    step = Step.run
+    monkeypatch.setattr(Step, "run", full)
+    large = bench.count("today", 4, True)
+    gaps = ("saved_bytes", "macs_forward", "macs_backward", "peak_bytes", "peak_reserved_bytes")
+    assert {name: large[name] for name in gaps} == dict.fromkeys(gaps)
+    assert large["parameters"] == whole["parameters"]
+    assert bench.time("today", 4, 2) == []
+    assert len(bench.time("today", 2, 2)) == 2
+    assert bench.count("today", 2, True)["saved_bytes"] == whole["saved_bytes"]
+
+
+def test_a_profile_with_gaps_is_whole(told, monkeypatch) -> None:
+    def ask(self, name, *arguments):
+        if name == "count" and arguments[1] == 4:
+            return {"saved_bytes": None, "peak_bytes": None}
+        return [] if name == "time" and arguments[1] == 4 else answered(self, name, *arguments)
+
+    answered = Told.ask
+    monkeypatch.setattr(Told, "ask", ask)
+    result = profile(spec("cmer", settings=["today"]))
+    assert [row["pairs_per_second"] is None for row in result["rows"]] == [False, True]
+    assert result["saved"] == [{"run": "tiny.cmer", "setting": "today", "bytes_per_pair": None, "fixed_bytes": None}]
+
+
+def test_a_mistake_of_ours_is_passed_on(monkeypatch) -> None:
+    def broken(self):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(Bench, "device", broken)
     monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
     ours, theirs = Pipe()
     ours.send(("device", ()))
     asked = spec("linear_probe")
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(ZeroDivisionError):
         worker.serve(theirs, asked, asked.rows[0])
-    assert str(ours.recv()) == "OutOfMemoryError: tried to allocate 2.00 GiB"
+    assert str(ours.recv()) == "ZeroDivisionError: division by zero"
 
 
 def test_a_failure_names_its_row() -> None:
     told = Worker.__new__(Worker)
     told.what = "tiny.cmer on tiny"
     told.connection, theirs = Pipe()
-    theirs.send(UserError("OutOfMemoryError: 2.00 GiB"))
-    with pytest.raises(UserError, match=r"^profiling tiny\.cmer on tiny failed: OutOfMemoryError: 2\.00 GiB$"):
+    theirs.send(UserError("ZeroDivisionError: division by zero"))
+    with pytest.raises(UserError, match=r"^profiling tiny\.cmer on tiny failed: ZeroDivisionError: division by zero$"):
         told.ask("count", "today", 2, True)
