@@ -185,9 +185,8 @@ def _title(points: Sequence[Point]) -> list[str]:
     precision = " or ".join(dict.fromkeys(step.precision for step in steps))
     facts = (
         f"{runs[0].run.dataset_title}: {images} training images, {epochs} epochs, {seeds}",
-        f"cost of a training step of {_span([step.batch for step in steps])} pairs in {precision}, frozen towers",
-        "run anew at each, measured on",
-        ", ".join(dict.fromkeys(point.cost.device for point in points)),
+        f"cost of a step of {_span([step.batch for step in steps])} pairs in {precision}, frozen towers included,",
+        f"measured on {', '.join(dict.fromkeys(point.cost.device for point in points))}",
     )
     return ["Accuracy against the cost of training", *(line for fact in facts for line in wrap(fact, 62))]
 
