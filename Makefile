@@ -9,7 +9,8 @@ SHELL := bash
 
 PYTHON ?= python3.11
 INSTALLED := .venv/.installed
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 
 install: $(INSTALLED)
 
