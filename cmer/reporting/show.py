@@ -42,7 +42,7 @@ def show(table: pd.DataFrame, title: str) -> None:
     left_out = LEFT_OUT if console.width >= WIDTH else [*LEFT_OUT, *WIDE]
     short = table.drop(columns=left_out, errors="ignore")
     captions = [BOLD] * ("source" in table) + [PROTOCOLS] * ("label_protocol" in table)
-    if set(table.get("mr_std", [])) == {"", "one seed"}:
+    if set(table.get("mr_std", [])) - {""} == {"one seed"}:
         short = short.drop(columns="mr_std")
         captions.append("One seed.")
     short = short.loc[:, (short != "").any()]

@@ -12,10 +12,16 @@ from torch import Tensor, nn
 from cmer.backbones.base import Backbone
 
 
-def updated(layer: LoraLayer, x: Tensor) -> Tensor:
-    """W x + B (A x). peft's own forward also multiplies by the scale, here 1, and casts what autocast casts back."""
+def update(layer: LoraLayer, x: Tensor) -> Tensor:
+    """B (A x). peft's own forward also multiplies by the scale, here 1, and casts what autocast casts back."""
     (name,) = layer.active_adapters
-    result: Tensor = layer.base_layer(x) + layer.lora_B[name](layer.lora_A[name](x))
+    result: Tensor = layer.lora_B[name](layer.lora_A[name](x))
+    return result
+
+
+def updated(layer: LoraLayer, x: Tensor) -> Tensor:
+    """W x + B (A x)."""
+    result: Tensor = layer.base_layer(x) + update(layer, x)
     return result
 
 
@@ -45,9 +51,7 @@ class AttentionLora(MultiheadAttention):  # type: ignore[misc]
         """Attention of [B, N, d] to itself: [B, N, d], no weights; `attn_mask` is added to the scores."""
         assert query is key is value
         attention = self.base_layer
-        (name,) = self.active_adapters
-        fused = F.linear(query, attention.in_proj_weight, attention.in_proj_bias)
-        fused = fused + self.lora_B[name](self.lora_A[name](query))
+        fused = F.linear(query, attention.in_proj_weight, attention.in_proj_bias) + update(self, query)
         # One tensor of [3, B, heads, N, d / heads], as nn.MultiheadAttention has it, so that as much is kept.
         q, k, v = fused.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
         heads = F.scaled_dot_product_attention(q, k, v, attn_mask)
