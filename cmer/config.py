@@ -20,6 +20,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$")]
 Positive = Annotated[int, Field(ge=1)]
 BatchSize = Annotated[int, Field(ge=2)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Percentage = Annotated[float, Field(ge=0.0, le=100.0)]
+Leak = Literal["similar_images", "twins", "shared_captions"]
 Protocol = Literal["none", "predicted", "oracle", "shuffled"]
 PROTOCOLS: tuple[Protocol, ...] = ("none", "predicted", "oracle", "shuffled")
 
@@ -57,7 +60,6 @@ class ListLabels(Model):
 
     rule: Literal["lists"]
     folder: str = Field(description="folder of the lists, relative to the dataset's root")
-    merge: dict[str, str] = Field(default={}, description="class → class it is counted as")
 
 
 class IdLabels(Model):
@@ -71,8 +73,14 @@ class IdLabels(Model):
 class ColumnLabels(Model):
     """The label is a field of the image's entry in the annotation file."""
 
-    rule: Literal["column"]
+    rule: Literal["column"] = "column"
     column: str = "label"
+
+
+class FolderLabels(Model):
+    """The label is the name of the folder that an image lies in."""
+
+    rule: Literal["folder"] = "folder"
 
 
 class NoLabels(Model):
@@ -81,7 +89,9 @@ class NoLabels(Model):
     rule: Literal["none"]
 
 
-LabelRule = Annotated[PrefixLabels | ListLabels | IdLabels | ColumnLabels | NoLabels, Field(discriminator="rule")]
+LabelRule = Annotated[
+    PrefixLabels | ListLabels | IdLabels | ColumnLabels | FolderLabels | NoLabels, Field(discriminator="rule")
+]
 
 
 class DatasetOptions(Model):
@@ -93,7 +103,10 @@ class DatasetOptions(Model):
         default="stop",
         description="blank captions, missing or undecodable images, missing labels: stop with a report, or drop them",
     )
-    labels: LabelRule = PrefixLabels()
+    merge: dict[str, str] = Field(default={}, description="class → class that it is counted as")
+    exclude: list[Leak] = Field(
+        default=[], description="what of the train images is left out because it gives val or test away"
+    )
 
     @model_validator(mode="after")
     def _template_has_both(self) -> Self:
@@ -102,13 +115,67 @@ class DatasetOptions(Model):
         return self
 
 
-class PublishedDataset(DatasetOptions):
-    """A folder in the published layout: `dataset*.json` and an image folder, which stay where they are."""
+class SplitFractions(Model):
+    """How images whose annotations name no split are split, at random but always alike."""
 
-    source: Literal["published"]
+    val: Share = 0.1
+    test: Share = 0.1
+    seed: int = 0
+
+
+class Stretch(Model):
+    """Which values become black and white."""
+
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _low_below_high(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        return self
+
+
+class PercentileStretch(Stretch):
+    """Percentiles of each band of each image, over its pixels with data."""
+
+    kind: Literal["percentile"] = "percentile"
+    low: Percentage = 2.0
+    high: Percentage = 98.0
+
+
+class RangeStretch(Stretch):
+    """Two fixed values, the same in all images."""
+
+    kind: Literal["range"]
+
+
+class Raster(Model):
+    """How images of other than three 8-bit bands become RGB."""
+
+    bands: tuple[Positive, Positive, Positive] = Field(description="red, green, blue, counted from 1")
+    stretch: Annotated[PercentileStretch | RangeStretch, Field(discriminator="kind")] = PercentileStretch()
+
+
+class FolderDataset(DatasetOptions):
+    """A user's folder: images, which stay where they are, and captions in one of several layouts."""
+
+    source: Literal["folder"]
     root: str = Field(description="folder; environment variables like ${CMER_DATA_ROOT} are expanded")
-    annotations: str = "dataset.json"
-    images: str = "images"
+    annotations: str | None = Field(
+        default="dataset.json",
+        description=".json in the published layout, .csv or .jsonl; null: class folders, captioned by `caption`",
+    )
+    images: str = Field(default="images", description="folder of the images, below the root")
+    caption: str = Field(
+        default="an overhead image of {label}", description="of every image in class folders without annotations"
+    )
+    labels: LabelRule | None = Field(
+        default=None,
+        description="null: the name's prefix of a .json, column `label` of a .csv or .jsonl, or the folder",
+    )
+    split: SplitFractions = SplitFractions()
+    raster: Raster | None = Field(default=None, description="for images of other than three 8-bit bands")
 
 
 class DemoDataset(DatasetOptions):
@@ -118,9 +185,72 @@ class DemoDataset(DatasetOptions):
     seed: int = 0
     images_per_class: Annotated[int, Field(ge=5)] = 30
     size: Annotated[int, Field(ge=32)] = 128
+    labels: LabelRule = PrefixLabels()
 
 
-Dataset = Annotated[PublishedDataset | DemoDataset, Field(discriminator="source")]
+class LocalSource(Model):
+    """A folder or an archive on this machine, in the dataset's published layout."""
+
+    kind: Literal["local"]
+    path: str = Field(description="environment variables are expanded")
+
+
+class HubSource(Model):
+    """Files of a repository on the Hugging Face hub: archives, or parquet with filename, captions and image."""
+
+    kind: Literal["hub"]
+    repo: str
+    repo_type: Literal["dataset", "model"] = "dataset"
+    revision: str
+    files: Annotated[list[str], Field(min_length=1)]
+
+
+class UrlSource(Model):
+    """An archive on the web; a link to share a file of Google Drive is one too."""
+
+    kind: Literal["url"]
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        default=None, description="of the file; null where nobody has published it"
+    )
+
+
+class DvcSource(Model):
+    """What `cmer fetch` once wrote, from the DVC remote of a repository."""
+
+    kind: Literal["dvc"]
+    repo: str = Field(default=".", description="folder or URL of the git repository")
+    path: str = Field(description="folder in it that holds images.tar and dataset.json")
+
+
+Source = Annotated[LocalSource | HubSource | UrlSource | DvcSource, Field(discriminator="kind")]
+
+TITLES = {"rsicd": "RSICD", "rsitmd": "RSITMD", "ucm": "UCM-Captions", "sydney": "Sydney-Captions"}
+"""The published datasets that the project knows, as tables print them; `cmer/data/cards/` says all else of them."""
+
+
+class KnownDataset(DatasetOptions):
+    """A published dataset: fetched, or in a folder of the user's, and compared with what is known of it."""
+
+    source: Literal["rsicd", "rsitmd", "ucm", "sydney"]
+    title: str = ""
+    root: str | None = Field(default=None, description="folder of a copy that is used where it lies; null: fetch it")
+    sources: list[Source] | None = Field(default=None, description="tried in this order; null: those of its card")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _title_of_the_source(cls, data: Any) -> Any:
+        known = isinstance(data, dict) and TITLES.get(str(data.get("source")))
+        return {"title": known} | data if known else data
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.root is not None and self.sources is not None:
+            raise ValueError("give `root` (a copy that stays where it is) or `sources` (to fetch one), not both")
+        return self
+
+
+Dataset = Annotated[FolderDataset | DemoDataset | KnownDataset, Field(discriminator="source")]
 
 
 # --- backbones --------------------------------------------------------------------------------------

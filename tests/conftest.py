@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cmer.config import PublishedDataset
+from cmer.config import FolderDataset
 from cmer.data.frames import read_frame, write_frame
 from cmer.data.pairs import Pairs
 from cmer.data.prepare import prepare
@@ -23,7 +23,7 @@ COLOURS = {"forest": (20, 120, 30), "desert": (210, 180, 110), "pond": (30, 60, 
 class Prepared:
     """A prepared dataset: its settings, the folder of its files, and the tables read."""
 
-    options: PublishedDataset
+    options: FolderDataset
     folder: Path
     captions: Path
     queries: Path
@@ -59,7 +59,7 @@ def prepare_squares(folder: Path, per_class: int) -> Prepared:
     """Draw the dataset under `folder` and take it through prepare, split and augment."""
     draw(folder / "published", per_class)
     data = folder / "data"
-    options = PublishedDataset(source="published", title="squares", root=str(folder / "published"))
+    options = FolderDataset(source="folder", title="squares", root=str(folder / "published"))
     prepare(options, data)
     images, captions = read_frame(data / "images.csv"), read_frame(data / "captions.csv")
     prompted, queries = augment(options.template, images, captions)

@@ -115,8 +115,8 @@ def controls(
     import numpy as np
     from rich.console import Console
 
+    from cmer.data.annotations import read_annotations
     from cmer.data.labels import labels_of
-    from cmer.data.published import read_annotations
     from cmer.retrieval.controls import label_only
 
     rule = _label_rule(dataset_json, lists)

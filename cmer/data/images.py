@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from cmer.config import PublishedDataset
-from cmer.data.published import AnyDataset, expand
+from cmer.config import Dataset
+from cmer.data.annotations import layout_of
 from cmer.registry import UserError
 
 UNDECODABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
@@ -63,7 +63,7 @@ class TarImages(ImageStore):
     def __init__(self, path: Path) -> None:
         """Reads the headers alone; raises `UserError` where there is no such file."""
         if not path.is_file():
-            raise UserError(f"{path} does not exist; `cmer draw` writes it")
+            raise UserError(f"{path} does not exist; `cmer draw` or `cmer fetch` writes it")
         self.path = path
         with tarfile.open(path, "r:") as tar:
             self.places = {member.name: (member.offset_data, member.size) for member in tar if member.isfile()}
@@ -86,12 +86,11 @@ def decode(data: bytes) -> Image.Image:
         return image.convert("RGB")
 
 
-def open_images(options: AnyDataset, folder: Path | str) -> ImageStore:
+def open_images(options: Dataset, folder: Path | str) -> ImageStore:
     """The images of a dataset prepared in `folder`.
 
     Raises:
         UserError: the image folder or tar is missing, or an environment variable of the root is not set.
     """
-    if isinstance(options, PublishedDataset):
-        return FolderImages(expand(options.root) / options.images)
-    return TarImages(Path(folder) / "images.tar")
+    images = layout_of(options, folder).images
+    return FolderImages(images) if images else TarImages(Path(folder) / "images.tar")

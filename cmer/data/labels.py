@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from cmer.config import ColumnLabels, IdLabels, LabelRule, ListLabels, NoLabels, PrefixLabels
-from cmer.data.published import Entry, some
+from cmer.config import ColumnLabels, FolderLabels, IdLabels, LabelRule, ListLabels, NoLabels, PrefixLabels
+from cmer.data.annotations import Entry, some
 from cmer.registry import UserError
 
 COMPOUNDS = {
@@ -42,6 +42,12 @@ def labels_of(entries: Sequence[Entry], rule: LabelRule, root: Path) -> list[str
     return [display_name(find(entry) or "") for entry in entries]
 
 
+def merged(labels: Sequence[str], classes: Mapping[str, str]) -> list[str]:
+    """Labels with some classes counted as others: `classes` says which as which, however the names are spelt."""
+    others = {display_name(name): display_name(other) for name, other in classes.items()}
+    return [others.get(label, label) for label in labels]
+
+
 def _finder(rule: LabelRule, root: Path) -> Callable[[Entry], str | None]:
     match rule:
         case PrefixLabels():
@@ -50,14 +56,15 @@ def _finder(rule: LabelRule, root: Path) -> Callable[[Entry], str | None]:
             listed = _read_lists(root / rule.folder)
 
             def of_lists(entry: Entry) -> str | None:
-                name = listed.get(entry.filename) or _prefix(entry)
-                return rule.merge.get(name, name) if name else None
+                return listed.get(entry.filename) or _prefix(entry)
 
             return of_lists
         case IdLabels():
             return lambda entry: _by_id(entry, rule)
         case ColumnLabels():
             return lambda entry: str(value) if (value := (entry.model_extra or {}).get(rule.column)) else None
+        case FolderLabels():
+            return lambda entry: PurePosixPath(entry.filename).parent.name
         case NoLabels():
             return lambda entry: None
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from cmer.config import NoLabels, PrefixLabels
+from cmer.config import Dataset, FolderDataset, KnownDataset, NoLabels, PrefixLabels
+from cmer.data.annotations import Layout, layout_of, read_annotations, some
 from cmer.data.frames import write_frame
 from cmer.data.images import UNDECODABLE, ImageStore, decode, open_images
-from cmer.data.labels import labels_of
-from cmer.data.published import AnyDataset, annotations_of, read_annotations, root_of, some
+from cmer.data.labels import labels_of, merged
 from cmer.progress import progress
 from cmer.registry import UserError
 
@@ -34,7 +34,7 @@ class Finding:
         return f"{len(self.files):,} {self.what}; {self.remedy}: {some(self.files)}"
 
 
-def prepare(options: AnyDataset, folder: Path | str) -> list[Finding]:
+def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
     """Check every caption and decode every image once; write images.csv and captions.csv into `folder`.
 
     A caption is blank where it holds no letter: RSICD has five (" ." and "1 ."), none of them in test. Labels
@@ -49,8 +49,9 @@ def prepare(options: AnyDataset, folder: Path | str) -> list[Finding]:
         UserError: the dataset cannot be read, or has flaws and `on_bad` is `stop`; the message lists them.
     """
     folder = Path(folder)
-    images, captions = _read(options, folder)
-    findings = _findings(options, images, captions)
+    layout = layout_of(options, folder)
+    images, captions = _read(options, layout, folder)
+    findings = _findings(options, layout, images, captions)
     flaws = [finding for finding in findings if finding.stops]
     if flaws and options.on_bad == "stop":
         report = "\n".join(f"  - {flaw}" for flaw in flaws)
@@ -62,14 +63,14 @@ def prepare(options: AnyDataset, folder: Path | str) -> list[Finding]:
     return findings
 
 
-def _read(options: AnyDataset, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _read(options: Dataset, layout: Layout, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All images, with `problem` ("", missing, undecodable), and all captions, before anything is dropped."""
-    entries = read_annotations(annotations_of(options, folder))
+    entries = read_annotations(layout.annotations)
     files = [entry.filename for entry in entries]
     inspected = _inspect_all(open_images(options, folder), files, options.title)
     images = pd.DataFrame(inspected, columns=["width", "height", "sha256", "problem"])
     images["file"] = files
-    images["label"] = labels_of(entries, options.labels, root_of(options, folder))
+    images["label"] = merged(labels_of(entries, layout.labels, layout.root), options.merge)
     images["split"] = [entry.split for entry in entries]
     rows = [(number, caption) for number, entry in enumerate(entries) for caption in entry.captions]
     captions = pd.DataFrame(rows, columns=["image", "caption"])
@@ -104,13 +105,16 @@ def _inspect(store: ImageStore, file: str) -> tuple[int, int, str, str]:
     return image.width, image.height, hashlib.sha256(data).hexdigest(), ""
 
 
-def _findings(options: AnyDataset, images: pd.DataFrame, captions: pd.DataFrame) -> list[Finding]:
+def _findings(options: Dataset, layout: Layout, images: pd.DataFrame, captions: pd.DataFrame) -> list[Finding]:
     def files(rows: pd.Series[bool]) -> list[str]:
         return images.loc[rows, "file"].tolist()
 
     blank = images["file"].iloc[captions.loc[captions["blank"], "image"]].tolist()
-    numeric = isinstance(options.labels, PrefixLabels)
-    no_label = (images["label"] == "") & (not isinstance(options.labels, NoLabels))
+    rule = layout.labels
+    no_label = (images["label"] == "") & (not isinstance(rule, NoLabels))
+    # Prefixes and published sets are known to leave some without; a file need not have the usual column.
+    lax = isinstance(rule, PrefixLabels) or isinstance(options, KnownDataset)
+    lax |= isinstance(options, FolderDataset) and options.labels is None and bool(no_label.all())
     findings = [
         Finding("captions hold no letter", "drop leaves them out", blank),
         Finding("images are missing", "drop leaves them out", files(images["problem"] == "missing")),
@@ -120,7 +124,7 @@ def _findings(options: AnyDataset, images: pd.DataFrame, captions: pd.DataFrame)
             files(images["problem"] == "undecodable"),
         ),
         Finding("images have no caption", "drop leaves them out", files(images["captions"] == 0)),
-        Finding("images have no scene label", "kept without prompt", files(no_label), stops=not numeric),
+        Finding("images have no scene label", "kept without prompt", files(no_label), stops=not lax),
         Finding("images have the bytes of an image of another split", "kept", files(_leaks(images)), stops=False),
     ]
     lost = files(_bad(images) & (images["split"] == "test"))

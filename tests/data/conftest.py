@@ -6,14 +6,14 @@ import pytest
 from data_cases import Options
 from PIL import Image
 
-from cmer.config import PublishedDataset
+from cmer.config import FolderDataset
 
 
 @pytest.fixture
 def published(tmp_path: Path) -> Options:
     """Write a published dataset of these entries, with a small image each, and give its settings."""
 
-    def write(*entries: Any, **settings: Any) -> PublishedDataset:
+    def write(*entries: Any, **settings: Any) -> FolderDataset:
         root = tmp_path / "root"
         (root / "images").mkdir(parents=True, exist_ok=True)
         for number, item in enumerate(entries):
@@ -21,6 +21,6 @@ def published(tmp_path: Path) -> Options:
             if path.resolve().is_relative_to(root):
                 Image.new("RGB", (8 + number, 6), (number, 9, 9)).save(path)
         (root / "dataset.json").write_text(json.dumps({"images": entries}))
-        return PublishedDataset(source="published", title="Fields", root=str(root), **settings)
+        return FolderDataset(source="folder", title="Fields", root=str(root), **settings)
 
     return write

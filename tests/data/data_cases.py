@@ -1,9 +1,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from cmer.config import PublishedDataset
+from cmer.config import FolderDataset
 
-Options = Callable[..., PublishedDataset]
+Options = Callable[..., FolderDataset]
 
 
 def entry(

@@ -47,7 +47,7 @@ def test_a_wrong_spec_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--spec is not JSON"):
         call("prepare", "--spec", "{", "--folder", tmp_path)
     with pytest.raises(UserError, match="unknown key 'imagse'"):
-        published = {"source": "published", "title": "x", "root": "r", "imagse": "i"}
+        published = {"source": "folder", "title": "x", "root": "r", "imagse": "i"}
         call("prepare", "--spec", json.dumps(published), "--folder", tmp_path)
-    with pytest.raises(UserError, match="x is published"):
-        call("draw", "--spec", json.dumps({"source": "published", "title": "x", "root": "r"}), "--folder", tmp_path)
+    with pytest.raises(UserError, match="x is folder"):
+        call("draw", "--spec", json.dumps({"source": "folder", "title": "x", "root": "r"}), "--folder", tmp_path)

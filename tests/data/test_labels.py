@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from cmer.config import ConfigError, LabelRule, PublishedDataset, validate
-from cmer.data.labels import display_name, labels_of
-from cmer.data.published import Entry
+from cmer.config import ConfigError, FolderDataset, LabelRule, validate
+from cmer.data.annotations import Entry
+from cmer.data.labels import display_name, labels_of, merged
 from cmer.registry import UserError
 
 RULE: TypeAdapter[LabelRule] = TypeAdapter(LabelRule)
@@ -55,8 +55,8 @@ def test_lists_label_numbers_and_merge(tmp_path: Path) -> None:
     files = ("00001.jpg", "bridge_1.jpg", "pond_7.jpg", "00009.jpg")
     plain = {"rule": "lists", "folder": "."}
     assert labels(plain, *files, root=tmp_path) == ["playfields", "bridge", "pond", ""]
-    merged = plain | {"merge": {"playfields": "playground"}}
-    assert labels(merged, *files, root=tmp_path) == ["playground", "bridge", "pond", ""]
+    found = merged(labels(plain, *files, root=tmp_path), {"Play_Fields": "playground", "playfields": "playground"})
+    assert found == ["playground", "bridge", "pond", ""]
 
 
 def test_lists_that_are_missing_or_disagree_are_named(tmp_path: Path) -> None:
@@ -71,4 +71,4 @@ def test_lists_that_are_missing_or_disagree_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("template", ["{label}", "{caption}", "{caption}, {label}", "no slots"])
 def test_a_template_names_the_label_before_the_caption(template: str) -> None:
     with pytest.raises(ConfigError, match=r"must hold \{label\} and, after it, \{caption\}"):
-        validate(PublishedDataset, {"source": "published", "title": "x", "root": "r", "template": template}, "dataset")
+        validate(FolderDataset, {"source": "folder", "title": "x", "root": "r", "template": template}, "dataset")

@@ -6,10 +6,10 @@ import pytest
 from data_cases import Options, entry
 from PIL import Image
 
+from cmer.data.annotations import expand, read_annotations
 from cmer.data.frames import read_frame
 from cmer.data.images import open_images
 from cmer.data.prepare import prepare
-from cmer.data.published import expand, read_annotations
 from cmer.registry import UserError
 
 GOOD = (entry("pond_1.jpg", captions=("a  pond\n.", "null", "1")), entry("airport_1.tif", "test"))

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from cmer.config import ListLabels, NoLabels, PrefixLabels
-from cmer.data.labels import labels_of
+from cmer.data.annotations import Entry, read_annotations
+from cmer.data.labels import labels_of, merged
 from cmer.data.prompts import predict_labels
-from cmer.data.published import Entry, read_annotations
 
 pytestmark = pytest.mark.skipif("CMER_DATA_ROOT" not in os.environ, reason="CMER_DATA_ROOT is not set")
 FILES = {
@@ -77,8 +77,7 @@ def test_rsicd() -> None:
     assert "" not in labels and len(set(labels)) == 31 and labels.count("playfields") == 661
     assert all(a == b for a, b in zip(by_prefix, labels, strict=True) if a)
     assert abs(accuracy(entries, labels) - 75.4) < 1
-    merged = ListLabels(rule="lists", folder="txtclasses_rsicd", merge={"playfields": "playground"})
-    assert labels_of(entries, merged, root).count("playground") == 1031
+    assert merged(labels, {"playfields": "playground"}).count("playground") == 1031
 
 
 def test_rsitmd() -> None:

@@ -24,8 +24,8 @@ def test_a_class_of_its_own_for_every_image_is_perfect():
 
 def real(json_file: str, lists: str | None):
     from cmer.config import ListLabels, PrefixLabels
+    from cmer.data.annotations import read_annotations
     from cmer.data.labels import labels_of
-    from cmer.data.published import read_annotations
 
     path = Path(str(ROOT)) / json_file
     test = [entry for entry in read_annotations(path) if entry.split == "test"]

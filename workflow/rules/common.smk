@@ -19,7 +19,7 @@ def as_json(data):
 
 
 def data_settings(dataset):
-    return CONFIG.datasets[dataset].model_dump(exclude={"template"}) | {"title": dataset}
+    return CONFIG.datasets[dataset].model_dump(exclude={"template", "exclude"}) | {"title": dataset}
 
 
 def backbone_settings(backbone):

@@ -9,16 +9,26 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cmer.config import DemoDataset, PublishedDataset, validate
+from cmer.config import (
+    ColumnLabels,
+    Dataset,
+    DemoDataset,
+    FolderDataset,
+    FolderLabels,
+    KnownDataset,
+    LabelRule,
+    PrefixLabels,
+    validate,
+)
+from cmer.data.cards import card
 from cmer.files import read_json
 from cmer.registry import UserError
-
-AnyDataset = PublishedDataset | DemoDataset
 
 
 class Sentence(BaseModel):
@@ -55,15 +65,42 @@ def expand(path: str) -> Path:
     return Path(expanded).expanduser()
 
 
-def root_of(options: AnyDataset, folder: Path) -> Path:
-    """The folder that holds the annotation file: the user's own, or `folder` where the project drew the data."""
-    return expand(options.root) if isinstance(options, PublishedDataset) else folder
+@dataclass(frozen=True)
+class Layout:
+    """Where a dataset's files lie, and how its images are labelled.
+
+    Attributes:
+        root: folder relative to which class lists lie.
+        annotations: the annotation file.
+        images: folder of the images; None where they are in images.tar.
+        labels: where scene labels come from.
+    """
+
+    root: Path
+    annotations: Path
+    images: Path | None
+    labels: LabelRule
 
 
-def annotations_of(options: AnyDataset, folder: Path) -> Path:
-    """The annotation file of a dataset."""
-    name = options.annotations if isinstance(options, PublishedDataset) else "dataset.json"
-    return root_of(options, folder) / name
+def layout_of(options: Dataset, folder: Path | str) -> Layout:
+    """The layout of a dataset that is prepared in `folder`: in a user's folder, or there, where it was written.
+
+    Raises:
+        UserError: an environment variable of the root is not set.
+    """
+    if isinstance(options, FolderDataset):
+        root = expand(options.root)
+        file = root / (options.annotations or "")
+        return Layout(root, file, root / options.images, options.labels or _usual_labels(file))
+    if isinstance(options, KnownDataset) and options.root is not None:
+        known, root = card(options.source), expand(options.root)
+        return Layout(root, root / known.annotations, root / known.images, known.labels)
+    labels = options.labels if isinstance(options, DemoDataset) else ColumnLabels()  # `cmer fetch` writes the labels
+    return Layout(Path(folder), Path(folder) / "dataset.json", None, labels)
+
+
+def _usual_labels(file: Path) -> LabelRule:
+    return {".json": PrefixLabels(), ".csv": ColumnLabels(), ".jsonl": ColumnLabels()}.get(file.suffix, FolderLabels())
 
 
 def read_annotations(path: Path) -> list[Entry]:
