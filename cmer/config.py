@@ -172,7 +172,7 @@ class FolderDataset(DatasetOptions):
     )
     labels: LabelRule | None = Field(
         default=None,
-        description="null: the name's prefix of a .json, column `label` of a .csv or .jsonl, or the folder",
+        description="null: prefixes for a .json, column `label` for a .csv or .jsonl, else folders",
     )
     split: SplitFractions = SplitFractions()
     raster: Raster | None = Field(default=None, description="for images of other than three 8-bit bands")

@@ -100,7 +100,13 @@ def layout_of(options: Dataset, folder: Path | str) -> Layout:
 
 
 def _usual_labels(file: Path) -> LabelRule:
-    return {".json": PrefixLabels(), ".csv": ColumnLabels(), ".jsonl": ColumnLabels()}.get(file.suffix, FolderLabels())
+    match file.suffix:
+        case ".json":
+            return PrefixLabels()
+        case ".csv" | ".jsonl":
+            return ColumnLabels()
+        case _:
+            return FolderLabels()
 
 
 def read_annotations(path: Path) -> list[Entry]:
