@@ -220,7 +220,9 @@ class DvcSource(Model):
 
     kind: Literal["dvc"]
     repo: str = Field(default=".", description="folder or URL of the git repository")
-    path: str = Field(description="folder in it that holds images.tar and dataset.json")
+    path: str | None = Field(
+        default=None, description="folder in it that holds images.tar and dataset.json; null: the one being written"
+    )
 
 
 Source = Annotated[LocalSource | HubSource | UrlSource | DvcSource, Field(discriminator="kind")]

@@ -93,3 +93,29 @@ def augment(
         prompted, texts = augment_captions(dataset_of(spec).template, images, captions)
         write_frame(queries, texts)
         write_frame(out, prompted)
+
+
+@app.command()
+def check(
+    dataset: Annotated[str, typer.Argument(help="A published dataset: rsicd, rsitmd, ucm or sydney.")],
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the copy, as published or as fetched. Default: $CMER_DATA_ROOT/<dataset>."),
+    ] = None,
+    annotations_only: Annotated[bool, typer.Option(help="Leave the images unopened.")] = False,
+) -> None:
+    """Print a dataset's card, and whether a copy of it has the images, captions, splits and classes of the real one.
+
+    Exit status 1 where something differs.
+    """
+    from cmer.config import TITLES
+    from cmer.data.annotations import expand
+    from cmer.data.check import check_copy, show
+
+    if dataset not in TITLES:
+        raise UserError(f"no published dataset {dataset!r} is known; known are {', '.join(TITLES)}")
+    place = root or expand(f"${{CMER_DATA_ROOT}}/{dataset}")
+    matches = check_copy(dataset, place, annotations_only)
+    show(dataset, place, matches, annotations_only)
+    if not all(match.same for match in matches):
+        raise typer.Exit(1)

@@ -42,6 +42,17 @@ def labels_of(entries: Sequence[Entry], rule: LabelRule, root: Path) -> list[str
     return [display_name(find(entry) or "") for entry in entries]
 
 
+def known_labels(entries: Sequence[Entry], rule: LabelRule, root: Path) -> tuple[list[str], str]:
+    """Labels of a published dataset, and a warning, "" if none: a copy may lack the class lists that its card names.
+
+    Without the lists the file names' prefixes say what they can.
+    """
+    if isinstance(rule, ListLabels) and not _lists(root / rule.folder):
+        labels = labels_of(entries, PrefixLabels(), root)
+        return labels, f"no class lists in {root / rule.folder}: {labels.count(''):,} images have no scene label"
+    return labels_of(entries, rule, root), ""
+
+
 def merged(labels: Sequence[str], classes: Mapping[str, str]) -> list[str]:
     """Labels with some classes counted as others: `classes` says which as which, however the names are spelt."""
     others = {display_name(name): display_name(other) for name, other in classes.items()}
@@ -80,9 +91,13 @@ def _by_id(entry: Entry, rule: IdLabels) -> str | None:
     return rule.classes[place] if 0 <= place < len(rule.classes) else None
 
 
+def _lists(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.txt"))
+
+
 def _read_lists(folder: Path) -> dict[str, str]:
     """File name → class, of a folder with one `<class>.txt` a class that names one image a line."""
-    lists = sorted(folder.glob("*.txt"))
+    lists = _lists(folder)
     if not lists:
         raise UserError(
             f"no class lists (<class>.txt) in {folder}; put them there (RSICD ships them as txtclasses_rsicd, an "

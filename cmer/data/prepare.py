@@ -12,10 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from cmer.config import Dataset, FolderDataset, KnownDataset, NoLabels, PrefixLabels
-from cmer.data.annotations import Layout, layout_of, read_annotations, some
+from cmer.data.annotations import Entry, Layout, layout_of, read_annotations, some
+from cmer.data.cards import card, fingerprint
+from cmer.data.fingerprint import compare
 from cmer.data.frames import write_frame
 from cmer.data.images import UNDECODABLE, ImageStore, decode, open_images
-from cmer.data.labels import labels_of, merged
+from cmer.data.labels import known_labels, labels_of, merged
 from cmer.progress import progress
 from cmer.registry import UserError
 
@@ -50,8 +52,10 @@ def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
     """
     folder = Path(folder)
     layout = layout_of(options, folder)
-    images, captions = _read(options, layout, folder)
-    findings = _findings(options, layout, images, captions)
+    entries = read_annotations(layout.annotations)
+    labels, findings = _labels(options, layout, entries)
+    images, captions = _read(options, folder, entries, labels)
+    findings = [finding for finding in findings + _findings(options, layout, images, captions) if finding.files]
     flaws = [finding for finding in findings if finding.stops]
     if flaws and options.on_bad == "stop":
         report = "\n".join(f"  - {flaw}" for flaw in flaws)
@@ -63,14 +67,29 @@ def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
     return findings
 
 
-def _read(options: Dataset, layout: Layout, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _labels(options: Dataset, layout: Layout, entries: list[Entry]) -> tuple[list[str], list[Finding]]:
+    """Labels of the images, once it is known that a published dataset is what it says."""
+    if not isinstance(options, KnownDataset):
+        return labels_of(entries, layout.labels, layout.root), []
+    labels, warning = known_labels(entries, layout.labels, layout.root)
+    *matches, classes = compare(fingerprint(options.source), entries, labels)
+    if differences := [f"  - {match}" for match in matches if not match.same]:
+        raise UserError(
+            f"{layout.annotations} is not {options.title} as its authors published it:\n"
+            + "\n".join(differences)
+            + "\n"
+            "Get another copy, or work with this one as what it is, a dataset of your own (source: folder)."
+        )
+    remedy = "kept" if not warning else f"{warning}; {card(options.source).by_hand}"
+    return labels, [Finding("classes are not of their published size", remedy, classes.names, stops=False)]
+
+
+def _read(options: Dataset, folder: Path, entries: list[Entry], labels: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All images, with `problem` ("", missing, undecodable), and all captions, before anything is dropped."""
-    entries = read_annotations(layout.annotations)
     files = [entry.filename for entry in entries]
-    inspected = _inspect_all(open_images(options, folder), files, options.title)
-    images = pd.DataFrame(inspected, columns=["width", "height", "sha256", "problem"])
+    images = inspect_images(open_images(options, folder), files, options.title)
     images["file"] = files
-    images["label"] = merged(labels_of(entries, layout.labels, layout.root), options.merge)
+    images["label"] = merged(labels, options.merge)
     images["split"] = [entry.split for entry in entries]
     rows = [(number, caption) for number, entry in enumerate(entries) for caption in entry.captions]
     captions = pd.DataFrame(rows, columns=["image", "caption"])
@@ -79,7 +98,8 @@ def _read(options: Dataset, layout: Layout, folder: Path) -> tuple[pd.DataFrame,
     return images, captions
 
 
-def _inspect_all(store: ImageStore, files: list[str], title: str) -> list[tuple[int, int, str, str]]:
+def inspect_images(store: ImageStore, files: list[str], title: str) -> pd.DataFrame:
+    """Width, height, sha256 and `problem` ("", missing, undecodable) of every image, decoded once."""
     # Decoding and hashing release the interpreter lock, so threads use all cores.
     found = []
     with (
@@ -89,7 +109,7 @@ def _inspect_all(store: ImageStore, files: list[str], title: str) -> list[tuple[
         for inspected in pool.map(partial(_inspect, store), files):
             found.append(inspected)
             done(1)
-    return found
+    return pd.DataFrame(found, columns=["width", "height", "sha256", "problem"])
 
 
 def _inspect(store: ImageStore, file: str) -> tuple[int, int, str, str]:
@@ -128,8 +148,7 @@ def _findings(options: Dataset, layout: Layout, images: pd.DataFrame, captions: 
         Finding("images have the bytes of an image of another split", "kept", files(_leaks(images)), stops=False),
     ]
     lost = files(_bad(images) & (images["split"] == "test"))
-    findings.append(Finding("of these are test images", "recalls will not compare with the official split", lost))
-    return [finding for finding in findings if finding.files]
+    return [*findings, Finding("of these are test images", "recalls will not compare with the official split", lost)]
 
 
 def _leaks(images: pd.DataFrame) -> pd.Series[bool]:

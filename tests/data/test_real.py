@@ -11,7 +11,9 @@ import pytest
 
 from cmer.config import ListLabels, NoLabels, PrefixLabels
 from cmer.data.annotations import Entry, read_annotations
-from cmer.data.labels import labels_of, merged
+from cmer.data.cards import card, fingerprint
+from cmer.data.fingerprint import compare, take
+from cmer.data.labels import known_labels, labels_of, merged
 from cmer.data.prompts import predict_labels
 
 pytestmark = pytest.mark.skipif("CMER_DATA_ROOT" not in os.environ, reason="CMER_DATA_ROOT is not set")
@@ -98,3 +100,26 @@ def test_ucm_and_sydney() -> None:
     root, sydney = read("sydney")
     assert Counter(entry.split for entry in sydney) == {"train": 497, "val": 58, "test": 58}
     assert set(labels_of(sydney, NoLabels(rule="none"), root)) == {""}
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_the_fingerprints_are_those_of_the_real_files(name: str) -> None:
+    root, entries = read(name)
+    labels, warning = known_labels(entries, card(name).labels, root)
+    assert warning == "" and take(entries, labels) == fingerprint(name)
+    assert (root / card(name).annotations).is_file()
+
+
+def test_ten_test_images_swapped_into_train_are_found_and_named() -> None:
+    root, entries = read("rsicd")
+    labels, _ = known_labels(entries, card("rsicd").labels, root)
+    test = [number for number, entry in enumerate(entries) if entry.split == "test"][100:110]
+    train = [number for number, entry in enumerate(entries) if entry.split == "train"][500:510]
+    swapped = list(entries)
+    for numbers, split in ((test, "train"), (train, "test")):
+        for number in numbers:
+            swapped[number] = entries[number].model_copy(update={"split": split})
+    found = {match.what: match.names for match in compare(fingerprint("rsicd"), swapped, labels) if not match.same}
+    named = [f"{entries[number].filename} is in train" for number in test]
+    assert found["names of the test images"][:10] == named and len(found["names of the test images"]) == 20
+    assert set(found) == {"names of the test images", "text of the train captions", "text of the test captions"}

@@ -1,0 +1,86 @@
+"""Whether a copy of a published dataset is the real one, down to its image files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from cmer.config import KnownDataset, validate
+from cmer.data.annotations import layout_of, read_annotations, some
+from cmer.data.cards import card, fingerprint
+from cmer.data.fingerprint import Match, compare
+from cmer.data.images import open_images
+from cmer.data.labels import known_labels
+from cmer.data.prepare import inspect_images
+from cmer.registry import UserError
+
+
+def check_copy(name: str, root: Path, annotations_only: bool) -> list[Match]:
+    """Compare a copy with what is known of the dataset.
+
+    Args:
+        name: of the dataset, e.g. "rsicd".
+        root: folder of the copy: as its authors lay it out, or as `cmer fetch` writes it.
+        annotations_only: leave the images unopened.
+
+    Raises:
+        UserError: there is no copy in `root`, or its annotation file cannot be read.
+    """
+    options = _options(name, root)
+    layout = layout_of(options, root)
+    entries = read_annotations(layout.annotations)
+    labels, _ = known_labels(entries, layout.labels, layout.root)
+    matches = compare(fingerprint(name), entries, labels)
+    return matches if annotations_only else [*matches, *_images(options, root, [e.filename for e in entries])]
+
+
+def _options(name: str, root: Path) -> KnownDataset:
+    fetched = (root / "dataset.json").is_file() and (root / "images.tar").is_file()
+    if not fetched and not (root / card(name).annotations).is_file():
+        raise UserError(f"{root} holds no {card(name).annotations} and no fetched copy; give --root a folder that does")
+    return validate(KnownDataset, {"source": name} if fetched else {"source": name, "root": str(root)}, name)
+
+
+def _images(options: KnownDataset, root: Path, files: list[str]) -> list[Match]:
+    found = inspect_images(open_images(options, root), files, options.title)
+    missing = [file for file, kind in zip(files, found["problem"], strict=True) if kind == "missing"]
+    broken = [file for file, kind in zip(files, found["problem"], strict=True) if kind == "undecodable"]
+    sizes = Counter(f"{row.width} x {row.height}" for row in found[found["problem"] == ""].itertuples())
+    (usual, _) = sizes.most_common(1)[0] if sizes else ("none", 0)
+    side = card(options.source).size
+    return [
+        Match(
+            "image files",
+            f"{len(files):,}",
+            f"{len(files) - len(missing):,}",
+            [f"{name} is missing" for name in missing],
+        ),
+        Match("broken image files", "0", f"{len(broken):,}", broken),
+        Match("usual size, pixels", f"{side} x {side}", usual),
+    ]
+
+
+def show(name: str, root: Path, matches: list[Match], annotations_only: bool) -> None:
+    """Print a dataset's card, and under it what was compared; what differs comes with names."""
+    known, console = card(name), Console()
+    facts = Table.grid(padding=(0, 2))
+    for title in ("about", "splits", "licence", "citation"):
+        facts.add_row(title, getattr(known, title))
+    for number, flaw in enumerate(known.flaws):
+        facts.add_row("" if number else "flaws", f"- {flaw}")
+    console.print(Panel(facts, title=known.title, title_align="left"))
+    table = Table("", "what", "as published", str(root), box=box.SIMPLE_HEAD)
+    for match in matches:
+        table.add_row("[green]same[/]" if match.same else "[red]differs[/]", match.what, match.known, match.found)
+    console.print(table)
+    for match in matches:
+        if match.names:
+            console.print(f"{match.what}: {some(match.names, most=20)}", highlight=False)
+    differ = sum(not match.same for match in matches)
+    what = f"These are {known.title}'s annotations; images unopened." if annotations_only else f"This is {known.title}."
+    console.print(f"{differ} of {len(matches)} differ." if differ else what)
