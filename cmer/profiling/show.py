@@ -12,7 +12,7 @@ from rich.table import Table
 REFERENCES = ("clip_adapter", "clip_lora")
 """Rivals that the paper compares CMER's memory and speed with."""
 WIDTH = 170  # what the costs need, and what is assumed where the output is not a terminal
-MIB = 2**20
+MB = 1e6
 
 Row = Mapping[str, Any]
 
@@ -43,17 +43,17 @@ def _costs(result: Mapping[str, Any]) -> Table:
         f"peak: {peak}. pairs/s: the median, and those of the slowest and the fastest round."
     )
     table = Table(title=f"{result['backbone']} on {result['device']}", box=box.SIMPLE_HEAD, caption=caption)
-    for name in ("run", "setting", "batch", "tokens", "trained M", "kept MiB", "kept MiB/pair"):
+    for name in ("run", "setting", "batch", "tokens", "trained M", "kept MB", "kept MB/pair"):
         table.add_column(name, justify="left" if name in ("run", "setting") else "right")
-    for name in ("GMACs forward", "backward", "peak MiB", "pairs/s", "slowest", "fastest"):
+    for name in ("GMACs forward", "backward", "peak MB", "pairs/s", "slowest", "fastest"):
         table.add_column(name, justify="right")
     slopes = {(line["run"], line["setting"]): line["bytes_per_pair"] for line in result["saved"]}
     for row in result["rows"]:
         table.add_row(
             *(row["run"], row["setting"], str(row["batch"]), str(row["tokens"])),
-            *(f"{row['parameters'] / 1e6:.2f}", _mib(row["saved_bytes"]), _mib(slopes[row["run"], row["setting"]])),
+            *(f"{row['parameters'] / 1e6:.2f}", _mb(row["saved_bytes"]), _mb(slopes[row["run"], row["setting"]])),
             *(_number(row[f"macs_{way}"], row["batch"] * 1e9) for way in ("forward", "backward")),
-            _mib(row["peak_bytes"]),
+            _mb(row["peak_bytes"]),
             *(_number(row[f"pairs_per_second{end}"]) for end in ("", "_low", "_high")),
         )
     return table
@@ -74,8 +74,8 @@ def _ratios(title: str, rows: Sequence[Row], slopes: Mapping[str, float | None],
     return table
 
 
-def _mib(value: float | None) -> str:
-    return "-" if value is None else f"{value / MIB:,.1f}"
+def _mb(value: float | None) -> str:
+    return "-" if value is None else f"{value / MB:,.1f}"
 
 
 def _number(value: float | None, unit: float = 1) -> str:
