@@ -41,6 +41,7 @@ rule all:
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
+include: "workflow/rules/leaks.smk"
 include: "workflow/rules/captions.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/train.smk"

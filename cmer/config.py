@@ -7,6 +7,7 @@ with one sentence a mistake: the key, what was given, what is allowed. Nothing h
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -39,10 +40,10 @@ class Model(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _keys_are_known(cls, data: Any) -> Any:
-        unknown = sorted(set(data) - set(cls.model_fields)) if isinstance(data, dict) else []
+        unknown = sorted(map(repr, set(data) - set(cls.model_fields))) if isinstance(data, dict) else []
         if unknown:
             known = ", ".join(cls.model_fields)
-            raise ValueError(f"unknown key {', '.join(map(repr, unknown))}; known are {known}")
+            raise ValueError(f"unknown key {', '.join(unknown)}; known are {known}")
         return data
 
 
@@ -78,7 +79,7 @@ class ColumnLabels(Model):
 
 
 class FolderLabels(Model):
-    """The label is the name of the folder that an image lies in."""
+    """The label is the name of the first folder of an image's path: "forest" of forest/2020/1.tif."""
 
     rule: Literal["folder"] = "folder"
 
@@ -118,9 +119,17 @@ class DatasetOptions(Model):
 class SplitFractions(Model):
     """How images whose annotations name no split are split, at random but always alike."""
 
-    val: Share = 0.1
+    val: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="0: a tenth of the train images validates, drawn anew for every seed"
+    )
     test: Share = 0.1
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _some_train(self) -> Self:
+        if self.val + self.test >= 1:
+            raise ValueError(f"val ({self.val}) and test ({self.test}) must leave some images to train on")
+        return self
 
 
 class Stretch(Model):
@@ -162,12 +171,12 @@ class FolderDataset(DatasetOptions):
 
     source: Literal["folder"]
     root: str = Field(description="folder; environment variables like ${CMER_DATA_ROOT} are expanded")
-    annotations: str | None = Field(
+    annotations: Annotated[str, Field(pattern=r"\.(json|csv|jsonl)$")] | None = Field(
         default="dataset.json",
         description=".json in the published layout, .csv or .jsonl; null: class folders, captioned by `caption`",
     )
     images: str = Field(default="images", description="folder of the images, below the root")
-    caption: str = Field(
+    caption: Annotated[str, Field(pattern=r"\{label\}")] = Field(
         default="an overhead image of {label}", description="of every image in class folders without annotations"
     )
     labels: LabelRule | None = Field(
@@ -658,6 +667,12 @@ def validate_json(model: type[M], text: str, what: str) -> M:
         raise ConfigError(f"{what} is not JSON: {error}") from None
 
 
+MOST = 20
+"""Sentences in one error."""
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
 def _sentences(error: ValidationError, data: Any = None, within: str = "") -> str:
     lines = []
     for item in error.errors():
@@ -665,10 +680,11 @@ def _sentences(error: ValidationError, data: Any = None, within: str = "") -> st
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "union_tag_not_found":
             message = f"Field {item['ctx']['discriminator']} required"
-        given = "" if item["type"] in ("value_error", "missing") else f" (given: {item['input']!r})"
+        given = "" if item["type"] in ("value_error", "missing") else f" (given: {_SHORT.repr(item['input'])})"
         nested = message.startswith("  - ")  # sentences of a part that was validated on its own
         lines.append(message if nested else f"  - {key}: {message}{given}")
-    return "\n".join(lines)
+    rest = [f"  - and {len(lines) - MOST:,} more"] if len(lines) > MOST else []
+    return "\n".join(lines[:MOST] + rest)
 
 
 def _key(path: list[Any], data: Any) -> str:
@@ -680,6 +696,6 @@ def _key(path: list[Any], data: Any) -> str:
             del path[path.index(one_of) + 1]
     if path[:1] == ["runs"] and len(path) > 1:
         row = data["runs"][path[1]]
-        name = row.get("name", path[1]) if isinstance(row, dict) else path[1]
-        path[:2] = [f"runs[{name}]"]
+        name = row.get("name") if isinstance(row, dict) else None
+        path[:2] = [f"runs[{name if isinstance(name, str) else path[1]}]"]
     return ".".join(str(part) for part in path)

@@ -23,7 +23,10 @@ from filelock import FileLock
 from cmer.registry import UserError
 
 PACKAGE = Path(__file__).parent
-NOT_COUNTED = {"cmer.config", "cmer.files", "cmer.progress", "cmer.registry"}
+NOT_COUNTED = {
+    "cmer.config", "cmer.files", "cmer.progress", "cmer.registry",
+    "cmer.data.fetch.download", "cmer.data.fetch.dvc",
+}  # fmt: skip
 """Modules that no result depends on: a spec holds every value, the others move bytes, find names, show progress."""
 
 LIBRARIES = ("torch", "open_clip_torch", "peft", "transformers", "numpy", "pillow", "pandas")
@@ -76,18 +79,50 @@ def write_json(path: Path | str, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def read_text(path: Path | str) -> str:
+    """The text in `path`: UTF-8, with or without a byte order mark.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or is not UTF-8; the line is named.
+    """
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        raise UserError(f"{path} is not UTF-8 text: byte 0x{byte:02x} in line {line}; save it as UTF-8") from None
+
+
+def parse_json(text: str, what: str) -> Any:
+    """The value of JSON text; `what` names it in errors.
+
+    Raises:
+        UserError: it is not JSON, is nested too deeply, or an object has a key twice: one of the two would be lost.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{what} is not valid JSON: {error}") from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {max(keys, key=keys.count)[:100]!r} appears twice in one object")
+    return found
+
+
 def read_json(path: Path | str) -> Any:
     """The JSON in `path`.
 
     Raises:
-        UserError: the file is missing or is not JSON.
+        UserError: as `read_text` and `parse_json`.
     """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
+    return parse_json(read_text(path), str(path))
 
 
 def sha256(path: Path | str) -> str:

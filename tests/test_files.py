@@ -41,7 +41,7 @@ def test_json_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "does not exist"), (b"{", "not valid JSON"), (b"\xff", "JSON")]
+    ("content", "message"), [(None, "does not exist"), (b"{", "not valid JSON"), (b"\xff", "line 1")]
 )
 def test_unreadable_json_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "x.json"

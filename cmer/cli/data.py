@@ -1,4 +1,4 @@
-"""Verbs that make a dataset ready: draw, prepare, split, augment."""
+"""Verbs that make a dataset ready: draw, fetch, prepare, split, augment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cmer.config import Dataset, DemoDataset, Model, validate_json
+from cmer.config import Dataset, DemoDataset, KnownDataset, Model, validate_json
 from cmer.files import recorded
 from cmer.registry import UserError
 
@@ -43,8 +43,32 @@ def draw(spec: Spec, folder: Folder, record: Record = None) -> None:
 
 
 @app.command()
+def fetch(spec: Spec, folder: Folder, record: Record = None) -> None:
+    """Fetch a published dataset, from the first of its sources that gives it.
+
+    Sources are folders and archives, the Hugging Face hub, the web, and DVC remotes: those of the settings or, where
+    they name none, of the dataset's card. Writes images.tar and dataset.json into the folder; the same images and
+    captions give the same bytes, wherever they come from. Downloads are kept in work/downloads, those of the hub in
+    its own cache, and go on where they broke off.
+    """
+    from cmer.data.fetch import fetch_dataset
+
+    options = dataset_of(spec)
+    if not isinstance(options, KnownDataset) or options.root is not None:
+        raise UserError(f"cmer fetch is for published datasets without a `root`; {options.title} is none")
+    with recorded(record) as facts:
+        fetched = fetch_dataset(options, folder)
+        facts |= vars(fetched)
+    for reason in fetched.skipped:
+        typer.echo(f"skipped {reason}", err=True)
+    for warning in fetched.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(f"{options.title} comes from {fetched.source}", err=True)
+
+
+@app.command()
 def prepare(spec: Spec, folder: Folder, record: Record = None) -> None:
-    """Check a dataset and describe it: writes images.csv and captions.csv into the folder.
+    """Check a dataset and describe it: writes images.csv, captions.csv and hashes.csv into the folder.
 
     Decodes every image once. Blank captions, missing or broken images and missing labels stop with a report, or are
     dropped where the dataset's settings say `on_bad: drop`.

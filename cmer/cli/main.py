@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from cmer.cli import data, evaluate, models, profile
+from cmer.cli import data, evaluate, leaks, models, profile
 from cmer.registry import UserError
 
 HELP = (
@@ -20,8 +20,11 @@ HELP = (
 )
 STAGES = (
     "draw",
+    "fetch",
     "prepare",
     "split",
+    "leaks",
+    "exclude",
     "augment",
     "features",
     "train",
@@ -34,7 +37,7 @@ STAGES = (
 )
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for group in (data, models, profile, evaluate):
+for group in (data, leaks, models, profile, evaluate):
     for command in group.app.registered_commands:
         name = command.callback.__name__ if command.callback else ""
         command.rich_help_panel = "Stages, in the workflow's order" if name in STAGES else "Questions"

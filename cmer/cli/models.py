@@ -66,6 +66,7 @@ def train(
     captions: Captions,
     validation: Annotated[Path, typer.Option(help="CSV of the validation images (cmer split).")],
     out: Annotated[Path, typer.Option(help="Checkpoint: the trained tensors, safetensors. The curve lies beside it.")],
+    excluded: Annotated[Path | None, typer.Option(help="CSV of train captions to leave out (cmer exclude).")] = None,
     features: Manifest = None,
     record: Record = None,
 ) -> None:
@@ -81,7 +82,7 @@ def train(
     torch.set_num_threads(run.training.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     with recorded(record) as facts:
-        pairs = Pairs.read(folder, captions, validation).few(run.training.train_images)
+        pairs = Pairs.read(folder, captions, validation, excluded).few(run.training.train_images)
         ready = assemble(run, pairs, folder, features)
         code = code_digest(*MODULES, type(ready.method).__module__, f"cmer.backbones.{run.backbone.kind}")
         made = {
@@ -92,7 +93,8 @@ def train(
             "versions": versions(),
             "threads": run.training.threads,
         }
-        state_file = STATES / digest([made, sha256(captions), sha256(validation)]) / "state.pt"
+        read = [captions, validation, *([excluded] if excluded else [])]
+        state_file = STATES / digest([made, *map(sha256, read)]) / "state.pt"
         if ready.method.trained():
             state = Trainer(ready.method, ready.inputs, pairs, run, state_file).run()
             best, curve, seen = state.best, state.curve, state.images_seen
@@ -100,6 +102,7 @@ def train(
             best, curve, seen = {}, [], 0
         top = max(curve, key=lambda entry: entry["val_mr"], default={"epoch": 0, "val_mr": None})
         made |= {"train_images": len(pairs.train_images), "images_seen": seen}
+        made |= {"train_captions": len(pairs.captions_of(pairs.train_images))}
         made |= {"epochs": len(curve), "best_epoch": top["epoch"], "val_mr": top["val_mr"]}
         write_text(out.with_suffix(".curve.jsonl"), "".join(json.dumps(entry) + "\n" for entry in curve))
         save(out, best, made)

@@ -4,26 +4,58 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
+import warnings
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cmer.config import Dataset
+from cmer.config import Dataset, FolderDataset, Raster
 from cmer.data.annotations import layout_of
+from cmer.data.raster import BandsError, UndecodableError, render
 from cmer.registry import UserError
 
-UNDECODABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What PIL raises on bytes that are no image, or a broken or absurdly large one."""
+# What is wrong with an image is told once, by `cmer prepare`; Pillow would tell it at every look.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+LARGEST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+"""Pillow's limit, here of rasters too: more pixels are taken for an attack on memory."""
+LARGEST_BYTES = 2**31
+FORMATS = ("JPEG", "PNG", "TIFF", "JPEG2000", "BMP", "GIF", "WEBP", "PPM")
+"""Of Pillow's formats, those that are read. Some others start programs, such as Ghostscript."""
+
+_RASTERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+"""How TIFF and JPEG 2000 begin."""
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class ImageStore(ABC):
-    """Images by file name. Reading keeps no state: safe from several threads and forked or spawned processes."""
+    """Images by file name. Reading keeps no state: safe from several threads and forked or spawned processes.
+
+    Attributes:
+        raster: how images of other than three 8-bit bands become RGB; None where nothing is known of them.
+        setting: the config's key for it; "" where the dataset has none.
+    """
+
+    raster: Raster | None = None
+    setting: str = ""
 
     @abstractmethod
     def read(self, file: str) -> bytes:
-        """The encoded bytes of an image; `FileNotFoundError` if there is no such file."""
+        """The encoded bytes of an image; `FileNotFoundError` if there is no such file, else `OSError`."""
+
+    def decode(self, data: bytes) -> Image.Image:
+        """The RGB image of these bytes; see `decode`.
+
+        Raises:
+            UndecodableError: there is none; the message says why, and names the setting that can mend it.
+        """
+        try:
+            return decode(data, self.raster)
+        except BandsError as error:
+            raise UndecodableError(f"{error}; set {self.setting}" if self.setting else error) from None
 
     def load(self, file: str, sha256: str) -> Image.Image:
         """The decoded RGB image, known to be the one that was prepared.
@@ -38,35 +70,46 @@ class ImageStore(ABC):
         if hashlib.sha256(data).hexdigest() != sha256:
             raise UserError(f"image {file} has changed since the dataset was prepared; restore it, or prepare again")
         try:
-            return decode(data)
-        except UNDECODABLE as error:
+            return self.decode(data)
+        except UndecodableError as error:
             raise UserError(f"image {file} cannot be decoded: {error}") from None
 
 
 class FolderImages(ImageStore):
     """Images as files under a folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, raster: Raster | None = None, setting: str = "") -> None:
         """Raises `UserError` where `root` is not a folder."""
         if not root.is_dir():
             raise UserError(f"image folder {root} does not exist; set the dataset's `root` and `images` to where it is")
-        self.root = root
+        self.root, self.raster, self.setting = root, raster, setting
 
     def read(self, file: str) -> bytes:
         """The bytes of `root/file`."""
-        return (self.root / file).read_bytes()
+        path = self.root / file
+        size = path.stat().st_size
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise OSError("it is no file")
+        if size > LARGEST_BYTES:
+            raise OSError(f"it has {size / 2**30:.1f} GiB; cut it into tiles")
+        return path.read_bytes()
 
 
 class TarImages(ImageStore):
     """Images in an uncompressed tar, read by offset without unpacking."""
 
     def __init__(self, path: Path) -> None:
-        """Reads the headers alone; raises `UserError` where there is no such file."""
+        """Reads the headers alone; raises `UserError` where there is no such file, or it is no whole tar."""
         if not path.is_file():
             raise UserError(f"{path} does not exist; `cmer draw` or `cmer fetch` writes it")
         self.path = path
-        with tarfile.open(path, "r:") as tar:
-            self.places = {member.name: (member.offset_data, member.size) for member in tar if member.isfile()}
+        try:
+            with tarfile.open(path, "r:") as tar:
+                self.places = {member.name: (member.offset_data, member.size) for member in tar if member.isfile()}
+        except tarfile.TarError as error:
+            raise UserError(
+                f"{path} is broken ({error}); remove it, and `cmer draw` or `cmer fetch` it again"
+            ) from None
 
     def read(self, file: str) -> bytes:
         """The bytes of the member `file`."""
@@ -78,11 +121,43 @@ class TarImages(ImageStore):
             return tar.read(size)
 
 
-def decode(data: bytes) -> Image.Image:
-    """Decode JPEG, TIFF, PNG … of 8 bits a channel to RGB; raises one of `UNDECODABLE`."""
-    with Image.open(BytesIO(data)) as image:
+def decode(data: bytes, raster: Raster | None = None) -> Image.Image:
+    """Decode an image to RGB, 8 bits a channel, upright as its EXIF data says.
+
+    Gray, palette, CMYK and 1-bit pictures are converted. Of an image with transparency the colours are kept, of one
+    with several frames or pages the first. What `raster` is for (`cmer.data.raster`): TIFF and JPEG 2000 of other than
+    three 8-bit bands, and 16-bit PNG; all other pictures are taken as they are.
+
+    Args:
+        data: JPEG, PNG, TIFF, JPEG 2000, BMP, GIF, WebP or PPM.
+        raster: bands and stretch; None where nothing is known of them.
+
+    Raises:
+        UndecodableError: it is none of these, is broken or too large; a `BandsError` where `raster` must say more.
+    """
+    if not data:
+        raise UndecodableError("the file is empty")
+    try:
+        deep = data.startswith(_PNG) and data[24:25] == b"\x10"  # bits a channel; Pillow would clip or cut them
+        rendered = render(data, raster, LARGEST_PIXELS) if deep or data.startswith(_RASTERS) else None
+        return rendered or _picture(data)
+    except UndecodableError:
+        raise
+    except UnidentifiedImageError:
+        raise UndecodableError("no image in a known format") from None
+    except Image.DecompressionBombError:
+        raise UndecodableError(f"it has more than {LARGEST_PIXELS:,} pixels; cut it into tiles") from None
+    except Exception as error:  # decoders raise nearly anything on broken bytes
+        raise UndecodableError(str(error).partition("\n")[0][:120] or type(error).__name__) from None
+
+
+def _picture(data: bytes) -> Image.Image:
+    with Image.open(BytesIO(data), formats=FORMATS) as image:
         if image.mode.startswith(("I", "F")):  # converting would clip, silently, to a white image
-            raise ValueError("its pixels are not 8 bits a channel; stretch them to 8 bits first")
+            raise UndecodableError("its pixels are not 8 bits a channel; save it as TIFF or PNG")
+        image.load()
+        with suppress(Exception):  # broken metadata does not spoil the picture
+            ImageOps.exif_transpose(image, in_place=True)
         return image.convert("RGB")
 
 
@@ -93,4 +168,8 @@ def open_images(options: Dataset, folder: Path | str) -> ImageStore:
         UserError: the image folder or tar is missing, or an environment variable of the root is not set.
     """
     images = layout_of(options, folder).images
-    return FolderImages(images) if images else TarImages(Path(folder) / "images.tar")
+    if images is None:
+        return TarImages(Path(folder) / "images.tar")
+    if isinstance(options, FolderDataset):
+        return FolderImages(images, options.raster, f"datasets.{Path(folder).name}.raster")
+    return FolderImages(images)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from cmer.config import ColumnLabels, FolderLabels, IdLabels, LabelRule, ListLabels, NoLabels, PrefixLabels
-from cmer.data.annotations import Entry, some
+from cmer.data.annotations import Entry, plain, some
+from cmer.files import read_text
 from cmer.registry import UserError
 
 COMPOUNDS = {
@@ -73,9 +74,9 @@ def _finder(rule: LabelRule, root: Path) -> Callable[[Entry], str | None]:
         case IdLabels():
             return lambda entry: _by_id(entry, rule)
         case ColumnLabels():
-            return lambda entry: str(value) if (value := (entry.model_extra or {}).get(rule.column)) else None
+            return lambda entry: _column(entry, rule.column)
         case FolderLabels():
-            return lambda entry: PurePosixPath(entry.filename).parent.name
+            return _folder
         case NoLabels():
             return lambda entry: None
 
@@ -85,9 +86,21 @@ def _prefix(entry: Entry) -> str | None:
     return head if underscore else None
 
 
+def _column(entry: Entry, column: str) -> str | None:
+    value = (entry.model_extra or {}).get(column)
+    if value is not None and type(value) not in (str, int):
+        raise UserError(f"{entry.filename}: {column} is a {type(value).__name__}; give the name of one class")
+    return None if value is None else plain(str(value))
+
+
+def _folder(entry: Entry) -> str | None:
+    parts = PurePosixPath(entry.filename).parts
+    return parts[0] if len(parts) > 1 else None
+
+
 def _by_id(entry: Entry, rule: IdLabels) -> str | None:
     stem = PurePosixPath(entry.filename).stem
-    place = (int(stem) - 1) // rule.per_class if stem.isdecimal() else -1
+    place = (int(stem) - 1) // rule.per_class if stem.isdecimal() and len(stem) < 10 else -1
     return rule.classes[place] if 0 <= place < len(rule.classes) else None
 
 
@@ -106,7 +119,7 @@ def _read_lists(folder: Path) -> dict[str, str]:
     classes: dict[str, str] = {}
     twice = []
     for path in lists:
-        for name in path.read_text(encoding="utf-8").split():
+        for name in read_text(path).split():
             twice += [f"{name} ({classes[name]}, {path.stem})"] if name in classes else []
             classes[name] = path.stem
     if twice:

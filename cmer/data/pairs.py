@@ -43,13 +43,20 @@ class Pairs:
     test_images: Ints
 
     @classmethod
-    def read(cls, folder: Path | str, captions: Path | str, validation: Path | str | None = None) -> Pairs:
+    def read(
+        cls,
+        folder: Path | str,
+        captions: Path | str,
+        validation: Path | str | None = None,
+        excluded: Path | str | None = None,
+    ) -> Pairs:
         """Read a prepared dataset.
 
         Args:
             folder: holds images.csv.
             captions: the prompted captions (`cmer augment`).
             validation: ids of the validation images (`cmer split`); without it, the dataset's own val split.
+            excluded: train captions that are left out, and with them images that have no other (`cmer exclude`).
 
         Raises:
             UserError: a file is missing, or the files are not of one dataset.
@@ -62,7 +69,7 @@ class Pairs:
         if not np.array_equal(np.unique(caption_image), images["image_id"]) or np.any(np.diff(caption_image) < 0):
             raise UserError(f"{captions} and {folder}/images.csv are not of one dataset; run cmer augment again")
         names = sorted(set(images["label"]) - {""})
-        return cls(
+        pairs = cls(
             files=images["file"].tolist(),
             sha256=images["sha256"].tolist(),
             label_names=names,
@@ -73,6 +80,21 @@ class Pairs:
             train_images=np.flatnonzero(split == "train"),
             val_images=np.flatnonzero(split == "val"),
             test_images=np.flatnonzero(split == "test"),
+        )
+        return pairs if excluded is None else pairs._without(excluded)
+
+    def _without(self, excluded: Path | str) -> Pairs:
+        given = read_frame(excluded)["caption_id"].to_numpy()
+        if np.any(given >= len(self.texts)) or not np.isin(self.caption_image[given], self.train_images).all():
+            raise UserError(f"{excluded} names captions of val, test or another dataset; run cmer exclude again")
+        kept = np.setdiff1d(np.arange(len(self.texts)), given)
+        caption_image = self.caption_image[kept]
+        return replace(
+            self,
+            caption_image=caption_image,
+            texts=[self.texts[caption] for caption in kept],
+            prompts=[self.prompts[caption] for caption in kept],
+            train_images=np.intersect1d(self.train_images, caption_image),
         )
 
     def few(self, count: int | None) -> Pairs:

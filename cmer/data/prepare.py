@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,12 +14,16 @@ from pathlib import Path
 import pandas as pd
 
 from cmer.config import Dataset, FolderDataset, KnownDataset, NoLabels, PrefixLabels
-from cmer.data.annotations import Entry, Layout, layout_of, read_annotations, some
+from cmer.data.annotations import Entry, Layout, files_below, is_image, layout_of, read_entries, some
 from cmer.data.cards import card, fingerprint
 from cmer.data.fingerprint import compare
 from cmer.data.frames import write_frame
-from cmer.data.images import UNDECODABLE, ImageStore, decode, open_images
+from cmer.data.images import ImageStore, open_images
 from cmer.data.labels import known_labels, labels_of, merged
+from cmer.data.raster import UndecodableError
+from cmer.data.similar import image_hash, thumbnail
+from cmer.data.splits import drawn_splits
+from cmer.files import atomic
 from cmer.progress import progress
 from cmer.registry import UserError
 
@@ -37,12 +43,12 @@ class Finding:
 
 
 def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
-    """Check every caption and decode every image once; write images.csv and captions.csv into `folder`.
+    """Check every caption and decode every image once; write images.csv, captions.csv and hashes.csv into `folder`.
 
-    A caption is blank where it holds no letter: RSICD has five (" ." and "1 ."), none of them in test. Labels
-    missing under the rule `prefix` are a known trait of RSICD's 921 numeric names and never stop; under every other
-    rule they are flaws. With `on_bad: drop` blank captions, bad images and images left without a caption are dropped;
-    an image without a label is kept, unlabelled.
+    A caption is blank where it holds no letter (of any script; digits, signs and emoji are none): RSICD has five (" ."
+    and "1 ."), none of them in test. Labels missing under the rule `prefix` are a known trait of RSICD's 921 numeric
+    names and never stop; under every other rule they are flaws. With `on_bad: drop` blank captions, bad images and
+    images left without a caption are dropped; an image without a label is kept, unlabelled.
 
     Returns:
         the flaws found and dropped, and those that are only worth a warning.
@@ -52,10 +58,11 @@ def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
     """
     folder = Path(folder)
     layout = layout_of(options, folder)
-    entries = read_annotations(layout.annotations)
+    entries = read_entries(layout)
     labels, findings = _labels(options, layout, entries)
-    images, captions = _read(options, folder, entries, labels)
-    findings = [finding for finding in findings + _findings(options, layout, images, captions) if finding.files]
+    images, captions = _read(options, layout, folder, entries, labels)
+    findings += _findings(options, layout, images, captions) + _notes(layout, entries, images)
+    findings = [finding for finding in findings if finding.files]
     flaws = [finding for finding in findings if finding.stops]
     if flaws and options.on_bad == "stop":
         report = "\n".join(f"  - {flaw}" for flaw in flaws)
@@ -84,22 +91,30 @@ def _labels(options: Dataset, layout: Layout, entries: list[Entry]) -> tuple[lis
     return labels, [Finding("classes are not of their published size", remedy, classes.names, stops=False)]
 
 
-def _read(options: Dataset, folder: Path, entries: list[Entry], labels: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All images, with `problem` ("", missing, undecodable), and all captions, before anything is dropped."""
+def _read(
+    options: Dataset, layout: Layout, folder: Path, entries: list[Entry], labels: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All images, with `problem` and `reason`, and all captions, before anything is dropped."""
     files = [entry.filename for entry in entries]
     images = inspect_images(open_images(options, folder), files, options.title)
     images["file"] = files
     images["label"] = merged(labels, options.merge)
     images["split"] = [entry.split for entry in entries]
-    rows = [(number, caption) for number, entry in enumerate(entries) for caption in entry.captions]
+    if layout.split is not None and not any(images["split"]):
+        images["split"] = drawn_splits(files, images["label"].tolist(), layout.split)
+    texts = [entry.captions for entry in entries]
+    if layout.caption is not None:
+        texts = [[layout.caption.replace("{label}", label)] if label else [] for label in images["label"]]
+    rows = [(number, caption) for number, captions in enumerate(texts) for caption in captions]
     captions = pd.DataFrame(rows, columns=["image", "caption"])
-    captions["blank"] = [not any(letter.isalpha() for letter in caption) for caption in captions["caption"]]
+    blank = [not any(letter.isalpha() for letter in caption) for caption in captions["caption"]]
+    captions["blank"] = pd.Series(blank, dtype=bool)
     images["captions"] = (~captions["blank"]).groupby(captions["image"]).sum().reindex(images.index, fill_value=0)
     return images, captions
 
 
 def inspect_images(store: ImageStore, files: list[str], title: str) -> pd.DataFrame:
-    """Width, height, sha256 and `problem` ("", missing, undecodable) of every image, decoded once."""
+    """Width, height, sha256, thumbnail, `problem` ("", missing, undecodable) and `reason` of images, decoded once."""
     # Decoding and hashing release the interpreter lock, so threads use all cores.
     found = []
     with (
@@ -109,20 +124,21 @@ def inspect_images(store: ImageStore, files: list[str], title: str) -> pd.DataFr
         for inspected in pool.map(partial(_inspect, store), files):
             found.append(inspected)
             done(1)
-    return pd.DataFrame(found, columns=["width", "height", "sha256", "problem"])
+    return pd.DataFrame(found, columns=["width", "height", "sha256", "thumbnail", "problem", "reason"])
 
 
-def _inspect(store: ImageStore, file: str) -> tuple[int, int, str, str]:
-    """Width, height, SHA-256 of the bytes, and what is wrong."""
+def _inspect(store: ImageStore, file: str) -> tuple[int, int, str, bytes, str, str]:
+    """Width, height, SHA-256 of the bytes, thumbnail, what is wrong, and why."""
     try:
         data = store.read(file)
-    except OSError:
-        return 0, 0, "", "missing"
-    try:
-        image = decode(data)
-    except UNDECODABLE:
-        return 0, 0, "", "undecodable"
-    return image.width, image.height, hashlib.sha256(data).hexdigest(), ""
+        image = store.decode(data)
+    except FileNotFoundError:
+        return 0, 0, "", b"", "missing", ""
+    except OSError as error:
+        return 0, 0, "", b"", "undecodable", error.strerror or str(error)
+    except UndecodableError as error:
+        return 0, 0, "", b"", "undecodable", str(error)
+    return image.width, image.height, hashlib.sha256(data).hexdigest(), thumbnail(image), "", ""
 
 
 def _findings(options: Dataset, layout: Layout, images: pd.DataFrame, captions: pd.DataFrame) -> list[Finding]:
@@ -130,6 +146,8 @@ def _findings(options: Dataset, layout: Layout, images: pd.DataFrame, captions: 
         return images.loc[rows, "file"].tolist()
 
     blank = images["file"].iloc[captions.loc[captions["blank"], "image"]].tolist()
+    broken = images[images["problem"] == "undecodable"]
+    undecodable = [f"{file} ({reason})" for file, reason in zip(broken["file"], broken["reason"], strict=True)]
     rule = layout.labels
     no_label = (images["label"] == "") & (not isinstance(rule, NoLabels))
     # Prefixes and published sets are known to leave some without; a file need not have the usual column.
@@ -138,17 +156,25 @@ def _findings(options: Dataset, layout: Layout, images: pd.DataFrame, captions: 
     findings = [
         Finding("captions hold no letter", "drop leaves them out", blank),
         Finding("images are missing", "drop leaves them out", files(images["problem"] == "missing")),
-        Finding(
-            "images cannot be decoded (broken, or not 8 bits a channel)",
-            "drop leaves them out",
-            files(images["problem"] == "undecodable"),
-        ),
+        Finding("images cannot be decoded", "drop leaves them out", undecodable),
         Finding("images have no caption", "drop leaves them out", files(images["captions"] == 0)),
         Finding("images have no scene label", "kept without prompt", files(no_label), stops=not lax),
         Finding("images have the bytes of an image of another split", "kept", files(_leaks(images)), stops=False),
     ]
     lost = files(_bad(images) & (images["split"] == "test"))
     return [*findings, Finding("of these are test images", "recalls will not compare with the official split", lost)]
+
+
+def _notes(layout: Layout, entries: list[Entry], images: pd.DataFrame) -> list[Finding]:
+    """What is no flaw but worth a warning: splits that were drawn, files that were not taken for images."""
+    drawn = [entry.filename for entry in entries if not entry.split]
+    sizes = Counter(images["split"])
+    shares = ", ".join(f"{sizes[split]:,} {split}" for split in ("train", "val", "test"))
+    others = [] if layout.caption is None else [name for name in files_below(layout.annotations) if not is_image(name)]
+    return [
+        Finding("images name no split", f"drawn: {shares}", drawn, stops=False),
+        Finding("files are no images by their names", "ignored", others, stops=False),
+    ]
 
 
 def _leaks(images: pd.DataFrame) -> pd.Series[bool]:
@@ -166,9 +192,17 @@ def _write(folder: Path, images: pd.DataFrame, captions: pd.DataFrame) -> None:
         if split not in set(kept["split"]):
             raise UserError(f"no usable image is left in split {split!r}; check the dataset's `root` and `images`")
     kept["image_id"] = range(len(kept))
+    kept["hash"] = [image_hash(grey) for grey in kept["thumbnail"]]
     texts = captions[~captions["blank"]].join(kept["image_id"], on="image", how="inner")
     texts = texts.astype({"image_id": "int64"})
     texts["caption_id"] = range(len(texts))
     columns = ["image_id", "file", "label", "split", "width", "height", "sha256"]
-    write_frame(folder / "captions.csv", texts[["caption_id", "image_id", "caption"]])
-    write_frame(folder / "images.csv", kept[columns])
+    frames = {
+        "captions.csv": texts[["caption_id", "image_id", "caption"]],
+        "hashes.csv": kept[["image_id", "hash"]],
+        "images.csv": kept[columns],
+    }
+    with ExitStack() as stack:  # all are on the disk before one of them takes its place: the three belong together
+        places = {name: stack.enter_context(atomic(folder / name)) for name in frames}
+        for name, frame in frames.items():
+            write_frame(places[name], frame)

@@ -1,9 +1,53 @@
-"""Which images validate: the dataset's own, or a tenth of the train images drawn with the run's seed."""
+"""Which images train, validate and test: as the dataset says or, where it does not, drawn."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+
+from cmer.config import SplitFractions
+
+
+def drawn_splits(files: Sequence[str], labels: Sequence[str], fractions: SplitFractions) -> list[str]:
+    """The split of each image of a dataset that names none: every class is split in these proportions.
+
+    A class of three images or more is in all of train, val and test, one of two in train and test; images whose class
+    has no other, and those without a label, are split together. An image's rank within its class is the hash of its
+    name and the seed: neither the order of the files nor other images change it.
+
+    Args:
+        files: name of each image.
+        labels: of each image, "" for none.
+        fractions: of val and test, and the seed.
+
+    Returns:
+        "train", "val" or "test" for each image.
+    """
+    sizes = Counter(labels)
+    groups: dict[str, list[int]] = {}
+    for image, label in enumerate(labels):
+        groups.setdefault(label if sizes[label] > 1 else "", []).append(image)
+    splits = ["train"] * len(files)
+    for images in groups.values():
+        images.sort(key=lambda image: hashlib.sha256(f"{fractions.seed} {files[image]}".encode()).digest())
+        val, test = _counts(len(images), fractions)
+        for image in images[:test]:
+            splits[image] = "test"
+        for image in images[test : test + val]:
+            splits[image] = "val"
+    return splits
+
+
+def _counts(size: int, fractions: SplitFractions) -> tuple[int, int]:
+    """How many of a group are val and test; each has one, and train too, as far as there are enough."""
+    has_val = fractions.val > 0 and size > 2
+    test = min(max(round(fractions.test * size), 1), size - 1 - has_val)
+    val = min(max(round(fractions.val * size), 1), size - 1 - test) if has_val else 0
+    return val, test
 
 
 def validation_ids(images: pd.DataFrame, seed: int) -> list[int]:

@@ -59,7 +59,8 @@ def test_flaws_stop_with_counts_names_and_the_switch(flawed: Options, tmp_path: 
     for line in (
         "3 captions hold no letter; drop leaves them out: pond_1.jpg, pond_1.jpg, pond_4.jpg",
         "1 images are missing; drop leaves them out: pond_2.jpg",
-        "2 images cannot be decoded (broken, or not 8 bits a channel); drop leaves them out: pond_3.jpg, port_2.jpg",
+        "2 images cannot be decoded; drop leaves them out: pond_3.jpg (Truncated File Read), "
+        "port_2.jpg (1 band of uint16; set datasets.fields.raster)",
         "1 images have no caption; drop leaves them out: pond_4.jpg",
         "1 of these are test images; recalls will not compare with the official split: port_2.jpg",
         "datasets.fields.on_bad: drop",

@@ -107,6 +107,23 @@ def test_published_dataset_needs_no_file_of_this_machine(fresh: Project) -> None
     assert plan.counts["train"] == 3 * len(yaml.safe_load((ROOT / "config/rsicd_lite.yaml").read_text())["runs"])
 
 
+def test_published_dataset_is_fetched_unless_the_user_has_it(fresh: Project, tmp_path: Path) -> None:
+    run = {"name": "lite.linear_probe", "datasets": ["rsicd", "ucm"], "backbone": "lite", "method": "linear_probe"}
+    config = {
+        "results": "results/known",
+        "datasets": {"rsicd": {"source": "rsicd"}, "ucm": {"source": "ucm", "root": "${CMER_DATA_ROOT}/ucm"}},
+        "runs": [run],
+        "tables": [{"number": 2, "datasets": ["rsicd", "ucm"], "runs": [run["name"]]}],
+    }
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(yaml.safe_dump(config))
+    targets = [f"results/known/data/{name}/images.csv" for name in ("rsicd", "ucm")]
+    plan = fresh.plan(f"--configfile={overlay}", *targets)
+    assert plan.counts == {"fetch_data": 1, "prepare_data": 2}
+    assert set(plan.outputs) >= {f"results/known/data/rsicd/{name}" for name in ("images.tar", "dataset.json")}
+    assert "results/known/data/ucm/images.tar" not in plan.outputs
+
+
 def test_table_3_profiles_each_backbone_and_trains_for_its_figure_only(fresh: Project, tmp_path: Path) -> None:
     def plan(datasets: list[str], *targets: str) -> Plan:
         table = {"number": 3, "datasets": datasets, "runs": ["lite.linear_probe", "lite.cmer"]}

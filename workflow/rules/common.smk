@@ -2,7 +2,9 @@
 # its params changes; it cannot see imported packages, hence the digests. Nothing here imports torch.
 import json
 import shlex
+from pathlib import Path
 
+from cmer.config import TITLES
 from cmer.files import code_digest
 from cmer.profiling import MODULES as PROFILED
 from cmer.training import MODULES
@@ -28,6 +30,15 @@ def backbone_settings(backbone):
 
 def data_spec(wildcards):
     return as_json(data_settings(wildcards.dataset))
+
+
+def source_spec(wildcards):
+    data = CONFIG.datasets[wildcards.dataset]
+    return as_json(data.model_dump(include={"source", "sources"}) | {"title": wildcards.dataset})
+
+
+def exclusion_spec(wildcards):
+    return as_json({"dataset": wildcards.dataset, "exclude": CONFIG.datasets[wildcards.dataset].exclude})
 
 
 def prompt_spec(wildcards):
@@ -143,10 +154,14 @@ def profile_code(wildcards):
 # --- inputs and resources -------------------------------------------------------------------------------------------
 
 
-def drawn(wildcards):
-    """The demo's own files. A published dataset stays where it is: its path differs from machine to machine."""
-    demo = CONFIG.datasets[wildcards.dataset].source == "demo"
-    return [f"<results>/data/{wildcards.dataset}/{name}" for name in ("images.tar", "dataset.json")] if demo else []
+DRAWN = [name for name, data in CONFIG.datasets.items() if data.source == "demo"]
+FETCHED = [name for name, data in CONFIG.datasets.items() if data.source in TITLES and data.root is None]
+
+
+def drawn_or_fetched(wildcards):
+    """A dataset's own files. What lies in a user's folder stays there: its path differs from machine to machine."""
+    kept = wildcards.dataset in DRAWN + FETCHED
+    return [f"<results>/data/{wildcards.dataset}/{name}" for name in ("images.tar", "dataset.json")] if kept else []
 
 
 def features_of_run(wildcards):
@@ -158,6 +173,21 @@ def features_of_run(wildcards):
 
 def features_option(wildcards, input):
     return f"--features {shlex.quote(input.features[0])}" if input.features else ""
+
+
+def excluded_of_run(wildcards):
+    """The captions that the run must not train on, where its dataset leaves some out."""
+    leaks = CONFIG.datasets[wildcards.dataset].exclude
+    return [f"<results>/data/{wildcards.dataset}/excluded.seed{wildcards.seed}.csv"] if leaks else []
+
+
+def excluded_option(wildcards, input):
+    return f"--excluded {shlex.quote(input.excluded[0])}" if input.excluded else ""
+
+
+def folders_option(wildcards, input):
+    """The folders of all datasets."""
+    return " ".join(f"--folder {shlex.quote(str(Path(file).parent))}" for file in input.images)
 
 
 def metrics_of_rows(wildcards):

@@ -1,4 +1,4 @@
-# A dataset: drawn or found, then described in two CSV files; a validation split for every seed.
+# A dataset: drawn, fetched or found, then described in two CSV files; a validation split for every seed.
 
 
 rule draw_demo:
@@ -10,7 +10,7 @@ rule draw_demo:
         code=code_digest("cmer.data.demo"),
         folder=subpath(output.images, parent=True),
     wildcard_constraints:
-        dataset="|".join(re.escape(name) for name, data in CONFIG.datasets.items() if data.source == "demo") or "(?!)",
+        dataset="|".join(map(re.escape, DRAWN)) or "(?!)",
     log:
         text="<logs>/data/{dataset}/draw.log",
         record="<logs>/data/{dataset}/draw.record.json",
@@ -23,12 +23,37 @@ rule draw_demo:
         " 2>&1 | tee {log.text:q} >&2"
 
 
+# Nodes of a cluster seldom reach the web.
+rule fetch_data:
+    output:
+        images="<results>/data/{dataset}/images.tar",
+        annotations="<results>/data/{dataset}/dataset.json",
+    params:
+        spec=source_spec,
+        code=code_digest("cmer.data.fetch"),
+        folder=subpath(output.images, parent=True),
+    wildcard_constraints:
+        dataset="|".join(map(re.escape, FETCHED)) or "(?!)",
+    log:
+        text="<logs>/data/{dataset}/fetch.log",
+        record="<logs>/data/{dataset}/fetch.record.json",
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=600,
+    localrule: True
+    shell:
+        "cmer fetch --spec {params.spec:q} --folder {params.folder:q} --record {log.record:q}"
+        " 2>&1 | tee {log.text:q} >&2"
+
+
 rule prepare_data:
     input:
-        drawn,
+        drawn_or_fetched,
     output:
         images="<results>/data/{dataset}/images.csv",
         captions="<results>/data/{dataset}/captions.csv",
+        hashes="<results>/data/{dataset}/hashes.csv",
     params:
         spec=data_spec,
         code=code_digest("cmer.data.prepare"),

@@ -7,6 +7,7 @@ rule train:
         images="<results>/data/{dataset}/images.csv",
         captions="<results>/captions/{dataset}.csv",
         validation="<results>/data/{dataset}/validation.seed{seed}.csv",
+        excluded=excluded_of_run,
         features=features_of_run,
     output:
         checkpoint="<results>/checkpoints/{dataset}/{run}/seed{seed}.safetensors",
@@ -15,6 +16,7 @@ rule train:
         spec=run_spec,
         code=training_code,
         folder=subpath(input.images, parent=True),
+        excluded=excluded_option,
         features=features_option,
     log:
         text="<logs>/train/{dataset}/{run}/seed{seed}.log",
@@ -26,7 +28,7 @@ rule train:
         gpu=gpus,
     shell:
         "cmer train --spec {params.spec:q} --folder {params.folder:q} --captions {input.captions:q}"
-        " --validation {input.validation:q} {params.features} --out {output.checkpoint:q}"
+        " --validation {input.validation:q} {params.excluded} {params.features} --out {output.checkpoint:q}"
         " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"
 
 

@@ -1,0 +1,90 @@
+"""Verbs against leaks of val and test into train: leaks, exclude."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cmer.cli.data import Record
+from cmer.config import Leak, Model, Name, validate_json
+from cmer.files import recorded
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True)
+
+Folders = Annotated[
+    list[Path], typer.Option("--folder", help="Of a prepared dataset, e.g. results/data/demo; repeat for several.")
+]
+
+
+@app.command()
+def leaks(
+    folders: Folders,
+    out: Annotated[Path, typer.Option(help="CSV of the pairs of images.")],
+    summary: Annotated[Path, typer.Option(help="CSV of the counts, with the rules.")],
+    record: Record = None,
+) -> None:
+    """Find what gives val and test away: similar images, twins in other datasets, captions word for word.
+
+    Compares all splits of all datasets given, and prints what it found.
+    """
+    from rich.console import Console
+
+    from cmer.data.frames import write_frame
+    from cmer.data.leaks import find_leaks
+
+    with recorded(record):
+        pairs, counts = find_leaks(folders)
+        write_frame(summary, counts)
+        write_frame(out, pairs)
+    Console().print(_view(counts))
+
+
+def _view(counts: pd.DataFrame) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    found = counts[counts["found"] > 0]
+    rules = [f"{kind}: {rule}." for kind, rule in counts[["kind", "rule"]].drop_duplicates().to_numpy()]
+    caption = f"found: images or captions of a. Nothing was found in {len(counts) - len(found)} other comparisons."
+    view = Table(title="Leaks", caption="\n".join([caption, *rules]), caption_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("kind", "a", "b"):
+        view.add_column(name, no_wrap=True)
+    for name in ("found", "of", "pairs"):
+        view.add_column(name, justify="right", no_wrap=True)
+    for row in found.itertuples():
+        a, b = f"{row.dataset_a} {row.split_a}", f"{row.dataset_b} {row.split_b}"
+        pairs = "" if row.kind == "shared_captions" else f"{row.pairs:,}"
+        view.add_row(str(row.kind), a, b, f"{row.found:,}", f"{row.of:,}", pairs)
+    return view
+
+
+class _Spec(Model):
+    dataset: Name
+    exclude: list[Leak]
+
+
+@app.command()
+def exclude(
+    spec: Annotated[str, typer.Option(help='JSON: {"dataset": its name, "exclude": what to leave out, a list}.')],
+    folders: Folders,
+    validation: Annotated[Path, typer.Option(help="CSV of its validation images (cmer split).")],
+    out: Annotated[Path, typer.Option(help="CSV of the captions that training leaves out, with reasons.")],
+    record: Record = None,
+) -> None:
+    """Find the train captions of a dataset that give away val or test, its own or that of other datasets."""
+    from cmer.data.frames import write_frame
+    from cmer.data.leaks import excluded
+
+    asked = validate_json(_Spec, spec, "--spec")
+    with recorded(record) as facts:
+        found = excluded(asked.dataset, folders, validation, asked.exclude)
+        write_frame(out, found)
+        facts["excluded"] = found.drop_duplicates("caption_id").groupby("reason").size().to_dict()
+    captions, images = found["caption_id"].nunique(), found["image_id"].nunique()
+    typer.echo(f"{asked.dataset}: {captions:,} train captions, of {images:,} images, are left out", err=True)

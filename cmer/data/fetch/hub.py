@@ -1,0 +1,101 @@
+"""Copies on the Hugging Face hub: an archive, or parquet files of filename, captions and image."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import pyarrow.parquet as pq
+from huggingface_hub import hf_hub_download
+from pyarrow import ArrowException
+from pydantic import BaseModel, Field
+
+from cmer.config import ConfigError, HubSource, LabelRule, validate
+from cmer.data.cards import Card
+from cmer.data.fetch.archives import copy_in, open_archive
+from cmer.data.fetch.copies import Copy, SourceError
+from cmer.files import sha256
+
+SPLITS = {"train": "train", "valid": "val", "validation": "val", "val": "val", "test": "test"}
+"""What parquet files are called, up to the first hyphen, and the split that they hold."""
+
+
+class _Image(BaseModel):
+    data: bytes = Field(alias="bytes")
+
+
+class _Row(BaseModel):
+    filename: str
+    captions: list[str]
+    image: _Image
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.filename).name
+
+
+def hub_copy(source: HubSource, known: Card) -> Copy:
+    """The copy in a repository of the hub, fetched into huggingface_hub's cache unless it is there.
+
+    Raises:
+        SourceError: a file cannot be had, or is not what the hub says it is, or is not in the layout.
+    """
+    parquet = all(file.endswith(".parquet") for file in source.files)
+    if not parquet and len(source.files) > 1:
+        raise SourceError("`files` must be parquet files, or one archive")
+    paths = [_cached(source, file) for file in source.files]
+    return parquet_copy(paths, known.labels) if parquet else copy_in(open_archive(paths[0]), known)
+
+
+def _cached(source: HubSource, file: str) -> Path:
+    try:
+        path = Path(hf_hub_download(source.repo, file, repo_type=source.repo_type, revision=source.revision))
+    except Exception as error:  # those of its HTTP library come through as they are
+        raise SourceError(f"{file}: {' '.join(str(error).split())}") from None
+    # The cache links to the content under its ETag, which for large files is their SHA-256.
+    checksum = path.readlink().name if path.is_symlink() else ""
+    if re.fullmatch("[0-9a-f]{64}", checksum) and (found := sha256(path)) != checksum:
+        path.resolve().unlink()
+        path.unlink()
+        raise SourceError(
+            f"the SHA-256 of {file} is {found}, not {checksum} as the hub says; what was fetched is deleted"
+        )
+    return path
+
+
+def parquet_copy(paths: Sequence[Path], labels: LabelRule) -> Copy:
+    """The copy in parquet files, one or more a split, each named after its split.
+
+    Its images are put in the order of their names, as in RSICD's annotation file, which the rows have lost.
+
+    Raises:
+        SourceError: a file is broken, has other columns, or is not named after a split.
+    """
+    images, sizes = [], {}
+    for path in paths:
+        split = SPLITS.get(path.name.split("-")[0].removesuffix(".parquet"))
+        if split is None:
+            raise SourceError(f"{path.name} is not named after its split, one of {', '.join(SPLITS)}")
+        for row in _rows(path):
+            sentences = [{"raw": caption} for caption in row.captions]
+            images.append({"filename": row.name, "split": split, "sentences": sentences})
+            sizes[row.name] = len(row.image.data)
+    images.sort(key=lambda image: str(image["filename"]))
+
+    def read(names: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        return ((row.name, row.image.data) for path in paths for row in _rows(path) if row.name in names)
+
+    annotations = json.dumps({"images": images}).encode()
+    return Copy(annotations, labels, lists={}, sizes=sizes, faults={}, read=read)
+
+
+def _rows(path: Path) -> Iterator[_Row]:
+    """In batches: a file may hold a split's images in one piece."""
+    try:
+        with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
+            for batch in file.iter_batches(batch_size=64, columns=["filename", "captions", "image"]):
+                yield from (validate(_Row, row, f"a row of {path.name}") for row in batch.to_pylist())
+    except (ArrowException, OSError, ValueError, ConfigError) as error:
+        raise SourceError(f"{path.name} cannot be read: {str(error)[:300]}") from None  # it may show an image's bytes

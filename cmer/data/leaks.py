@@ -1,0 +1,217 @@
+"""What of val and test is given away elsewhere: similar images, twins in other datasets, captions word for word.
+
+Captions are compared as captions.csv has them: white space made single spaces, case kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import pandas as pd
+
+from cmer.config import Leak
+from cmer.data.frames import read_frame
+from cmer.data.similar import MOST, packed, similar
+from cmer.registry import UserError
+
+SPLITS = ("test", "val", "train")
+"""In this order, so that of a pair `a` is what should not be known."""
+
+TWIN_CAPTIONS = 3
+RULES: dict[Leak, str] = {
+    "similar_images": f"images whose hashes differ in at most {MOST} of 255 bits, turned or mirrored as they may be",
+    "twins": f"images of different datasets that share at least {TWIN_CAPTIONS} different captions word for word",
+    "shared_captions": "captions of a that another image, in b, has word for word",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split of a dataset, or several.
+
+    Attributes:
+        dataset: its name.
+        split: "train", "val", "test", or several joined by "+".
+        images: image_id, file, hash.
+        captions: caption_id, image_id, caption.
+    """
+
+    dataset: str
+    split: str
+    images: pd.DataFrame
+    captions: pd.DataFrame
+
+
+def read_parts(folder: Path, validation: Path | None = None) -> list[Part]:
+    """The splits of a prepared dataset that have images.
+
+    Args:
+        folder: holds images.csv, captions.csv and hashes.csv.
+        validation: ids of images that count as val (`cmer split`); without it, the dataset's own val.
+
+    Raises:
+        UserError: a file is missing, or they are not of one dataset.
+    """
+    images, hashes = read_frame(folder / "images.csv"), read_frame(folder / "hashes.csv")
+    if not images["image_id"].equals(hashes["image_id"]):
+        raise UserError(f"{folder}/images.csv and hashes.csv are not of one dataset; run cmer prepare again")
+    images["hash"] = hashes["hash"]
+    if validation is not None:
+        images.loc[images["image_id"].isin(read_frame(validation)["image_id"]), "split"] = "val"
+    captions = read_frame(folder / "captions.csv")
+    parts = []
+    for split in SPLITS:
+        own = images.loc[images["split"] == split, ["image_id", "file", "hash"]]
+        parts.append(Part(folder.resolve().name, split, own, captions[captions["image_id"].isin(own["image_id"])]))
+    return [part for part in parts if len(part.images)]
+
+
+def similar_images(first: Part, second: Part) -> pd.DataFrame:
+    """Pairs of similar images: image_a of `first`, image_b of `second`, distance in bits."""
+    rows, columns, bits = similar(packed(first.images["hash"]), packed(second.images["hash"]))
+    a, b = first.images["image_id"].iloc[rows], second.images["image_id"].iloc[columns]
+    return pd.DataFrame({"image_a": a.to_numpy(), "image_b": b.to_numpy(), "distance": bits})
+
+
+def twins(first: Part, second: Part) -> pd.DataFrame:
+    """Pairs of twins: image_a of `first`, image_b of `second`, captions (how many they share); none of one dataset."""
+    a, b = (part.captions[["image_id", "caption"]].drop_duplicates() for part in (first, second))
+    shared = a.merge(b, on="caption", suffixes=("_a", "_b")).groupby(["image_id_a", "image_id_b"]).size()
+    shared = shared[(shared >= TWIN_CAPTIONS) & (first.dataset != second.dataset)]
+    return shared.rename_axis(["image_a", "image_b"]).reset_index(name="captions")
+
+
+def shared_captions(first: Part, second: Part) -> pd.Series[bool]:
+    """Which captions of `first` another image, in `second`, has too."""
+    owners = second.captions[["image_id", "caption"]].drop_duplicates()["caption"].value_counts()
+    return first.captions["caption"].map(owners).fillna(0) > (first is second)
+
+
+PAIRS: dict[Leak, Callable[[Part, Part], pd.DataFrame]] = {"similar_images": similar_images, "twins": twins}
+
+
+def find_leaks(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All leaks between splits and between datasets.
+
+    Args:
+        folders: of the prepared datasets, each named after its own.
+
+    Returns:
+        a row a pair of images (kind; dataset, split and file of a and of b; distance or number of shared captions),
+        and a row a kind and pair of splits: how many images or captions of a are concerned (found) out of all (of),
+        pairs of images, and the rule.
+
+    Raises:
+        UserError: a dataset is not prepared, or two have one name.
+    """
+    parts = [part for folder in _by_name(folders).values() for part in read_parts(folder)]
+    parts.sort(key=lambda part: SPLITS.index(part.split))
+    pairs, summary = [], []
+    for kind, first, second in _image_comparisons(parts):
+        found = PAIRS[kind](first, second)
+        pairs.append(_named(kind, first, second, found))
+        counts = {"found": found["image_a"].nunique(), "of": len(first.images), "pairs": len(found)}
+        summary.append(_between(kind, first, second) | counts)
+    for first, second in _caption_comparisons(parts):
+        shared = shared_captions(first, second)
+        summary.append(_between("shared_captions", first, second) | {"found": shared.sum(), "of": len(shared)})
+    table = pd.DataFrame(summary).astype({"pairs": "Int64"})
+    return _table(pairs), table.assign(rule=table["kind"].map(RULES))
+
+
+def _by_name(folders: Sequence[Path]) -> dict[str, Path]:
+    by_name = {folder.resolve().name: folder for folder in folders}
+    if len(by_name) < len(folders):
+        raise UserError(f"two datasets have one name; datasets are named after their folders: {', '.join(by_name)}")
+    return by_name
+
+
+def _image_comparisons(parts: Sequence[Part]) -> Iterator[tuple[Leak, Part, Part]]:
+    for kind in PAIRS:
+        for first, second in combinations(parts, 2):
+            if kind == "similar_images" or first.dataset != second.dataset:
+                yield kind, first, second
+
+
+def _caption_comparisons(parts: Sequence[Part]) -> Iterator[tuple[Part, Part]]:
+    """Test and val, each with itself, with the rest of its dataset, and with the train splits of the others."""
+    for number, first in enumerate(parts):
+        rest = [part for part in parts[number + 1 :] if part.dataset == first.dataset]
+        others = [part for part in parts if part.dataset != first.dataset and part.split == "train"]
+        for second in [first, *rest, *_joined(rest), *others] if first.split != "train" else []:
+            yield first, second
+
+
+def _joined(parts: Sequence[Part]) -> list[Part]:
+    """Train and val as one, where there are both."""
+    if len(parts) < 2:
+        return []
+    images, captions = (pd.concat([getattr(part, name) for part in parts]) for name in ("images", "captions"))
+    return [Part(parts[0].dataset, "train+val", images, captions)]
+
+
+def _between(kind: Leak, first: Part, second: Part) -> dict[str, str]:
+    a = {"kind": kind, "dataset_a": first.dataset, "split_a": first.split}
+    return a | {"dataset_b": second.dataset, "split_b": second.split}
+
+
+def _named(kind: Leak, first: Part, second: Part, found: pd.DataFrame) -> pd.DataFrame:
+    files = {
+        f"file_{side}": found[f"image_{side}"].map(part.images.set_index("image_id")["file"])
+        for side, part in (("a", first), ("b", second))
+    }
+    return found.assign(**_between(kind, first, second), **files)
+
+
+def _table(pairs: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    names = ["dataset", "split", "file"]
+    columns = ["kind", *(f"{name}_{side}" for side in "ab" for name in names), "distance", "captions"]
+    found = pd.concat([pd.DataFrame(columns=columns), *(rows for rows in pairs if len(rows))], ignore_index=True)
+    return found[columns].astype({"distance": "Int64", "captions": "Int64"})
+
+
+def excluded(dataset: str, folders: Sequence[Path], validation: Path, leaks: Sequence[Leak]) -> pd.DataFrame:
+    """Train captions of a dataset that give away val or test images, its own or those of another.
+
+    All captions of an image that is similar to one of val or test, or the twin of one in another dataset; and captions
+    that one of those has word for word. Val are the dataset's validation images of a seed, and the official val of the
+    other datasets: no run on this one is selected on what a seed draws there.
+
+    Args:
+        dataset: its name.
+        folders: of the prepared datasets, each named after its own.
+        validation: ids of the dataset's validation images (`cmer split`).
+        leaks: what counts.
+
+    Returns:
+        caption_id, image_id and reason, a row for each reason, in the order of the captions.
+
+    Raises:
+        UserError: a dataset is not prepared, or none of the folders is the dataset's.
+    """
+    by_name = _by_name(folders)
+    if dataset not in by_name:
+        raise UserError(f"no --folder is that of {dataset}; given are {', '.join(by_name)}")
+    own = read_parts(by_name.pop(dataset), validation)
+    parts = [*own, *(part for folder in by_name.values() for part in read_parts(folder))]
+    found = [
+        _given_away(train, held, leak)
+        for train in own
+        for held in parts
+        for leak in leaks
+        if train.split == "train" and held.split != "train"
+    ]
+    columns = pd.DataFrame(columns=["caption_id", "image_id", "reason"])
+    return pd.concat([columns, *(rows for rows in found if len(rows))]).sort_values(["caption_id", "reason"])
+
+
+def _given_away(train: Part, held: Part, leak: Leak) -> pd.DataFrame:
+    if leak == "shared_captions":
+        lost = shared_captions(train, held)
+    else:
+        lost = train.captions["image_id"].isin(PAIRS[leak](train, held)["image_a"])
+    captions = train.captions.loc[lost, ["caption_id", "image_id"]]
+    return captions.assign(reason=f"{leak}: {held.dataset} {held.split}")
