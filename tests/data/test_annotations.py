@@ -63,6 +63,14 @@ def test_a_csv_has_a_row_a_caption(tmp_path: Path, header: str, start: str, end:
     assert told(read(csv_of(tmp_path, start + end.join([header, *quoted, ""])))) == EXPECTED
 
 
+def test_space_after_a_comma_does_not_count(tmp_path: Path) -> None:
+    path = csv_of(tmp_path, 'file, caption, split\n a.jpg, "one, two", test\n\nb.jpg, three , train\n')
+    assert [(e.filename, e.captions, e.split) for e in read(path)] == [
+        ("a.jpg", ["one, two"], "test"),
+        ("b.jpg", ["three"], "train"),
+    ]
+
+
 def test_a_jsonl_has_a_caption_or_a_list_of_them_a_line(tmp_path: Path) -> None:
     keys = ("file", "caption", "split", "label")
     assert told(read(jsonl_of(tmp_path, *(dict(zip(keys, row, strict=True)) for row in ROWS)))) == EXPECTED

@@ -1,6 +1,6 @@
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from cmer.data.frames import read_frame, write_frame
 from cmer.data.leaks import Part, excluded, find_leaks, read_parts, shared_captions, twins
 from cmer.data.pairs import Pairs
 from cmer.data.sampler import epoch_batches
-from cmer.data.similar import packed, similar
 from cmer.registry import UserError
 
 KINDS = ["similar_images", "twins", "shared_captions"]
@@ -66,7 +65,7 @@ def datasets(tmp_path: Path) -> dict[str, list[Picture]]:
     for name, splits in (("a", ["train", "val", "test"]), ("b", ["train", "val", "test"]), ("c", ["train", "test"])):
         pictures = []
         for number in range(40):
-            own = hashes[rng.integers(30)] if rng.random() < 0.3 else draw_hash(rng)
+            own = hashes[rng.integers(30)] if rng.random() < 0.5 else draw_hash(rng)
             captions = rng.choice(texts[:8] if rng.random() < 0.4 else texts, 5).tolist()
             pictures.append(Picture(name, number, splits[number % len(splits)], own, captions))
         found[name] = pictures
@@ -81,10 +80,6 @@ def validation(pictures: list[Picture]) -> list[int]:
     return own or [p.number for p in pictures if p.split == "train"][:5]
 
 
-def alike(first: Picture, second: Picture) -> bool:
-    return len(similar(packed([first.hash]), packed([second.hash]))[0]) > 0
-
-
 def common(first: Picture, second: Picture) -> int:
     return len(set(first.captions) & set(second.captions)) if first.dataset != second.dataset else 0
 
@@ -95,7 +90,7 @@ def test_pairs_of_images_are_those_of_naive_loops(datasets: dict[str, list[Pictu
     expected = []
     for a, b in combinations(everyone, 2):
         sides = (a.dataset, a.split, a.file, b.dataset, b.split, b.file)
-        if alike(a, b) and (a.dataset, a.split) != (b.dataset, b.split):
+        if a.hash == b.hash and (a.dataset, a.split) != (b.dataset, b.split):
             expected.append(("similar_images", *sides, 0, -1))
         if common(a, b) >= 3:
             expected.append(("twins", *sides, -1, common(a, b)))
@@ -129,51 +124,37 @@ def test_excluded_are_those_of_naive_loops(
 ) -> None:
     val = tmp_path / f"{name}.validation.csv"
     found = excluded(name, [tmp_path / other for other in datasets], val, kinds)
-    held_out = validation(datasets[name])
-    others = [
-        p for ps in datasets.values() for p in ps if p.split != "train" or p.number in held_out and p in datasets[name]
-    ]
-    expected, number = set(), 0
-    for p in datasets[name]:
-        for text in p.captions:
-            if p.split == "train" and p.number not in held_out:
-                for q in others:
-                    reasons = {
-                        "similar_images": alike(p, q),
-                        "twins": common(p, q) >= 3,
-                        "shared_captions": text in q.captions,
-                    }
-                    split = q.split if q.split != "train" else "val"
-                    expected |= {(number, p.number, f"{k}: {q.dataset} {split}") for k in kinds if reasons[k]}
-            number += 1
+    drawn = validation(datasets[name])
+    pictures = [replace(p, split="val") if p.number in drawn else p for p in datasets[name]]
+    held = [p for ps in ({**datasets, name: pictures}).values() for p in ps if p.split != "train"]
+    expected = set()
+    for number, (p, text) in enumerate((q, text) for q in pictures for text in q.captions):
+        for q in held if p.split == "train" else []:
+            holds = {"similar_images": p.hash == q.hash, "twins": common(p, q) >= 3}
+            holds["shared_captions"] = text in q.captions
+            expected |= {(number, p.number, f"{kind}: {q.dataset} {q.split}") for kind in kinds if holds[kind]}
     assert sorted(found.itertuples(index=False, name=None)) == sorted(expected)
     assert {reason.partition(":")[0] for _, _, reason in expected} == set(kinds)
 
 
 def test_training_leaves_the_excluded_out_and_nothing_else(datasets: dict[str, list[Picture]], tmp_path: Path) -> None:
     folder, val, out = tmp_path / "c", tmp_path / "c.validation.csv", tmp_path / "excluded.csv"
-    given = [p.number for p in datasets["c"] if p.split == "train"][7]
-    lost = excluded("c", [tmp_path / name for name in datasets], val, ["shared_captions"])
-    rest = [(5 * given + i, given, "twins: a test") for i in range(5)]
-    write_frame(out, pd.concat([lost, pd.DataFrame(rest, columns=lost.columns)]))
-    whole, part = (
-        Pairs.read(folder, folder / "prompted.csv", val),
-        Pairs.read(folder, folder / "prompted.csv", val, out),
-    )
+    whole = Pairs.read(folder, folder / "prompted.csv", val)
+    first, *others = whole.train_images.tolist()
+    gone = [*range(5 * first, 5 * first + 5), *(5 * image + image % 5 for image in others[::2])]
+    lost = pd.DataFrame({"caption_id": gone, "image_id": [caption // 5 for caption in gone], "reason": "twins: a test"})
+    write_frame(out, pd.concat([lost, lost[-1:]]))
+    part = Pairs.read(folder, folder / "prompted.csv", val, out)
 
-    def seen(pairs: Pairs) -> set[tuple[int, str]]:
+    def seen(pairs: Pairs) -> list[tuple[int, str]]:
         settings = {"epoch": 0, "seed": 0, "batch_size": 4, "epoch_of": "pairs", "prompt_share": 0.0, "views": 1}
         batches = epoch_batches(pairs, **settings)
-        return {
-            (int(i), pairs.texts[c]) for batch in batches for i, c in zip(batch.images, batch.captions, strict=True)
-        }
+        return sorted((int(pairs.caption_image[c]), pairs.texts[c]) for batch in batches for c in batch.captions)
 
-    numbered = [(p.number, text) for p in datasets["c"] for text in p.captions]
-    gone = {caption for caption, *_ in rest} | set(lost["caption_id"])
-    kept = {pair for caption, pair in enumerate(numbered) if caption not in gone}
-    assert seen(part) == seen(whole) & kept
-    assert given in whole.train_images and given not in part.train_images
-    assert set(part.train_images.tolist()) == {image for image, _ in seen(part)}
+    kept = [caption for image in others for caption in range(5 * image, 5 * image + 5) if caption not in gone]
+    assert seen(part) == sorted((caption // 5, whole.texts[caption]) for caption in kept)
+    assert len(seen(whole)) == 5 * len(whole.train_images)
+    assert part.train_images.tolist() == others
     for images in ("val_images", "test_images"):
         one, other = (getattr(pairs, images) for pairs in (whole, part))
         assert one.tolist() == other.tolist()

@@ -1,6 +1,7 @@
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 from scipy.fft import dctn
 from scipy.stats import rankdata
 
+from cmer.data.frames import read_frame
 from cmer.data.similar import MOST, image_hash, packed, similar, thumbnail, views
 
 BICUBIC = Image.Resampling.BICUBIC
@@ -112,6 +114,13 @@ def test_plain_pictures_are_not_taken_for_each_other() -> None:
     assert pairs(seas, seas) == [(i, i) for i in range(8)]
     plain = [Image.new("RGB", (64, 64), colour) for colour in ("black", "navy", "navy")]
     assert pairs(plain, plain) == [] == pairs(plain, [scene(0)])
+
+
+def test_preparing_writes_the_hash_of_every_image(prepared: Any) -> None:
+    images, hashes = read_frame(prepared.folder / "images.csv"), read_frame(prepared.folder / "hashes.csv")
+    files = Path(prepared.options.root) / "images"
+    assert hashes["image_id"].tolist() == images["image_id"].tolist()
+    assert hashes["hash"].tolist() == [hashed(Image.open(files / file)) for file in images["file"]]
 
 
 @pytest.mark.skipif("CMER_DATA_ROOT" not in os.environ, reason="CMER_DATA_ROOT is not set")

@@ -82,6 +82,21 @@ def test_edited_measure_trains_nothing(project: Project) -> None:
     assert "train" not in plan.counts
 
 
+def test_leaks_that_are_left_out_plan_trainings_and_what_follows(project: Project) -> None:
+    def exclude(*leaks: str) -> Plan:
+        project.edit_config(lambda config: config["datasets"]["demo"].update(exclude=list(leaks)))
+        return project.plan("results/table1.csv")
+
+    each = len(TABLE_1)
+    again = {"exclude_leaks": 1, "train": each, "embed": each, "evaluate": each, "table": 1}
+    assert exclude("twins", "shared_captions").counts == again
+    assert exclude().nothing
+
+
+def test_table_of_leaks_is_made_on_demand(project: Project) -> None:
+    assert project.plan("results/data/leaks.csv").counts == {"leaks": 1}
+
+
 def test_mistake_in_the_config_is_one_clean_message(project: Project) -> None:
     def change(config: dict[str, Any]) -> None:
         run_row(config, "lite.cmer")["backbone"] = "lit"

@@ -5,7 +5,8 @@ import shlex
 from pathlib import Path
 
 from cmer.config import TITLES
-from cmer.files import code_digest
+from cmer.data.cards import card, fingerprint
+from cmer.files import code_digest, digest
 from cmer.profiling import MODULES as PROFILED
 from cmer.training import MODULES
 
@@ -35,6 +36,15 @@ def data_spec(wildcards):
 def source_spec(wildcards):
     data = CONFIG.datasets[wildcards.dataset]
     return as_json(data.model_dump(include={"source", "sources"}) | {"title": wildcards.dataset})
+
+
+def card_digest(wildcards):
+    """Of what is known of a published dataset, which is data and not in the digest of the code."""
+    source = CONFIG.datasets[wildcards.dataset].source
+    if source not in TITLES:
+        return ""
+    layout = card(source).model_dump(mode="json", include={"annotations", "images", "labels"})
+    return digest([layout, fingerprint(source).model_dump()])
 
 
 def exclusion_spec(wildcards):
@@ -155,6 +165,7 @@ def profile_code(wildcards):
 
 
 DRAWN = [name for name, data in CONFIG.datasets.items() if data.source == "demo"]
+USED = [name for name in CONFIG.datasets if any(name in run.datasets for run in CONFIG.runs)]
 FETCHED = [name for name, data in CONFIG.datasets.items() if data.source in TITLES and data.root is None]
 
 

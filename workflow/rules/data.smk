@@ -30,6 +30,7 @@ rule fetch_data:
         annotations="<results>/data/{dataset}/dataset.json",
     params:
         spec=source_spec,
+        card=card_digest,
         code=code_digest("cmer.data.fetch"),
         folder=subpath(output.images, parent=True),
     wildcard_constraints:
@@ -56,6 +57,7 @@ rule prepare_data:
         hashes="<results>/data/{dataset}/hashes.csv",
     params:
         spec=data_spec,
+        card=card_digest,
         code=code_digest("cmer.data.prepare"),
         folder=subpath(output.images, parent=True),
     log:

@@ -1,12 +1,12 @@
-# What of val and test is given away elsewhere, in all datasets of the config: a table on demand, and the captions that
+# What of val and test is given away elsewhere, in all datasets that runs are on: a table on demand, and the captions that
 # a dataset with `exclude` does not train on.
 
 
 rule leaks:
     input:
-        images=expand("<results>/data/{dataset}/images.csv", dataset=CONFIG.datasets),
-        captions=expand("<results>/data/{dataset}/captions.csv", dataset=CONFIG.datasets),
-        hashes=expand("<results>/data/{dataset}/hashes.csv", dataset=CONFIG.datasets),
+        images=expand("<results>/data/{dataset}/images.csv", dataset=USED),
+        captions=expand("<results>/data/{dataset}/captions.csv", dataset=USED),
+        hashes=expand("<results>/data/{dataset}/hashes.csv", dataset=USED),
     output:
         pairs="<results>/data/leaks.csv",
         summary="<results>/data/leaks.summary.csv",
