@@ -65,13 +65,16 @@ def predict_labels(captions: Iterable[str], labels: Iterable[str], queries: list
         queries: texts to label.
 
     Returns:
-        one label a query; "" throughout where no train caption has a label.
+        one label a query; "" throughout where no train caption has a label, or none a word of two letters.
     """
     known = [(caption, label) for caption, label in zip(captions, labels, strict=True) if label]
     if not known:
         return [""] * len(queries)
     classifier = make_pipeline(CountVectorizer(), MultinomialNB())
-    classifier.fit(*zip(*known, strict=True))
+    try:
+        classifier.fit(*zip(*known, strict=True))
+    except ValueError:  # no caption holds a word of two letters, as where each is one Chinese character
+        return [""] * len(queries)
     return [str(label) for label in classifier.predict(list(queries))]
 
 

@@ -71,7 +71,8 @@ def extract(
         options = resolve_blocks(spec.backbone.features, backbone)
         code = code_digest("cmer.features.extract", f"cmer.backbones.{spec.backbone.kind}")
         texts = sorted(set(texts), key=lambda text: (len(text), text))
-        made_of = [spec.backbone.model_dump(exclude={"printed"}), _weights(backbone), list(hashes), texts, code]
+        shown = images.raster and images.raster.model_dump()  # the same bytes look different under another rule
+        made_of = [spec.backbone.model_dump(exclude={"printed"}), _weights(backbone), list(hashes), shown, texts, code]
         name = digest([*made_of, device().type])
         with locked(cache / f"{name}.lock"):
             finished = cache / name / "manifest.json"

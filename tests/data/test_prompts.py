@@ -71,3 +71,7 @@ def test_the_classifier_learns_words() -> None:
     texts = ["boats in water", "ships at a pier", "cars in rows", "many cars"]
     found = predict_labels(texts, ["port", "port", "parking", "parking"], ["a pier with ships", "rows of cars"])
     assert accuracy_score(["port", "parking"], found) == 1
+
+
+def test_captions_without_a_word_of_two_letters_suggest_nothing() -> None:
+    assert predict_labels(["港", "船"], ["port", "ship"], ["港", "a port"]) == ["", ""]

@@ -1,12 +1,14 @@
+import hashlib
 import json
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cmer.backbones import build
-from cmer.config import FeatureOptions, TinyBackbone
-from cmer.data.images import open_images
+from cmer.config import FeatureOptions, RangeStretch, Raster, TinyBackbone
+from cmer.data.images import FolderImages, open_images
 from cmer.features import extract as extraction
 from cmer.features.extract import extract, open_store
 from cmer.features.inputs import OnlineImages, online_texts
@@ -137,3 +139,15 @@ def test_a_full_disk_says_so_and_keeps_what_is_done(prepared, tmp_path, monkeypa
     monkeypatch.setattr(extraction._Sink, "append", sink)
     assert json.loads(next(tmp_path.glob("*/progress.json")).read_text())["images"] == 16
     assert run(prepared, tmp_path).arrays["pooled_images"].shape[0] == 36
+
+
+def test_another_stretch_of_the_same_rasters_is_another_extraction(prepared, tmp_path) -> None:
+    Image.fromarray(np.arange(1024, dtype=np.uint16).reshape(32, 32) * 8).save(tmp_path / "a.tif")
+    sha = hashlib.sha256((tmp_path / "a.tif").read_bytes()).hexdigest()
+    spec = FeatureSpec(dataset=prepared.options, backbone=BACKBONE)
+    found = []
+    for high in (2000, 8000):
+        rule = Raster(bands=(1, 1, 1), stretch=RangeStretch(kind="range", low=0, high=high))
+        manifest = extract(spec, ["a.tif"], [sha], FolderImages(tmp_path, rule), ["a pond"], tmp_path / "cache")
+        found.append((manifest.digest, manifest.arrays["pooled_images"].sha256))
+    assert found[0][0] != found[1][0] and found[0][1] != found[1][1]
