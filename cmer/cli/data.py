@@ -133,8 +133,8 @@ def check(
     Exit status 1 where something differs.
     """
     from cmer.config import TITLES
-    from cmer.data.annotations import expand
     from cmer.data.check import check_copy, show
+    from cmer.data.layout import expand
 
     if dataset not in TITLES:
         raise UserError(f"no published dataset {dataset!r} is known; known are {', '.join(TITLES)}")

@@ -11,11 +11,12 @@ from rich.panel import Panel
 from rich.table import Table
 
 from cmer.config import KnownDataset, validate
-from cmer.data.annotations import layout_of, read_annotations, some
+from cmer.data.annotations import read_annotations, some
 from cmer.data.cards import card, fingerprint
 from cmer.data.fingerprint import Match, compare
 from cmer.data.images import open_images
 from cmer.data.labels import known_labels
+from cmer.data.layout import layout_of
 from cmer.data.prepare import inspect_images
 from cmer.registry import UserError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cmer.config import Dataset, FolderDataset, Raster
-from cmer.data.annotations import layout_of
+from cmer.data.layout import layout_of
 from cmer.data.raster import BandsError, UndecodableError, render
 from cmer.registry import UserError
 

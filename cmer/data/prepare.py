@@ -14,12 +14,13 @@ from pathlib import Path
 import pandas as pd
 
 from cmer.config import Dataset, FolderDataset, KnownDataset, NoLabels, PrefixLabels
-from cmer.data.annotations import Entry, Layout, files_below, is_image, layout_of, read_entries, some
+from cmer.data.annotations import Entry, files_below, is_image, read_entries, some
 from cmer.data.cards import card, fingerprint
 from cmer.data.fingerprint import compare
 from cmer.data.frames import write_frame
 from cmer.data.images import ImageStore, open_images
 from cmer.data.labels import known_labels, labels_of, merged
+from cmer.data.layout import Layout, layout_of
 from cmer.data.raster import UndecodableError
 from cmer.data.similar import image_hash, thumbnail
 from cmer.data.splits import drawn_splits

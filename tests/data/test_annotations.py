@@ -6,8 +6,9 @@ import pytest
 from data_cases import entry
 
 from cmer.config import ColumnLabels, FolderDataset, FolderLabels, PrefixLabels, SplitFractions
-from cmer.data.annotations import Entry, Layout, layout_of, plain, read_annotations, read_entries
+from cmer.data.annotations import Entry, plain, read_annotations, read_entries
 from cmer.data.labels import labels_of
+from cmer.data.layout import Layout, layout_of
 from cmer.registry import UserError
 
 COLUMN = ColumnLabels()

@@ -97,7 +97,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.new("RGB", (8, 8), (6 * number, 9, 9)).save(root / "images" / item["filename"])
     write(root, entries())
     print_of = take(parsed(entries()), labels(entries()))
-    for module in ("annotations", "check", "prepare"):
+    for module in ("layout", "check", "prepare"):
         monkeypatch.setattr(f"cmer.data.{module}.card", lambda name: known)
     for module in ("check", "prepare"):
         monkeypatch.setattr(f"cmer.data.{module}.fingerprint", lambda name: print_of)

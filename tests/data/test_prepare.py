@@ -6,9 +6,10 @@ import pytest
 from data_cases import Options, entry
 from PIL import Image
 
-from cmer.data.annotations import expand, read_annotations
+from cmer.data.annotations import read_annotations
 from cmer.data.frames import read_frame
 from cmer.data.images import open_images
+from cmer.data.layout import expand
 from cmer.data.prepare import prepare
 from cmer.registry import UserError
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmer.config import DvcSource, HubSource, KnownDataset, LocalSource, Source, UrlSource
-from cmer.data.annotations import expand
 from cmer.data.cards import Card, card
 from cmer.data.fetch.archives import copy_in, open_archive
 from cmer.data.fetch.copies import Copy, SourceError, pack
 from cmer.data.fetch.download import downloaded
 from cmer.data.fetch.dvc import tracked_copy
 from cmer.data.fetch.hub import hub_copy
+from cmer.data.layout import expand
 from cmer.registry import UserError
 
 
