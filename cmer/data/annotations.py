@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -45,7 +46,7 @@ class Entry(BaseModel):
     split: Literal["train", "val", "test", ""] = ""
     sentences: list[Sentence]
 
-    @property
+    @cached_property
     def captions(self) -> list[str]:
         """The captions with runs of white space and control characters made one space: no tower tells them apart."""
         return [plain(sentence.raw) for sentence in self.sentences]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from cmer.data.annotations import Entry, some
 from cmer.data.cards import Fingerprint
@@ -70,13 +70,14 @@ def compare(known: Fingerprint, entries: Sequence[Entry], labels: Sequence[str])
     splits = [split for split in ("train", "val", "test") if split in {*known.images, *found.images}]
     matches = [_count("images", known.images, found.images, split) for split in splits]
     matches += [_count("captions", known.captions, found.captions, split) for split in splits]
-    matches += [_names(known, entries, split) for split in sorted(known.names)]
+    hashes = [_hash(entry) for entry in entries]
+    matches += [_names(known, entries, hashes, split) for split in sorted(known.names)]
     matches += [_captions(known, found, split) for split in splits]
     return [*matches, _classes(known, found)]
 
 
 def _stem(entry: Entry) -> str:
-    return PurePosixPath(entry.filename.replace("\\", "/")).stem
+    return posixpath.splitext(posixpath.basename(entry.filename.replace("\\", "/")))[0]
 
 
 def _hash(entry: Entry) -> str:
@@ -84,7 +85,7 @@ def _hash(entry: Entry) -> str:
 
 
 def _digest(entries: Iterable[Entry]) -> str:
-    lines = sorted(f"{_stem(entry)}\t{caption}" for entry in entries for caption in entry.captions)
+    lines = sorted(f"{stem}\t{text}" for entry in entries for stem in [_stem(entry)] for text in entry.captions)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
@@ -92,16 +93,18 @@ def _count(what: str, known: dict[str, int], found: dict[str, int], split: str) 
     return Match(f"{what} in {split}", f"{known.get(split, 0):,}", f"{found.get(split, 0):,}")
 
 
-def _names(known: Fingerprint, entries: Sequence[Entry], split: str) -> Match:
+def _names(known: Fingerprint, entries: Sequence[Entry], hashes: Sequence[str], split: str) -> Match:
     """Which images of a split lie in another one, which do not belong to it, and how many are nowhere."""
     text = known.names[split]
-    hashes = {text[i : i + DIGITS] for i in range(0, len(text), DIGITS)}
-    here = {_hash(entry) for entry in entries if entry.split == split}
-    moved = [f"{e.filename} is in {e.split}" for e in entries if e.split != split and _hash(e) in hashes - here]
-    added = [f"{e.filename} does not belong to {split}" for e in entries if e.split == split and _hash(e) not in hashes]
-    nowhere = len(hashes - {_hash(entry) for entry in entries})
+    real = {text[i : i + DIGITS] for i in range(0, len(text), DIGITS)}
+    found = list(zip(entries, hashes, strict=True))
+    here = {name for entry, name in found if entry.split == split}
+    lost, strange = real - here, here - real
+    moved = [f"{entry.filename} is in {entry.split}" for entry, name in found if name in lost]
+    added = [f"{entry.filename} does not belong to {split}" for entry, name in found if name in strange]
+    nowhere = len(real - set(hashes))
     names = moved + added + ([f"{nowhere:,} are nowhere"] if nowhere else [])
-    return Match(f"names of the {split} images", f"{len(hashes):,}", f"{len(here & hashes):,}", names)
+    return Match(f"names of the {split} images", f"{len(real):,}", f"{len(here & real):,}", names)
 
 
 def _captions(known: Fingerprint, found: Fingerprint, split: str) -> Match:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from cmer.data.images import ImageStore, open_images
 from cmer.data.labels import known_labels, labels_of, merged
 from cmer.data.layout import Layout, layout_of
 from cmer.data.raster import UndecodableError
-from cmer.data.similar import image_hash, thumbnail
+from cmer.data.similar import image_hash
 from cmer.data.splits import drawn_splits
 from cmer.files import atomic
 from cmer.progress import progress
@@ -115,31 +115,30 @@ def _read(
 
 
 def inspect_images(store: ImageStore, files: list[str], title: str) -> pd.DataFrame:
-    """Width, height, sha256, thumbnail, `problem` ("", missing, undecodable) and `reason` of images, decoded once."""
-    # Decoding and hashing release the interpreter lock, so threads use all cores.
+    """Width, height, sha256, hash, `problem` ("", missing, undecodable) and `reason` of images, decoded once."""
     found = []
     with (
-        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+        ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool,  # threads wait for each other half of the time
         progress(f"Checking the images of {title}", len(files)) as done,
     ):
-        for inspected in pool.map(partial(_inspect, store), files):
+        for inspected in pool.map(partial(_inspect, store), files, chunksize=32):
             found.append(inspected)
             done(1)
-    return pd.DataFrame(found, columns=["width", "height", "sha256", "thumbnail", "problem", "reason"])
+    return pd.DataFrame(found, columns=["width", "height", "sha256", "hash", "problem", "reason"])
 
 
-def _inspect(store: ImageStore, file: str) -> tuple[int, int, str, bytes, str, str]:
-    """Width, height, SHA-256 of the bytes, thumbnail, what is wrong, and why."""
+def _inspect(store: ImageStore, file: str) -> tuple[int, int, str, str, str, str]:
+    """Width, height, SHA-256 of the bytes, hash of the picture, what is wrong, and why."""
     try:
         data = store.read(file)
         image = store.decode(data)
     except FileNotFoundError:
-        return 0, 0, "", b"", "missing", ""
+        return 0, 0, "", "", "missing", ""
     except OSError as error:
-        return 0, 0, "", b"", "undecodable", error.strerror or str(error)
+        return 0, 0, "", "", "undecodable", error.strerror or str(error)
     except UndecodableError as error:
-        return 0, 0, "", b"", "undecodable", str(error)
-    return image.width, image.height, hashlib.sha256(data).hexdigest(), thumbnail(image), "", ""
+        return 0, 0, "", "", "undecodable", str(error)
+    return image.width, image.height, hashlib.sha256(data).hexdigest(), image_hash(image), "", ""
 
 
 def _findings(options: Dataset, layout: Layout, images: pd.DataFrame, captions: pd.DataFrame) -> list[Finding]:
@@ -193,7 +192,6 @@ def _write(folder: Path, images: pd.DataFrame, captions: pd.DataFrame) -> None:
         if split not in set(kept["split"]):
             raise UserError(f"no usable image is left in split {split!r}; check the dataset's `root` and `images`")
     kept["image_id"] = range(len(kept))
-    kept["hash"] = [image_hash(grey) for grey in kept["thumbnail"]]
     texts = captions[~captions["blank"]].join(kept["image_id"], on="image", how="inner")
     texts = texts.astype({"image_id": "int64"})
     texts["caption_id"] = range(len(texts))

@@ -33,20 +33,12 @@ ZERO = 1e-6  # rounding leaves less in a coefficient that is 0, as in a picture 
 Words = npt.NDArray[np.uint64]
 
 
-def thumbnail(image: Image.Image) -> bytes:
-    """The luminance of an 8-bit image, averaged over 32 by 32 boxes: a byte a box."""
-    return image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
-
-
-def image_hash(luminance: bytes) -> str:
-    """The hash of an image from its thumbnail, 64 hex digits: 16 rows of 16 bits, the first of them, the mean's, 0.
-
-    Apart from the thumbnail, because many small steps slow down threads that decode.
-    """
-    grey = np.frombuffer(luminance, np.uint8)
-    counts = np.bincount(grey, minlength=256)
+def image_hash(image: Image.Image) -> str:
+    """The hash of an 8-bit image, 64 hex digits: 16 rows of 16 bits, the first of them, the mean's, 0."""
+    grey = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
+    counts = np.bincount(grey.ravel(), minlength=256)
     ranks = (np.cumsum(counts) - counts / 2)[grey]
-    bits = WAVES @ ranks.reshape(SIDE, SIDE) @ WAVES.T > ZERO
+    bits = WAVES @ ranks @ WAVES.T > ZERO
     bits[0, 0] = False
     return np.packbits(bits).tobytes().hex()
 

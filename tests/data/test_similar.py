@@ -10,7 +10,7 @@ from scipy.fft import dctn
 from scipy.stats import rankdata
 
 from cmer.data.frames import read_frame
-from cmer.data.similar import MOST, image_hash, packed, similar, thumbnail, views
+from cmer.data.similar import MOST, image_hash, packed, similar, views
 
 BICUBIC = Image.Resampling.BICUBIC
 
@@ -35,12 +35,8 @@ def jpeg(image: Image.Image, quality: int) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
-def hashed(image: Image.Image) -> str:
-    return image_hash(thumbnail(image))
-
-
 def pairs(first: list[Image.Image], second: list[Image.Image]) -> list[tuple[int, int]]:
-    rows, columns, _ = similar(packed(map(hashed, first)), packed(map(hashed, second)))
+    rows, columns, _ = similar(packed(map(image_hash, first)), packed(map(image_hash, second)))
     return sorted(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
@@ -48,7 +44,7 @@ def test_the_hash_is_the_signs_of_the_dct_of_ranks() -> None:
     image = scene(0).resize((32, 32), BICUBIC)
     waves = dctn(rankdata(np.asarray(image.convert("L"))).reshape(32, 32))[:16, :16]
     waves[0, 0] = 0
-    assert f"{int(hashed(image), 16):0256b}" == "".join(str(int(wave > 0)) for wave in waves.ravel())
+    assert f"{int(image_hash(image), 16):0256b}" == "".join(str(int(wave > 0)) for wave in waves.ravel())
 
 
 def test_hashes_of_the_views_follow_from_one() -> None:
@@ -56,7 +52,7 @@ def test_hashes_of_the_views_follow_from_one() -> None:
     flips = [(slice(None), slice(None)), (slice(None, None, -1), slice(None))]
     flips += [(slice(None), slice(None, None, -1)), (slice(None, None, -1), slice(None, None, -1))]
     turned = [np.ascontiguousarray(side[flip]) for side in (pixels, pixels.swapaxes(0, 1)) for flip in flips]
-    expected = packed(hashed(Image.fromarray(view)) for view in turned)
+    expected = packed(image_hash(Image.fromarray(view)) for view in turned)
     derived = np.concatenate(views(expected[:1]))
     apart = np.bitwise_count(derived[:, None] ^ expected[None]).sum(axis=2)
     assert (apart.diagonal() < 10).all()  # of rounded means, whose two axes are summed one after the other
@@ -120,7 +116,7 @@ def test_preparing_writes_the_hash_of_every_image(prepared: Any) -> None:
     images, hashes = read_frame(prepared.folder / "images.csv"), read_frame(prepared.folder / "hashes.csv")
     files = Path(prepared.options.root) / "images"
     assert hashes["image_id"].tolist() == images["image_id"].tolist()
-    assert hashes["hash"].tolist() == [hashed(Image.open(files / file)) for file in images["file"]]
+    assert hashes["hash"].tolist() == [image_hash(Image.open(files / file)) for file in images["file"]]
 
 
 @pytest.mark.skipif("CMER_DATA_ROOT" not in os.environ, reason="CMER_DATA_ROOT is not set")
@@ -128,7 +124,7 @@ def test_stadiums_of_rsicd() -> None:
     """Of its 290 stadiums, two pairs show one place, in two splits each; seen by eye."""
     folder = Path(os.environ["CMER_DATA_ROOT"]) / "rsicd" / "RSICD_images"
     files = sorted(folder.glob("stadium_*.jpg"))
-    words = packed(hashed(Image.open(file)) for file in files)
+    words = packed(image_hash(Image.open(file)) for file in files)
     rows, columns, _ = similar(words, words)
     found = {(files[a].stem, files[b].stem) for a, b in zip(rows, columns, strict=True) if a < b}
     assert found == {("stadium_190", "stadium_63"), ("stadium_6", "stadium_93")}
