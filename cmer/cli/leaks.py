@@ -31,7 +31,8 @@ def leaks(
 ) -> None:
     """Find what gives val and test away: similar images, twins in other datasets, captions word for word.
 
-    Compares all splits of all datasets given, and prints what it found.
+    Compares the images of all splits of all datasets given, and the captions of test and val with the other splits of
+    their dataset and with the train splits of the others; prints what it found.
     """
     from rich.console import Console
 

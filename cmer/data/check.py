@@ -11,9 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 
 from cmer.config import KnownDataset, validate
-from cmer.data.annotations import read_annotations, some
+from cmer.data.annotations import Entry, read_annotations, some
 from cmer.data.cards import card, fingerprint
-from cmer.data.fingerprint import Match, compare
+from cmer.data.fingerprint import Match, compare, pictures
 from cmer.data.images import open_images
 from cmer.data.labels import known_labels
 from cmer.data.layout import layout_of
@@ -37,7 +37,12 @@ def check_copy(name: str, root: Path, annotations_only: bool) -> list[Match]:
     entries = read_annotations(layout.annotations)
     labels, _ = known_labels(entries, layout.labels, layout.root)
     matches = compare(fingerprint(name), entries, labels)
-    return matches if annotations_only else [*matches, *_images(options, root, [e.filename for e in entries])]
+    if annotations_only:
+        return matches
+    if layout.images is not None and not layout.images.is_dir():
+        lost = f"{layout.images} does not exist (--annotations-only leaves the images out)"
+        return [*matches, Match("image files", f"{len(entries):,}", "0", [lost])]
+    return [*matches, *_images(options, root, entries)]
 
 
 def _options(name: str, root: Path) -> KnownDataset:
@@ -47,23 +52,22 @@ def _options(name: str, root: Path) -> KnownDataset:
     return validate(KnownDataset, {"source": name} if fetched else {"source": name, "root": str(root)}, name)
 
 
-def _images(options: KnownDataset, root: Path, files: list[str]) -> list[Match]:
+def _images(options: KnownDataset, root: Path, entries: list[Entry]) -> list[Match]:
+    files = [entry.filename for entry in entries]
     found = inspect_images(open_images(options, root), files, options.title)
     missing = [file for file, kind in zip(files, found["problem"], strict=True) if kind == "missing"]
     broken = [file for file, kind in zip(files, found["problem"], strict=True) if kind == "undecodable"]
     sizes = Counter(f"{row.width} x {row.height}" for row in found[found["problem"] == ""].itertuples())
     (usual, _) = sizes.most_common(1)[0] if sizes else ("none", 0)
     side = card(options.source).size
-    return [
-        Match(
-            "image files",
-            f"{len(files):,}",
-            f"{len(files) - len(missing):,}",
-            [f"{name} is missing" for name in missing],
-        ),
+    there = f"{len(files) - len(missing):,}"
+    matches = [
+        Match("image files", f"{len(files):,}", there, [f"{name} is missing" for name in missing]),
         Match("broken image files", "0", f"{len(broken):,}", broken),
         Match("usual size, pixels", f"{side} x {side}", usual),
     ]
+    known = fingerprint(options.source)
+    return [*matches, pictures(known, entries, found["hash"].tolist())] if known.pictures else matches
 
 
 def show(name: str, root: Path, matches: list[Match], annotations_only: bool) -> None:
@@ -77,11 +81,14 @@ def show(name: str, root: Path, matches: list[Match], annotations_only: bool) ->
     console.print(Panel(facts, title=known.title, title_align="left"))
     table = Table("", "what", "as published", str(root), box=box.SIMPLE_HEAD)
     for match in matches:
-        table.add_row("[green]same[/]" if match.same else "[red]differs[/]", match.what, match.known, match.found)
+        verdict = "[green]same[/]" if match.same else "[red]differs[/]"
+        table.add_row(verdict, match.what, match.known[:14], match.found[:14])  # of digests the beginning
     console.print(table)
     for match in matches:
         if match.names:
             console.print(f"{match.what}: {some(match.names, most=20)}", highlight=False)
     differ = sum(not match.same for match in matches)
-    what = f"These are {known.title}'s annotations; images unopened." if annotations_only else f"This is {known.title}."
+    left = "the images were not opened" if annotations_only else "no pictures are known to compare them with"
+    whole = fingerprint(name).pictures and not annotations_only
+    what = f"This is {known.title}." if whole else f"These are the annotations of {known.title}; {left}."
     console.print(f"{differ} of {len(matches)} differ." if differ else what)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from cmer.data.annotations import Entry, some
 from cmer.data.cards import Fingerprint
+from cmer.data.similar import alike
 
 DIGITS = 8
 """Hex digits kept of a name's hash: enough to tell 10,000 names apart from a list of 1,000 that they are not on."""
@@ -54,6 +55,8 @@ def take(entries: Sequence[Entry], labels: Sequence[str]) -> Fingerprint:
         captions={split: sum(len(entry.sentences) for entry in of[split]) for split in splits},
         digests={split: _digest(of[split]) for split in splits},
         classes=dict(sorted(Counter(labels).items())),
+        labels=_hexdigest(f"{_stem(entry)}\t{label}" for entry, label in zip(entries, labels, strict=True)),
+        pictures={},
         names={split: "".join(sorted(_hash(entry) for entry in of[split])) for split in splits if split != "train"},
     )
 
@@ -85,8 +88,11 @@ def _hash(entry: Entry) -> str:
 
 
 def _digest(entries: Iterable[Entry]) -> str:
-    lines = sorted(f"{stem}\t{text}" for entry in entries for stem in [_stem(entry)] for text in entry.captions)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+    return _hexdigest(f"{stem}\t{text}" for entry in entries for stem in [_stem(entry)] for text in entry.captions)
+
+
+def _hexdigest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:32]
 
 
 def _count(what: str, known: dict[str, int], found: dict[str, int], split: str) -> Match:
@@ -108,7 +114,7 @@ def _names(known: Fingerprint, entries: Sequence[Entry], hashes: Sequence[str], 
 
 
 def _captions(known: Fingerprint, found: Fingerprint, split: str) -> Match:
-    return Match(f"text of the {split} captions", known.digests.get(split, "")[:8], found.digests.get(split, "")[:8])
+    return Match(f"text of the {split} captions", known.digests.get(split, ""), found.digests.get(split, ""))
 
 
 def _classes(known: Fingerprint, found: Fingerprint) -> Match:
@@ -117,5 +123,24 @@ def _classes(known: Fingerprint, found: Fingerprint) -> Match:
         for name in sorted({*known.classes, *found.classes})
         if found.classes.get(name, 0) != known.classes.get(name, 0)
     ]
+    if not names and known.labels != found.labels:
+        names = ["of their published sizes, but with other images in them"]
     classes = [f"{len(set(counts) - {''}):,} classes" for counts in (known.classes, found.classes)]
-    return Match("classes and their sizes", classes[0], classes[1], names)
+    return Match("classes and their images", classes[0], classes[1], names)
+
+
+def sample(entries: Sequence[Entry], hashes: Sequence[str]) -> dict[str, str]:
+    """The perceptual hashes of every twentieth image by name, which stand for all: `Fingerprint.pictures`."""
+    named = sorted(zip(map(_hash, entries), hashes, strict=True))
+    return dict(named[:: len(named) // 500 or 1])
+
+
+def pictures(known: Fingerprint, entries: Sequence[Entry], hashes: Sequence[str]) -> Match:
+    """Whether the images of the sample show what they should, re-encoded or resized as they may be.
+
+    An image that is missing or broken, with the hash "", is not looked at.
+    """
+    owned = [(entry, own) for entry, own in zip(entries, hashes, strict=True) if own]
+    there = [(entry, known.pictures[_hash(entry)], own) for entry, own in owned if _hash(entry) in known.pictures]
+    others = [entry.filename for entry, real, own in there if not alike(real, own)]
+    return Match("pictures, of a sample", f"{len(there):,}", f"{len(there) - len(others):,}", others)

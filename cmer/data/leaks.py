@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import pandas as pd
@@ -58,6 +58,8 @@ def read_parts(folder: Path, validation: Path | None = None) -> list[Part]:
     images, hashes = read_frame(folder / "images.csv"), read_frame(folder / "hashes.csv")
     if not images["image_id"].equals(hashes["image_id"]):
         raise UserError(f"{folder}/images.csv and hashes.csv are not of one dataset; run cmer prepare again")
+    if not hashes["hash"].str.fullmatch("[0-9a-f]{64}").all():
+        raise UserError(f"{folder}/hashes.csv is damaged; run cmer prepare again")
     images["hash"] = hashes["hash"]
     if validation is not None:
         images.loc[images["image_id"].isin(read_frame(validation)["image_id"]), "split"] = "val"
@@ -72,6 +74,9 @@ def read_parts(folder: Path, validation: Path | None = None) -> list[Part]:
 def similar_images(first: Part, second: Part) -> pd.DataFrame:
     """Pairs of similar images: image_a of `first`, image_b of `second`, distance in bits."""
     rows, columns, bits = similar(packed(first.images["hash"]), packed(second.images["hash"]))
+    if first is second:  # each pair once, and no image with itself
+        once = rows < columns
+        rows, columns, bits = rows[once], columns[once], bits[once]
     a, b = first.images["image_id"].iloc[rows], second.images["image_id"].iloc[columns]
     return pd.DataFrame({"image_a": a.to_numpy(), "image_b": b.to_numpy(), "distance": bits})
 
@@ -131,7 +136,7 @@ def _by_name(folders: Sequence[Path]) -> dict[str, Path]:
 
 def _image_comparisons(parts: Sequence[Part]) -> Iterator[tuple[Leak, Part, Part]]:
     for kind in PAIRS:
-        for first, second in combinations(parts, 2):
+        for first, second in combinations_with_replacement(parts, 2):
             if kind == "similar_images" or first.dataset != second.dataset:
                 yield kind, first, second
 

@@ -59,7 +59,7 @@ class Pairs:
             excluded: train captions that are left out, and with them images that have no other (`cmer exclude`).
 
         Raises:
-            UserError: a file is missing, or the files are not of one dataset.
+            UserError: a file is missing, the files are not of one dataset, or no train caption is left.
         """
         images, texts = read_frame(Path(folder) / "images.csv"), read_frame(captions)
         split = images["split"].to_numpy(copy=True)
@@ -89,6 +89,8 @@ class Pairs:
             raise UserError(f"{excluded} names captions of val, test or another dataset; run cmer exclude again")
         kept = np.setdiff1d(np.arange(len(self.texts)), given)
         caption_image = self.caption_image[kept]
+        if not np.isin(caption_image, self.train_images).any():
+            raise UserError(f"{excluded} leaves no caption to train on; name less in the dataset's `exclude`")
         return replace(
             self,
             caption_image=caption_image,

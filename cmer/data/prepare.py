@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ import pandas as pd
 from cmer.config import Dataset, FolderDataset, KnownDataset, NoLabels, PrefixLabels
 from cmer.data.annotations import Entry, files_below, is_image, read_entries, some
 from cmer.data.cards import card, fingerprint
-from cmer.data.fingerprint import compare
+from cmer.data.fingerprint import Match, compare, pictures
 from cmer.data.frames import write_frame
 from cmer.data.images import ImageStore, open_images
 from cmer.data.labels import known_labels, labels_of, merged
@@ -24,7 +24,7 @@ from cmer.data.layout import Layout, layout_of
 from cmer.data.raster import UndecodableError
 from cmer.data.similar import image_hash
 from cmer.data.splits import drawn_splits
-from cmer.files import atomic
+from cmer.files import atomic, cores
 from cmer.progress import progress
 from cmer.registry import UserError
 
@@ -62,15 +62,18 @@ def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
     entries = read_entries(layout)
     labels, findings = _labels(options, layout, entries)
     images, captions = _read(options, layout, folder, entries, labels)
+    if isinstance(options, KnownDataset):
+        shown = pictures(fingerprint(options.source), entries, images["hash"].tolist())
+        _stop_unless_published(options, layout, [shown])
     findings += _findings(options, layout, images, captions) + _notes(layout, entries, images)
     findings = [finding for finding in findings if finding.files]
     flaws = [finding for finding in findings if finding.stops]
     if flaws and options.on_bad == "stop":
         report = "\n".join(f"  - {flaw}" for flaw in flaws)
         switch = f"datasets.{folder.name}.on_bad"
-        raise UserError(
-            f"{options.title} has flaws:\n{report}\nMend them, or set {switch}: drop to go on without them."
-        )
+        fetched = layout.images is None and isinstance(options, KnownDataset)
+        remedy = "Fetch another copy (first of `sources`, --forcerun fetch_data)" if fetched else "Mend them"
+        raise UserError(f"{options.title} has flaws:\n{report}\n{remedy}, or set {switch}: drop to go on without them.")
     _write(folder, images, captions)
     return findings
 
@@ -81,15 +84,17 @@ def _labels(options: Dataset, layout: Layout, entries: list[Entry]) -> tuple[lis
         return labels_of(entries, layout.labels, layout.root), []
     labels, warning = known_labels(entries, layout.labels, layout.root)
     *matches, classes = compare(fingerprint(options.source), entries, labels)
-    if differences := [f"  - {match}" for match in matches if not match.same]:
-        raise UserError(
-            f"{layout.annotations} is not {options.title} as its authors published it:\n"
-            + "\n".join(differences)
-            + "\n"
-            "Get another copy, or work with this one as what it is, a dataset of your own (source: folder)."
-        )
+    _stop_unless_published(options, layout, matches)
     remedy = "kept" if not warning else f"{warning}; {card(options.source).by_hand}"
     return labels, [Finding("classes are not of their published size", remedy, classes.names, stops=False)]
+
+
+def _stop_unless_published(options: KnownDataset, layout: Layout, matches: list[Match]) -> None:
+    if differences := "\n".join(f"  - {match}" for match in matches if not match.same):
+        raise UserError(
+            f"{layout.annotations} is not {options.title} as its authors published it:\n{differences}\n"
+            "Get another copy, or work with this one as what it is, a dataset of your own (source: folder)."
+        )
 
 
 def _read(
@@ -118,12 +123,19 @@ def inspect_images(store: ImageStore, files: list[str], title: str) -> pd.DataFr
     """Width, height, sha256, hash, `problem` ("", missing, undecodable) and `reason` of images, decoded once."""
     found = []
     with (
-        ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool,  # threads wait for each other half of the time
+        ProcessPoolExecutor(cores()) as pool,  # threads wait for each other half of the time
         progress(f"Checking the images of {title}", len(files)) as done,
     ):
-        for inspected in pool.map(partial(_inspect, store), files, chunksize=32):
-            found.append(inspected)
-            done(1)
+        try:
+            for inspected in pool.map(partial(_inspect, store), files, chunksize=32):
+                found.append(inspected)
+                done(1)
+        except BrokenProcessPool:
+            near = some(files[len(found) : len(found) + 64], most=3)
+            raise UserError(
+                f"a process that checked the images of {title} was ended, perhaps for want of memory, at {near}; "
+                "cut very large images into tiles, or give the step more memory"
+            ) from None
     return pd.DataFrame(found, columns=["width", "height", "sha256", "hash", "problem", "reason"])
 
 
@@ -190,7 +202,10 @@ def _write(folder: Path, images: pd.DataFrame, captions: pd.DataFrame) -> None:
     kept = images[~_bad(images)].copy()
     for split in ("train", "test"):
         if split not in set(kept["split"]):
-            raise UserError(f"no usable image is left in split {split!r}; check the dataset's `root` and `images`")
+            raise UserError(
+                f"no usable image is left in split {split!r} ({len(images):,} images were found in all); check the "
+                "dataset's `root` and `images`"
+            )
     kept["image_id"] = range(len(kept))
     texts = captions[~captions["blank"]].join(kept["image_id"], on="image", how="inner")
     texts = texts.astype({"image_id": "int64"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         UserError: the file is missing, not UTF-8, not CSV with commas, or lacks a column; a row has a cell too many or
             too few.
     """
+    csv.field_size_limit(sys.maxsize)  # else a caption of more than 131,072 characters is no CSV
     reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]

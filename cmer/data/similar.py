@@ -82,6 +82,11 @@ def similar(first: Words, second: Words) -> tuple[npt.NDArray[np.intp], npt.NDAr
     return rows, columns, bits
 
 
+def alike(first: str, second: str) -> bool:
+    """Whether two hashes are of similar images, as they lie."""
+    return (int(first, 16) ^ int(second, 16)).bit_count() <= MOST
+
+
 def _distance(first: Words, second: Words) -> npt.NDArray[np.uint8]:
     """Hamming distances [N, M]; 255 bits fit a byte."""
     distance = np.zeros((len(first), len(second)), np.uint8)

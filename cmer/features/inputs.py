@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from cmer.data.images import ImageStore
 from cmer.features.extract import autocast, device
 from cmer.features.store import Store
 from cmer.features.views import dihedral_each
+from cmer.files import cores
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class OnlineImages:
         cubic = v2.InterpolationMode.BICUBIC
         augment = [v2.RandomResizedCrop(size, scale=(0.8, 1.0), interpolation=cubic), v2.RandomHorizontalFlip()]
         self.augment = v2.Compose(augment) if crop else None
-        self.pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))  # decoding releases the interpreter's lock
+        self.pool = ThreadPoolExecutor(cores())  # decoding releases the interpreter's lock
 
     def _square(self, image: int) -> Tensor:
         return self.backbone.preprocess.square(self.store.load(self.files[image], self.hashes[image]))

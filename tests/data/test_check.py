@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from data_cases import entry
 from PIL import Image
@@ -12,7 +13,7 @@ from cmer.config import KnownDataset, validate
 from cmer.data import cards
 from cmer.data.annotations import Entry
 from cmer.data.cards import Card, Fingerprint
-from cmer.data.fingerprint import compare, take
+from cmer.data.fingerprint import compare, sample, take
 from cmer.data.frames import read_frame
 from cmer.data.prepare import prepare
 from cmer.registry import UserError
@@ -117,13 +118,17 @@ def check(*arguments: object) -> tuple[int, str]:
 
 def test_the_verb_prints_the_card_and_tells_what_differs(published: Path) -> None:
     code, shown = check("rsitmd", "--root", published)
-    assert code == 0 and "This is RSITMD." in shown and "doi:10.1109/TGRS.2021.3078451" in shown
+    assert (
+        code == 0
+        and "These are the annotations of RSITMD; no pictures are known" in shown
+        and "doi:10.1109/TGRS.2021.3078451" in shown
+    )
     (published / "images/pond_0.jpg").unlink()
     (published / "images/port_1.jpg").write_bytes(b"no image")
     code, shown = check("rsitmd", "--root", published)
     assert code == 1 and "pond_0.jpg is missing" in shown and "port_1.jpg" in shown and "2 of 11 differ" in shown
     code, shown = check("rsitmd", "--root", published, "--annotations-only")
-    assert code == 0 and "images unopened" in shown
+    assert code == 0 and "the images were not opened" in shown
 
 
 def test_the_verb_names_unknown_sets_and_empty_folders(tmp_path: Path) -> None:
@@ -156,3 +161,43 @@ def test_every_card_is_whole(name: str) -> None:
     for split, text in print_of.names.items():
         assert len(text) == 8 * print_of.images[split]
         assert len({text[i : i + 8] for i in range(0, len(text), 8)}) == print_of.images[split]
+
+
+def test_other_pictures_under_the_right_names_are_found(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for item in entries():
+        noise = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
+        noise.resize((40, 40), Image.Resampling.NEAREST).save(published / "images" / item["filename"])
+    options = validate(KnownDataset, {"source": "rsitmd", "root": str(published)}, "dataset")
+    prepare(options, tmp_path / "first")
+    hashes = read_frame(tmp_path / "first/hashes.csv")["hash"].tolist()
+    real = take(parsed(entries()), labels(entries())).model_copy(update={"pictures": sample(parsed(entries()), hashes)})
+    for module in ("check", "prepare"):
+        monkeypatch.setattr(f"cmer.data.{module}.fingerprint", lambda name: real)
+    smaller = published / "images/pond_0.jpg"
+    Image.open(smaller).resize((24, 24)).save(smaller)
+    assert "pictures" not in check("rsitmd", "--root", published)[1].partition("differ.")[2]
+    prepare(options, tmp_path / "second")
+    swapped = (published / "images/port_1.jpg").read_bytes()
+    (published / "images/port_1.jpg").write_bytes((published / "images/beach_2.jpg").read_bytes())
+    (published / "images/beach_2.jpg").write_bytes(swapped)
+    code, shown = check("rsitmd", "--root", published)
+    assert code == 1 and "pictures, of a sample: port_1.jpg, beach_2.jpg" in shown
+    with pytest.raises(UserError, match=r"pictures, of a sample: 42 there, 40 here: port_1\.jpg, beach_2\.jpg"):
+        prepare(options, tmp_path / "third")
+
+
+def test_images_that_are_not_there_are_told_with_all_else(published: Path) -> None:
+    (published / "images").rename(published / "pictures")
+    code, shown = check("rsitmd", "--root", published)
+    assert code == 1 and "--annotations-only" in shown and "1 of 9 differ." in shown
+
+
+def test_classes_of_the_right_size_with_other_images_are_told() -> None:
+    swapped = labels(entries())
+    swapped[0], swapped[1] = swapped[1], swapped[0]
+    *matches, classes = compare(take(parsed(entries()), labels(entries())), parsed(entries()), swapped)
+    assert all(match.same for match in matches)
+    assert classes.names == ["of their published sizes, but with other images in them"]

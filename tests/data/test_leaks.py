@@ -90,7 +90,7 @@ def test_pairs_of_images_are_those_of_naive_loops(datasets: dict[str, list[Pictu
     expected = []
     for a, b in combinations(everyone, 2):
         sides = (a.dataset, a.split, a.file, b.dataset, b.split, b.file)
-        if a.hash == b.hash and (a.dataset, a.split) != (b.dataset, b.split):
+        if a.hash == b.hash:
             expected.append(("similar_images", *sides, 0, -1))
         if common(a, b) >= 3:
             expected.append(("twins", *sides, -1, common(a, b)))
@@ -237,3 +237,19 @@ def test_captions_of_the_published_sets(published: dict[tuple[str, str], Part]) 
     assert len(found["test", "train"]) == 20 and len(found["train", "test"]) == 98
     everyone = pd.concat(found.values())
     assert len(everyone) == everyone["image_a"].nunique() == everyone["image_b"].nunique() == 433
+
+
+def test_an_exclusion_that_leaves_nothing_to_train_on_is_refused(datasets: object, tmp_path: Path) -> None:
+    folder, val, out = tmp_path / "c", tmp_path / "c.validation.csv", tmp_path / "excluded.csv"
+    whole = Pairs.read(folder, folder / "prompted.csv", val)
+    lost = pd.DataFrame({"caption_id": whole.captions_of(whole.train_images), "image_id": 0, "reason": "twins: a test"})
+    write_frame(out, lost)
+    with pytest.raises(UserError, match="leaves no caption to train on; name less in the dataset's `exclude`"):
+        Pairs.read(folder, folder / "prompted.csv", val, out)
+
+
+def test_damaged_hashes_are_named(datasets: object, tmp_path: Path) -> None:
+    hashes = read_frame(tmp_path / "a/hashes.csv")
+    write_frame(tmp_path / "a/hashes.csv", hashes.assign(hash="zz"))
+    with pytest.raises(UserError, match=r"hashes\.csv is damaged; run cmer prepare again"):
+        find_leaks([tmp_path / "a"])

@@ -106,7 +106,7 @@ def test_ucm_and_sydney() -> None:
 def test_the_fingerprints_are_those_of_the_real_files(name: str) -> None:
     root, entries = read(name)
     labels, warning = known_labels(entries, card(name).labels, root)
-    assert warning == "" and take(entries, labels) == fingerprint(name)
+    assert warning == "" and take(entries, labels) == fingerprint(name).model_copy(update={"pictures": {}})
     assert (root / card(name).annotations).is_file()
 
 

@@ -21,14 +21,19 @@ class Fingerprint(Model):
         captions: number of captions of each split.
         digests: of each split's names and captions, in any order.
         classes: number of images of each class, "" for those without one.
+        labels: digest of the names and their classes.
         names: of val and test, the hashes of the images' names, 8 hex digits each, sorted and joined.
+        pictures: of a sample of the images, their perceptual hashes by the hashes of their names; empty where no copy
+            with images was at hand.
     """
 
     images: dict[str, int]
     captions: dict[str, int]
     digests: dict[str, str]
     classes: dict[str, int]
+    labels: str
     names: dict[str, str]
+    pictures: dict[str, str]
 
 
 class Card(Model):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from cmer.config import DemoDataset
 from cmer.data.demo import nature, town, transport  # noqa: F401  (they enter their scenes into SCENES)
 from cmer.data.demo.canvas import Canvas, Point
 from cmer.data.demo.captions import SCENES, Facts, five_captions, side_of
-from cmer.files import atomic, write_json
+from cmer.files import atomic, cores, write_json
 from cmer.progress import progress
 
 
@@ -59,7 +58,7 @@ def draw_dataset(options: DemoDataset, folder: Path | str) -> None:
     with (
         atomic(Path(folder) / "images.tar") as path,
         tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar,
-        ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+        ProcessPoolExecutor(cores()) as pool,
         progress("Drawing the demo images", len(jobs)) as done,
     ):
         drawn = pool.map(partial(_draw, options), jobs, chunksize=4)

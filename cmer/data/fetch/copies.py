@@ -67,13 +67,10 @@ def pack(copy: Copy, name: str, folder: Path | str) -> list[str]:
     """
     entries, labels, warnings = _annotated(copy, name)
     sizes = _sizes(copy, [entry.filename for entry in entries])
-    missing = [entry.filename for entry in entries if entry.filename not in sizes]
-    if missing:
-        warnings.append(f"{len(missing):,} annotated images are not in this copy: {some(missing)}")
-    with atomic(Path(folder) / "images.tar") as path:
-        _write_tar(path, sizes, copy.read(sizes))
     images = [_written(entry, label) for entry, label in zip(entries, labels, strict=True)]
-    write_json(Path(folder) / "dataset.json", {"dataset": name, "images": images})
+    with atomic(Path(folder) / "images.tar") as tar, atomic(Path(folder) / "dataset.json") as annotations:
+        _write_tar(tar, sizes, copy.read(sizes))
+        write_json(annotations, {"dataset": name, "images": images})
     return warnings
 
 
@@ -115,8 +112,11 @@ def _sizes(copy: Copy, files: list[str]) -> dict[str, int]:
     if faulty:
         raise SourceError(some(faulty))
     sizes = {file: copy.sizes[file] for file in files if file in copy.sizes}
-    if not sizes:
-        raise SourceError(f"none of the {len(files):,} annotated images is in it")
+    missing = [file for file in files if not sizes.get(file)]
+    if missing:
+        raise SourceError(
+            f"{len(missing):,} of the {len(files):,} annotated images are missing or empty: {some(missing)}"
+        )
     if sum(sizes.values()) > MOST_BYTES:
         raise SourceError(
             f"its images have {sum(sizes.values()) / GIB:.0f} GiB; at most {MOST_BYTES / GIB:.0f} are read"

@@ -66,14 +66,22 @@ def test_what_is_packed_is_read_back(tmp_path: Path) -> None:
 
 
 def test_one_archive_may_hold_several_datasets(tmp_path: Path) -> None:
-    others = {"all/rsitmd/images/airport_1.jpg": b"another", "all/thumbs/pond_1.jpg": b"small"}
+    others = {f"all/rsitmd/images/{name}": b"another" for name in IMAGES} | {"all/thumbs/pond_1.jpg": b"small"}
     both = layout("all/rsicd/", lists=False) | {"all/rsitmd/dataset_RSITMD.json": annotations()} | others
     path = make_zip(tmp_path / "all.zip", both)
     fetch_dataset(known(local(path)), tmp_path / "rsicd")
     assert_whole(tmp_path / "rsicd")
-    (warning,) = fetch_dataset(known(local(path), name="rsitmd"), tmp_path / "rsitmd").warnings
-    assert (tmp_path / "rsitmd/images.tar").read_bytes() == tar_of({"airport_1.jpg": b"another"})
-    assert warning == "4 annotated images are not in this copy: 00001.jpg, airport_10.jpg, airport_2.jpg, pond_1.jpg"
+    fetch_dataset(known(local(path), name="rsitmd"), tmp_path / "rsitmd")
+    assert (tmp_path / "rsitmd/images.tar").read_bytes() == tar_of(dict.fromkeys(IMAGES, b"another"))
+
+
+@pytest.mark.parametrize("lost", [None, b""])
+def test_a_copy_that_lacks_an_image_is_passed_over(lost: bytes | None, tmp_path: Path) -> None:
+    files: dict[str, bytes | None] = {**layout(), "RSICD/some_pictures/pond_1.jpg": lost}
+    partial = make_zip(tmp_path / "partial.zip", {name: data for name, data in files.items() if data is not None})
+    fetched = fetch_dataset(known(local(partial), local(make_folder(tmp_path / "whole", layout()))), tmp_path / "out")
+    assert fetched.skipped == [f"{partial}: 1 of the 5 annotated images are missing or empty: pond_1.jpg"]
+    assert_whole(tmp_path / "out", LABELS)
 
 
 def test_a_dataset_without_labels_has_none(tmp_path: Path) -> None:
@@ -115,7 +123,7 @@ def test_no_source_left_tells_every_reason_and_what_to_do(tmp_path: Path) -> Non
         "no source gives RSICD:",
         f"- {rar}: {rar} is a RAR archive, which no Python library unpacks: unpack it into a folder of its own (bsdtar",
         f"- {empty}: dataset_rsicd.json is not in {empty}",
-        f"- {bare}: none of the 5 annotated images is in it",
+        f"- {bare}: 5 of the 5 annotated images are missing or empty: 00001.jpg, airport_1.jpg",
         f"- {other}: dataset_rsicd.json: images[0] (a.jpg)",
         card("rsicd").by_hand,
     ):
@@ -125,8 +133,7 @@ def test_no_source_left_tells_every_reason_and_what_to_do(tmp_path: Path) -> Non
 
 def test_a_failed_fetch_leaves_what_is_there(tmp_path: Path) -> None:
     out = make_folder(tmp_path / "out", {"images.tar": b"before", "dataset.json": b"before"})
-    short = layout() | {"RSICD/some_pictures/pond_1.jpg": b""}
-    path = make_zip(tmp_path / "a.zip", short)
+    path = make_zip(tmp_path / "a.zip", layout())
     path.write_bytes(path.read_bytes().replace(IMAGES["airport_1.jpg"][-64:-32], bytes(32)))
     with pytest.raises(UserError, match=r"airport_1\.jpg in .*a\.zip cannot be read"):
         fetch_dataset(known(local(path)), out)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from fetch_cases import (
     AS_PUBLISHED,
+    IMAGES,
     Answer,
     Files,
     Loopback,
@@ -105,8 +106,8 @@ def test_an_archive_of_two_datasets_on_the_hub(hub: Hub, tmp_path: Path) -> None
     """As RS5M's authors pack their test data, in a model's repository."""
     both = layout("rs5m_test_data/rsicd/", lists=False) | {
         "rs5m_test_data/rsitmd/dataset_RSITMD.json": annotations(),
-        "rs5m_test_data/rsitmd/images/airport_1.jpg": b"another",
     }
+    both |= {f"rs5m_test_data/rsitmd/images/{name}": b"another" for name in IMAGES}
     packed = make_zip(tmp_path / "packed.zip", both).read_bytes()
     hub.publish("Zilun/GeoRSCLIP", COMMIT, {"data/rs5m_test_data.zip": packed})
     source = {
@@ -116,7 +117,7 @@ def test_an_archive_of_two_datasets_on_the_hub(hub: Hub, tmp_path: Path) -> None
     fetch_dataset(known(source), "rsicd")
     assert_whole(Path("rsicd"))
     fetch_dataset(known(source, name="rsitmd"), "rsitmd")
-    assert Path("rsitmd/images.tar").read_bytes() == tar_of({"airport_1.jpg": b"another"})
+    assert Path("rsitmd/images.tar").read_bytes() == tar_of(dict.fromkeys(IMAGES, b"another"))
     assert hub.fetched == 1
 
 
