@@ -1,11 +1,13 @@
 # make install   everything into .venv, from requirements.txt (exact versions and hashes); instant when done before
 # make demo      the main job on the drawn demo data, offline on a CPU, and its table
+# make pull      the demo's results without running it, or those of your own remote: docs/sharing.md
+# make publish   runs the demo and puts its results where others' make pull finds them, to be committed
 # make test      style, types, import layers, tests
 # make lock      new requirements.txt from pyproject.toml (make lock UPGRADE=--upgrade: newest versions)
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: install demo test lock
+.PHONY: install demo pull publish test lock
 
 PYTHON ?= python3.11
 INSTALLED := .venv/.installed
@@ -27,6 +29,22 @@ demo: install
 	snakemake --cores all results/table1.csv
 	cmer show results/table1.csv
 	@echo "Table: results/table1.csv. Metrics, checkpoints, embeddings: results/. Logs and run times: logs/."
+
+pull: install
+	scripts/pull
+
+# All but checkpoints and embeddings, which are too large for a repository.
+PUBLISHED := .snakemake/metadata $(addprefix results/,data captions features metrics mr efficiency figures \
+  $(patsubst %,table%.csv,1 2 3 4 5 6))
+
+publish: install
+	@git diff --quiet HEAD -- . ':!dvc.lock' ':!published' || \
+	  { echo "Commit your changes first: what is published must be what a commit makes."; exit 1; }
+	dvc repro
+	rm -rf published/files
+	dvc push --remote published $(PUBLISHED)
+	du -sh --apparent-size published
+	@echo "Commit dvc.lock and published/: whoever clones that commit has these results by \`make pull\`."
 
 test: install
 	ruff check .

@@ -40,6 +40,7 @@ rule all:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/leaks.smk"
 include: "workflow/rules/captions.smk"

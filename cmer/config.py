@@ -473,7 +473,16 @@ class Training(Model):
     augmentation: Literal["none", "crop_flip"] = Field(
         default="none", description="crop_flip: RandomResizedCrop(0.8-1) and horizontal flip, online only"
     )
-    threads: Positive = Field(default=2, description="torch threads: part of the result on a CPU")
+    threads: Positive = Field(default=2, description="torch threads of a process: part of the result on a CPU")
+    processes: Positive = Field(
+        default=1, description="that share every batch, each on a GPU of its own where there is one"
+    )
+
+    @model_validator(mode="after")
+    def _a_pair_each(self) -> Self:
+        if self.processes > self.batch_size:
+            raise ValueError(f"processes: {self.processes} cannot share a batch_size of {self.batch_size}")
+        return self
 
     @model_validator(mode="after")
     def _stored_has_no_crops(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import glob
 import hashlib
 import importlib.metadata
 import json
@@ -29,6 +30,9 @@ NOT_COUNTED = {
 }  # fmt: skip
 """Modules that no result depends on: a spec holds every value, the others move bytes, find names, show progress."""
 
+_written: list[Path] = []
+"""Files that this process wrote, for its record."""
+
 LIBRARIES = ("torch", "open_clip_torch", "peft", "transformers", "numpy", "pillow", "pandas")
 
 
@@ -37,6 +41,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends without an error.
 
     The data is on disk before the name changes, so a crash leaves the old file or the new one, never half of one.
+    What a killed writer of this machine left beside `path` is removed.
 
     Raises:
         UserError: the disk is full or the folder cannot be written; the old file is untouched.
@@ -45,7 +50,9 @@ def atomic(path: Path | str) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        _remove_stale(target)
+        prefix = f"{_prefix(target)}{os.getpid()}."
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -53,6 +60,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
+        _written.append(target)
     except OSError as error:
         raise UserError(
             f"cannot write {target}: {error.strerror or error}; free space or choose another folder"
@@ -60,6 +68,21 @@ def atomic(path: Path | str) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name}.{platform.node()}."
+
+
+def _remove_stale(target: Path) -> None:
+    for path in target.parent.glob(f"{glob.escape(_prefix(target))}[0-9]*"):
+        writer = path.name.removeprefix(_prefix(target)).partition(".")[0]
+        try:
+            os.kill(int(writer), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except PermissionError:  # another user's process, which lives
+            continue
 
 
 def _umask() -> int:
@@ -208,13 +231,14 @@ def versions() -> dict[str, str]:
 
 @contextlib.contextmanager
 def recorded(path: Path | str | None) -> Iterator[dict[str, Any]]:
-    """Time the block and write its record to `path`: commit, host, command, start, seconds, peak memory.
+    """Time the block and write its record to `path`: commit, host, command, start, seconds, peak memory, outputs.
 
-    The block may add entries of its own to the yielded mapping. These facts differ from run to run, so they
-    lie apart from the artifacts, whose bytes depend on spec and seed alone.
+    Outputs are the files that the block wrote and left, with the SHA-256 of each. The block may add entries of its
+    own to the yielded mapping. These facts differ from run to run, so they lie apart from the artifacts, whose bytes
+    depend on spec and seed alone.
     """
     facts: dict[str, Any] = {}
-    start, clock = time.time(), time.perf_counter()
+    start, clock, before = time.time(), time.perf_counter(), len(_written)
     yield facts
     if path is not None:
         import resource
@@ -227,6 +251,7 @@ def recorded(path: Path | str | None) -> Iterator[dict[str, Any]]:
                 "command": sys.argv,
                 "commit": _commit(),
                 "host": platform.node(),
+                "outputs": {str(file): sha256(file) for file in _written[before:] if file.is_file()},
                 "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(start)),
                 "seconds": round(time.perf_counter() - clock, 2),
                 "peak_memory_mib": round(peak_kib / 1024),

@@ -1,6 +1,8 @@
 import hashlib
 import json
 import multiprocessing
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -31,6 +33,18 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write .*file/inner"):
         write_text(tmp_path / "file" / "inner", "text")
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    code = "import os, sys; from cmer.files import atomic\nwith atomic(sys.argv[1]): os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    with atomic(path) as mine:
+        mine.write_text("one")
+        write_text(path, "another")  # a writer that lives keeps its temporary file
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_json_comes_back(tmp_path: Path) -> None:

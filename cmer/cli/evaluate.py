@@ -1,4 +1,4 @@
-"""Verbs that measure and report: evaluate, table, figure, show, controls."""
+"""Verbs that measure and report: evaluate, table, figure, show, record, controls."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def evaluate(
     queries: Annotated[Path, typer.Option(help="CSV of the test captions under every label protocol.")],
     out: Annotated[Path, typer.Option(help="JSON of the metrics.")],
     ranks: Annotated[Path, typer.Option(help="CSV of every query's rank.")],
+    mr: Annotated[Path, typer.Option(help="JSON of the mR of every label protocol, which `dvc metrics show` reads.")],
     record: Record = None,
 ) -> None:
     """Score the test split: recall at 1, 5 and 10 in both directions, mR and its interval, per label protocol.
@@ -41,6 +42,7 @@ def evaluate(
     with recorded(record):
         metrics, table = evaluate_file(embeddings, folder, queries)
         write_frame(ranks, table)
+        write_json(mr, {"mr": {protocol: found["mr"] for protocol, found in metrics["protocols"].items()}})
         write_json(out, metrics)
 
 
@@ -97,6 +99,18 @@ def show(file: Annotated[Path, typer.Argument(help="A results table, e.g. result
     from cmer.reporting.show import show as print_table
 
     print_table(read_frame(file), str(file))
+
+
+@app.command()
+def record(file: Annotated[Path, typer.Argument(help="Any file that a stage wrote.")]) -> None:
+    """Print how a file was made: spec, seed, versions, commit, command, host and time.
+
+    Spec, seed and versions stand in the file itself; the others in logs/, which stays on the machine that made it.
+    """
+    from cmer.reporting.provenance import provenance
+    from cmer.reporting.provenance import show as print_provenance
+
+    print_provenance(file, provenance(file))
 
 
 @app.command()

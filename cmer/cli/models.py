@@ -70,18 +70,22 @@ def train(
     features: Manifest = None,
     record: Record = None,
 ) -> None:
-    """Train one run, selecting on validation mR; a training that was killed goes on where it stopped."""
+    """Train one run, selecting on validation mR; a training that was killed goes on where it stopped.
+
+    A run of several processes is started as `torchrun --standalone --nproc-per-node N -m cmer train ...`.
+    """
     import torch
 
     from cmer.data.pairs import Pairs
     from cmer.training.assemble import assemble
     from cmer.training.checkpoint import save
+    from cmer.training.distributed import joined, rank
     from cmer.training.loop import Trainer
 
     run = validate_json(RunSpec, spec, "--spec")
     torch.set_num_threads(run.training.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    with recorded(record) as facts:
+    with joined(run.training.processes), recorded(record if rank() == 0 else None) as facts:
         pairs = Pairs.read(folder, captions, validation, excluded).few(run.training.train_images)
         ready = assemble(run, pairs, folder, features)
         code = code_digest(*MODULES, type(ready.method).__module__, f"cmer.backbones.{run.backbone.kind}")
@@ -100,6 +104,8 @@ def train(
             best, curve, seen = state.best, state.curve, state.images_seen
         else:
             best, curve, seen = {}, [], 0
+        if rank():
+            return  # the first process writes
         top = max(curve, key=lambda entry: entry["val_mr"], default={"epoch": 0, "val_mr": None})
         made |= {"train_images": len(pairs.train_images), "images_seen": seen}
         made |= {"train_captions": len(pairs.captions_of(pairs.train_images))}

@@ -89,7 +89,7 @@ def extract(
                 digest=name, spec=spec, shapes=backbone.shapes, texts=texts, arrays=arrays, record=record
             )
             write_json(finished, manifest.model_dump())
-            return manifest
+            return Manifest.read(finished)  # as whoever finds it later: the same bytes when it is written again
 
 
 @contextmanager

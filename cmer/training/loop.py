@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from cmer.progress import progress
 from cmer.registry import UserError
 from cmer.retrieval.embed import encode_images, encode_texts, score
 from cmer.retrieval.recall import ranks, recalls
+from cmer.training import distributed
 from cmer.training.state import State
 
 SAVE_EVERY = 30.0
@@ -41,7 +43,8 @@ class Trainer:
         state_file: where the state is kept while training.
 
     Raises:
-        UserError: the dataset has too few train or no validation images for the batch size.
+        UserError: the dataset has too few train or no validation images, or a batch fewer pairs than there are
+            processes.
     """
 
     def __init__(self, method: Method, inputs: Inputs, pairs: Pairs, spec: RunSpec, state_file: Path) -> None:
@@ -54,6 +57,11 @@ class Trainer:
         self.options = spec.training
         self.text_ids = {text: i for i, text in enumerate(dict.fromkeys(pairs.texts))}
         self.steps = len(self.batches(0))
+        least = min(len(batch.images) for batch in self.batches(0))
+        if least < distributed.count():
+            raise UserError(
+                f"{distributed.count()} processes cannot share a batch of {least}; change training.batch_size"
+            )
         self.state = self._start()
 
     def batches(self, epoch: int) -> list[Batch]:
@@ -74,8 +82,8 @@ class Trainer:
         state = State(trained, adamw(trained, self.options.weight_decay), memory.to(device()) if memory else None)
         if self.options.ema:
             state.average = {name: p.detach().clone() for name, p in trained.items()}
-        if self.state_file.is_file():
-            state.load(self.state_file)
+        distributed.prepare(self.method, self.spec.seed)
+        state.load(self.state_file)
         return state
 
     def run(self) -> State:
@@ -85,7 +93,8 @@ class Trainer:
             UserError: the loss is not finite, or the disk is full.
         """
         state, total = self.state, self.steps * self.options.epochs
-        with progress(self.spec.run, total, state.epoch * self.steps + state.step) as advance:
+        shown = progress(self.spec.run, total, state.epoch * self.steps + state.step)
+        with shown if distributed.rank() == 0 else nullcontext(_silent) as advance:
             while state.epoch < self.options.epochs:
                 saved = started = time.monotonic()
                 before = state.images_seen
@@ -95,7 +104,7 @@ class Trainer:
                     mr = f"val mR {state.curve[-1]['val_mr']:.2f}  " if state.curve else ""
                     speed = (state.images_seen - before) / (now - started)
                     advance(1, f"epoch {state.epoch + 1}  loss {loss:.3f}  {mr}{speed:.0f} pairs/s")
-                    if now - saved > SAVE_EVERY:
+                    if distributed.from_first(now - saved) > SAVE_EVERY:
                         state.save(self.state_file)
                         saved = now
                 self.end_epoch()
@@ -108,13 +117,15 @@ class Trainer:
             UserError: the loss is not finite.
         """
         state, options, pairs = self.state, self.options, self.pairs
-        texts = [(pairs.prompts if p else pairs.texts)[c] for c, p in zip(batch.captions, batch.prompted, strict=True)]
+        own = distributed.share(batch)
+        texts = [(pairs.prompts if p else pairs.texts)[c] for c, p in zip(own.captions, own.prompted, strict=True)]
         self.method.train()
         low = device().type == "cuda" and options.precision == "bfloat16"
         with torch.autocast(device().type, torch.bfloat16, enabled=low):
-            image_items = self.method.encode_images(self.inputs.images(batch.images, batch.views, True))
+            image_items = self.method.encode_images(self.inputs.images(own.images, own.views, True))
             text_items = self.method.encode_texts(self.inputs.texts(texts))
-        image_items, text_items = full_precision(image_items), full_precision(text_items)
+        image_items = distributed.gather(full_precision(image_items))
+        text_items = distributed.gather(full_precision(text_items))
         meta = self.meta(batch)
         losses = self.method.losses(image_items, text_items, meta, state.memory)
         loss = torch.stack(list(losses.values())).sum()
@@ -127,6 +138,7 @@ class Trainer:
             group["lr"] = options.lr * rate
         state.optimizer.zero_grad()
         loss.backward()
+        distributed.average_gradients(self.method.parameters())
         nn.utils.clip_grad_norm_(self.method.parameters(), options.grad_clip)
         state.optimizer.step()
         self._average()
@@ -154,7 +166,7 @@ class Trainer:
         """Validate, note the epoch in the curve, keep its weights if they are the best so far, save the state."""
         state = self.state
         weights = state.snapshot()
-        mr = self.validate(weights)
+        mr = distributed.from_first(self.validate(weights) if distributed.rank() == 0 else 0.0)
         losses = {name: round(value / self.steps, 6) for name, value in sorted(state.loss.items())}
         if not state.best or mr > max(entry["val_mr"] for entry in state.curve):
             state.best = weights
@@ -177,6 +189,10 @@ class Trainer:
         put(self.state.trained, current)
         owner = np.searchsorted(images, pairs.caption_image[captions])
         return recalls(*ranks(score(self.method, items, texts, index), owner)).mr
+
+
+def _silent(count: int, note: str = "") -> None:
+    """No progress: another process shows it."""
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor
 from cmer.files import atomic
 from cmer.losses.memory import Memory
 from cmer.registry import UserError
+from cmer.training.distributed import count, from_first, of_all, rank
 
 
 @dataclass
@@ -47,28 +48,41 @@ class State:
     _PLAIN = ("average", "epoch", "step", "images_seen", "loss", "curve", "best")
 
     def save(self, path: Path) -> None:
-        """Write everything that the next step depends on, the random generators included."""
+        """Write everything that the next step depends on, the random generators of all processes included.
+
+        All processes call it, and the first one writes.
+        """
         data = {name: getattr(self, name) for name in self._PLAIN}
         data["trained"] = {name: p.detach() for name, p in self.trained.items()}
         data["optimizer"] = self.optimizer.state_dict()
         data["memory"] = self.memory.state_dict() if self.memory else None
-        data["rng"] = torch.get_rng_state()
-        data["cuda_rng"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        data["rng"] = of_all(torch.get_rng_state())
+        data["cuda_rng"] = of_all(torch.cuda.get_rng_state()) if torch.cuda.is_available() else []
+        if rank() > 0:
+            return
         buffer = io.BytesIO()  # written as bytes, so that a full disk is an OSError
         torch.save(data, buffer)
         with atomic(path) as temporary:
             temporary.write_bytes(buffer.getbuffer())
 
     def load(self, path: Path) -> None:
-        """Go back to a saved state.
+        """Go back to a saved state, where there is one; all processes call it, and the first one reads.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: the file is damaged, or another number of processes wrote it.
         """
+        content = from_first(path.read_bytes() if rank() == 0 and path.is_file() else b"")
+        if not content:
+            return
         try:
-            data = torch.load(path, weights_only=True, map_location="cpu")
+            data = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
         except Exception as error:
             raise UserError(f"training state {path} is damaged ({error}); remove it to train from the start") from error
+        if len(data["rng"]) != count():
+            raise UserError(
+                f"training state {path} is of {len(data['rng'])} processes and cannot go on in {count()}; "
+                "start as many, or remove it to train from the start"
+            )
         for name in self._PLAIN:
             setattr(self, name, data[name])
         with torch.no_grad():
@@ -80,9 +94,9 @@ class State:
             self.average = {name: tensor.to(device) for name, tensor in self.average.items()}
         if self.memory:
             self.memory.load_state_dict(data["memory"])
-        torch.set_rng_state(data["rng"])
+        torch.set_rng_state(data["rng"][rank()])
         if data["cuda_rng"]:
-            torch.cuda.set_rng_state_all(data["cuda_rng"])
+            torch.cuda.set_rng_state(data["cuda_rng"][rank()])
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of the weights that validation sees: the average where one is kept."""

@@ -51,9 +51,11 @@ def test_from_embeddings_to_a_printed_table(tmp_path):
             "--queries",
             tmp_path / "q.csv",
         ),
-        *("--out", tmp_path / "m.json", "--ranks", tmp_path / "ranks.csv", "--record", tmp_path / "record.json"),
+        *("--out", tmp_path / "m.json", "--ranks", tmp_path / "ranks.csv", "--mr", tmp_path / "mr.json"),
+        *("--record", tmp_path / "record.json"),
     )
     assert json.loads((tmp_path / "m.json").read_text())["protocols"]["none"]["mr"] == 100
+    assert json.loads((tmp_path / "mr.json").read_text()) == {"mr": dict.fromkeys(PROTOCOLS, 100)}
     assert len(read_frame(tmp_path / "ranks.csv")) == 4 * (2 + 2)
     assert "seconds" in json.loads((tmp_path / "record.json").read_text())
 

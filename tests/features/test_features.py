@@ -78,7 +78,7 @@ def test_an_interrupted_extraction_ends_with_the_same_bytes(prepared, stored, tm
 
 def test_a_second_extraction_opens_no_image(prepared, stored, monkeypatch) -> None:
     monkeypatch.setattr("cmer.data.images.FolderImages.read", lambda *_: pytest.fail("opened an image"))
-    assert run(prepared, stored._folder.parent) == stored.manifest
+    assert run(prepared, stored._folder.parent).model_dump_json() == stored.manifest.model_dump_json()
 
 
 def test_missing_arrays_are_rebuilt_and_must_be_the_same(prepared, stored, tmp_path) -> None:

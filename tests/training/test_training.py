@@ -110,6 +110,7 @@ def embed(prepared, features=None):
 
 def evaluate(prepared):
     files = ["--folder", prepared.folder, "--queries", prepared.queries, "--out", "metrics.json", "--ranks", "r.csv"]
+    files += ["--mr", "mr.json"]
     call("evaluate", "--embeddings", "embeddings.safetensors", *files)
     return json.loads(Path("metrics.json").read_text())
 

@@ -2,23 +2,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from workflow_project import ROOT, Plan, Project
-
-PARTS = ("Snakefile", "config.yaml", "config", "workflow", "profiles", "cmer")
+from workflow_project import Plan, Project
 
 
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy in which nothing has run. Importing torch there is an error: planning must do without."""
-    folder = tmp_path_factory.mktemp("project")
-    for part in PARTS:
-        source = ROOT / part
-        if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder)
-    (folder / "torch.py").write_text("raise ImportError('planning imports torch')\n")
-    return Project(folder)
+    project = Project.copy(tmp_path_factory.mktemp("project"))
+    (project.folder / "torch.py").write_text("raise ImportError('planning imports torch')\n")
+    return project
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,19 @@
 """A copy of the project in which a test can change files and ask Snakemake for its plan."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
 ROOT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "config.yaml", "config", "workflow", "profiles", "cmer")
 
 
 @dataclass
@@ -43,6 +45,18 @@ class Project:
     """A copy of the workflow and the package, to change and to plan."""
 
     folder: Path
+
+    @classmethod
+    def copy(cls, folder: Path) -> Self:
+        """A copy in `folder`, in which nothing has run."""
+        folder.mkdir(exist_ok=True)
+        for part in PARTS:
+            source = ROOT / part
+            if source.is_dir():
+                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, folder)
+        return cls(folder)
 
     def snakemake(self, *arguments: str) -> Plan:
         command = [sys.executable, "-m", "snakemake", *arguments]

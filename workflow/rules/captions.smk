@@ -17,8 +17,8 @@ rule augment_captions:
         record="<logs>/captions/{dataset}.record.json",
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=amount(1000, each=50),
+        runtime=amount(5, each=1),
     shell:
         "cmer augment --spec {params.spec:q} --folder {params.folder:q} --out {output.prompts:q}"
         " --queries {output.queries:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

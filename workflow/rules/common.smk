@@ -1,7 +1,8 @@
-# What a step reads (`spec`), what it executes (`code`), and what it takes. Snakemake plans a step again when one of
+# What a step reads (`spec`) and what it executes (`code`). Snakemake plans a step again when one of
 # its params changes; it cannot see imported packages, hence the digests. Nothing here imports torch.
 import json
 import shlex
+from functools import cache
 from pathlib import Path
 
 from cmer.config import TITLES
@@ -136,6 +137,9 @@ def figure_spec(wildcards):
 # --- code: digests of the sources that a step executes --------------------------------------------------------------
 
 
+code_digest = cache(code_digest)  # asked for every job: half of the time that planning takes
+
+
 def extraction_code(wildcards):
     kind = CONFIG.backbones[wildcards.backbone].kind
     return code_digest("cmer.features.extract", f"cmer.backbones.{kind}")
@@ -161,7 +165,7 @@ def profile_code(wildcards):
     return code_digest(*PROFILED, *methods, f"cmer.backbones.{kind}")
 
 
-# --- inputs and resources -------------------------------------------------------------------------------------------
+# --- inputs -------------------------------------------------------------------------------------------------------
 
 
 DRAWN = [name for name, data in CONFIG.datasets.items() if data.source == "demo"]
@@ -241,21 +245,11 @@ def checkpoints_options(wildcards, input):
     return " ".join(f"--checkpoint {shlex.quote(file)}" for file in input)
 
 
-def threads_of_backbone(wildcards):
-    return CONFIG.backbones[wildcards.backbone].threads
+def processes_of_run(wildcards):
+    return CONFIG.training_of(CONFIG.run(wildcards.run)).processes
 
 
-def threads_of_run(wildcards):
-    """Of the spec, like the backbone's, never of the machine: on a CPU they are part of the result."""
-    return CONFIG.training_of(CONFIG.run(wildcards.run)).threads
-
-
-def threads_of_profile(wildcards):
-    """All of a machine that runs jobs beside each other: what is timed is timed alone. A cluster's job is alone."""
-    return workflow.resource_settings.cores or CONFIG.profile.threads
-
-
-def gpus(wildcards):
-    """open_clip's towers have a GPU to themselves; the small ones share what there is."""
-    name = wildcards.get("backbone") or CONFIG.run(wildcards.run).backbone
-    return int(CONFIG.backbones[name].kind == "open_clip")
+def cmer_of_training(wildcards):
+    """The command line, started once for each process of the training."""
+    processes = processes_of_run(wildcards)
+    return f"torchrun --standalone --nproc-per-node {processes} -m cmer" if processes > 1 else "cmer"

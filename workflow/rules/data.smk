@@ -16,8 +16,8 @@ rule draw_demo:
         record="<logs>/data/{dataset}/draw.record.json",
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=amount(1000, each=50),
+        runtime=amount(10, each=3),
     shell:
         "cmer draw --spec {params.spec:q} --folder {params.folder:q} --record {log.record:q}"
         " 2>&1 | tee {log.text:q} >&2"
@@ -40,8 +40,8 @@ rule fetch_data:
         record="<logs>/data/{dataset}/fetch.record.json",
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=600,
+        mem_mb=amount(1000),
+        runtime=amount(600),
     localrule: True
     shell:
         "cmer fetch --spec {params.spec:q} --folder {params.folder:q} --record {log.record:q}"
@@ -65,8 +65,8 @@ rule prepare_data:
         record="<logs>/data/{dataset}/prepare.record.json",
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=amount(1000, each=50),
+        runtime=amount(10, each=5),
     shell:
         "cmer prepare --spec {params.spec:q} --folder {params.folder:q} --record {log.record:q}"
         " 2>&1 | tee {log.text:q} >&2"
@@ -85,8 +85,9 @@ rule split_validation:
         record="<logs>/data/{dataset}/split.seed{seed}.record.json",
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=amount(500, each=50),
+        runtime=amount(5),
+    localrule: True
     shell:
         "cmer split --folder {params.folder:q} --seed {wildcards.seed} --out {output:q} --record {log.record:q}"
         " 2>&1 | tee {log.text:q} >&2"

@@ -19,8 +19,8 @@ rule embed:
         record="<logs>/embed/{dataset}/{run}/seed{seed}.record.json",
     threads: threads_of_run
     resources:
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=memory_of_towers,
+        runtime=amount(10, each=3),
         gpu=gpus,
     shell:
         "cmer embed --checkpoint {input.checkpoint:q} --folder {params.folder:q} --captions {input.captions:q}"
@@ -36,6 +36,7 @@ rule evaluate:
     output:
         metrics="<results>/metrics/{dataset}/{run}/seed{seed}.json",
         ranks="<results>/metrics/{dataset}/{run}/seed{seed}.ranks.csv",
+        mr="<results>/mr/{dataset}/{run}/seed{seed}.json",
     params:
         code=code_digest("cmer.retrieval.evaluate"),
         folder=subpath(input.images, parent=True),
@@ -44,8 +45,9 @@ rule evaluate:
         record="<logs>/evaluate/{dataset}/{run}/seed{seed}.record.json",
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=amount(1000, each=100),
+        runtime=amount(5, each=1),
     shell:
         "cmer evaluate --embeddings {input.embeddings:q} --folder {params.folder:q} --queries {input.queries:q}"
-        " --out {output.metrics:q} --ranks {output.ranks:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"
+        " --out {output.metrics:q} --ranks {output.ranks:q} --mr {output.mr:q} --record {log.record:q}"
+        " 2>&1 | tee {log.text:q} >&2"

@@ -18,8 +18,8 @@ rule extract_features:
         record="<logs>/features/{dataset}/{backbone}.record.json",
     threads: threads_of_backbone
     resources:
-        mem_mb=6000,
-        runtime=240,
+        mem_mb=memory_of_towers,
+        runtime=amount(15, each=15),
         gpu=gpus,
     shell:
         "cmer features --spec {params.spec:q} --folder {params.folder:q} --captions {input.captions:q}"

@@ -18,8 +18,9 @@ rule accuracy_cost:
         record="<logs>/figures/accuracy_cost.record.json",
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=amount(1000),
+        runtime=amount(10),
+    localrule: True
     shell:
         "cmer figure --spec {params.spec:q} {params.metrics} {params.efficiency} --out {output.figure:q}"
         " --points {output.points:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

@@ -18,8 +18,8 @@ rule leaks:
         record="<logs>/data/leaks.record.json",
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=amount(2000, each=100),
+        runtime=amount(10, each=5),
     shell:
         "cmer leaks {params.folders} --out {output.pairs:q} --summary {output.summary:q} --record {log.record:q}"
         " 2>&1 | tee {log.text:q} >&2"
@@ -42,8 +42,8 @@ rule exclude_leaks:
         record="<logs>/data/{dataset}/exclude.seed{seed}.record.json",
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=amount(2000, each=100),
+        runtime=amount(10, each=5),
     shell:
         "cmer exclude --spec {params.spec:q} {params.folders} --validation {input.validation:q} --out {output:q}"
         " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

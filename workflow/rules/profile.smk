@@ -14,8 +14,8 @@ rule profile:
         record="<logs>/efficiency/{backbone}.record.json",
     threads: threads_of_profile
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=amount(16000),
+        runtime=amount(240),
         gpu=gpus,
     shell:
         "cmer profile --spec {params.spec:q} --out {output:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

@@ -17,8 +17,9 @@ rule table:
         record="<logs>/tables/table{number}.record.json",
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=amount(1000),
+        runtime=amount(10),
+    localrule: True
     shell:
         "cmer table --spec {params.spec:q} {params.metrics} {params.efficiency} --out {output:q}"
         " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

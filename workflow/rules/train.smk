@@ -15,19 +15,20 @@ rule train:
     params:
         spec=run_spec,
         code=training_code,
+        cmer=cmer_of_training,
         folder=subpath(input.images, parent=True),
         excluded=excluded_option,
         features=features_option,
     log:
         text="<logs>/train/{dataset}/{run}/seed{seed}.log",
         record="<logs>/train/{dataset}/{run}/seed{seed}.record.json",
-    threads: threads_of_run
+    threads: threads_of_training
     resources:
-        mem_mb=8000,
-        runtime=480,
-        gpu=gpus,
+        mem_mb=memory_of_towers,
+        runtime=minutes_of_training,
+        gpu=gpus_of_training,
     shell:
-        "cmer train --spec {params.spec:q} --folder {params.folder:q} --captions {input.captions:q}"
+        "{params.cmer} train --spec {params.spec:q} --folder {params.folder:q} --captions {input.captions:q}"
         " --validation {input.validation:q} {params.excluded} {params.features} --out {output.checkpoint:q}"
         " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"
 
@@ -46,7 +47,8 @@ rule validation:
         record="<logs>/tables/validation.record.json",
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=amount(1000),
+        runtime=amount(10),
+    localrule: True
     shell:
         "cmer validation {params.checkpoints} --out {output:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

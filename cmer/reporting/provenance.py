@@ -1,0 +1,149 @@
+"""How a file was made: what it says itself, and what the record of the call that wrote it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from safetensors import SafetensorError, safe_open
+
+from cmer.files import read_json, sha256
+from cmer.registry import UserError
+
+ABSENT = "unknown: no record of the call lies in logs/, which stays on the machine that made the file"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Of one file.
+
+    Attributes:
+        own: the record within the file, the same wherever and whenever it is made: spec, code, versions, threads.
+        call: the record of the call that wrote it: command, commit, host, start, seconds, outputs.
+        log: where `call` was found.
+        changed: the file's bytes are no longer those that the call wrote.
+    """
+
+    own: dict[str, Any]
+    call: dict[str, Any]
+    log: Path | None
+    changed: bool
+
+    @property
+    def spec(self) -> dict[str, Any] | None:
+        """What the file was made of: its own, or what the call was given."""
+        given = self._option("--spec")
+        spec: dict[str, Any] | None = self.own.get("spec", given and json.loads(given))
+        return spec
+
+    @property
+    def seed(self) -> str:
+        """Of the spec, or of the call; empty where nothing was drawn."""
+        return str((self.spec or {}).get("seed", self._option("--seed") or ""))
+
+    def _option(self, name: str) -> str | None:
+        words: list[str] = self.call.get("command", [])
+        return words[words.index(name) + 1] if name in words else None
+
+
+def provenance(path: Path) -> Provenance:
+    """How a file was made.
+
+    Raises:
+        UserError: the file is missing or damaged, or neither it nor a record in logs/ says how it was made.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is no file")
+    own = _own(path)
+    found = sorted(_calls(path), key=lambda each: str(each[1].get("started")))
+    log, call = found[-1] if found else (None, {})
+    if not own and not call:
+        raise UserError(
+            f"{path} holds no record, and none in logs/ names it: another program made it, or another machine"
+        )
+    outputs = {_absolute(path, name): written for name, written in call.get("outputs", {}).items()}
+    changed = outputs.get(path.resolve(), sha256(path)) != sha256(path)
+    return Provenance(own, call, log, changed)
+
+
+def _own(path: Path) -> dict[str, Any]:
+    """The record within metrics, efficiency, feature manifests, checkpoints and embeddings; empty in other files."""
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                metadata = file.metadata() or {}
+        except SafetensorError as error:
+            raise UserError(f"{path} is damaged ({error})") from None
+        return dict(json.loads(metadata.get("record", "{}")))
+    data = read_json(path) if path.suffix == ".json" else {}
+    if not isinstance(data, dict):
+        return {}
+    if isinstance(data.get("record"), dict):
+        return {"spec": data["spec"], **data["record"]} if "spec" in data else dict(data["record"])
+    return {key: data[key] for key in ("code", "versions") if key in data}
+
+
+def _root(path: Path) -> Path | None:
+    """The project's folder: the nearest one above the file that has logs."""
+    return next((folder for folder in path.resolve().parents if (folder / "logs").is_dir()), None)
+
+
+def _absolute(path: Path, name: str) -> Path:
+    return ((_root(path) or Path.cwd()) / name).resolve()
+
+
+def _calls(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Records of calls that wrote the file: one beside it by name, those in logs/ that list it among their outputs."""
+    beside = path.with_suffix(".record.json")
+    if beside.is_file() and beside != path:
+        yield beside, read_json(beside)
+    root = _root(path)
+    for log in sorted((root / "logs").rglob("*.record.json")) if root else []:
+        call = read_json(log)
+        if path.resolve() in {_absolute(path, name) for name in call.get("outputs", {})}:
+            yield log, call
+
+
+def show(path: Path, found: Provenance) -> None:
+    """Print it: a line a fact, and the spec as YAML."""
+    own, call = found.own, found.call
+    spec = found.spec or {}
+    versions = own.get("versions") or call.get("versions", {})
+    facts = {
+        "file": f"{path}{' (changed since: these are not the bytes that the call wrote)' * found.changed}",
+        "run": " on ".join(spec[key] for key in ("run", "dataset") if key in spec),
+        "seed": found.seed,
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "code": str(own.get("code", "")),
+        "features": str(own.get("features", "")),
+        "commit": str(call.get("commit", ABSENT)),
+        "host": call.get("host", ""),
+        "time": f"{call['started']}, {call['seconds']} s, {call['peak_memory_mib']} MiB at most" if call else "",
+        "command": _short(call.get("command", [])),
+        "record": os.path.relpath(found.log) if found.log else "",
+        "spec": yaml.safe_dump(found.spec, sort_keys=False, allow_unicode=True).rstrip() if found.spec else "",
+    }
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, fact in facts.items():
+        if fact:
+            grid.add_row(name, Text(fact))
+    Console().print(grid)
+
+
+def _short(command: list[str]) -> str:
+    """The command as typed, with a word in place of the spec, which is printed on its own."""
+    words = [Path(command[0]).name.replace("__main__.py", "cmer"), *command[1:]] if command else []
+    if "--spec" in words:
+        words[words.index("--spec") + 1] = "SPEC"
+    return shlex.join(words)

@@ -1,0 +1,106 @@
+"""`cmer record`: what a file and the log of its making say."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cmer.cli.main import app
+from cmer.files import recorded, write_json, write_text
+from cmer.registry import UserError
+from cmer.reporting.provenance import provenance
+from cmer.training.checkpoint import save
+
+MADE = {"spec": {"run": "tiny.cmer", "dataset": "demo", "seed": 7}, "code": "c0de", "versions": {"torch": "2.13.0"}}
+LOG = "logs/results/x/step.record.json"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which a call wrote one file of every kind, and its record."""
+    monkeypatch.chdir(tmp_path)
+    command = ["/somewhere/bin/cmer", "train", "--spec", '{"run": "tiny.cmer", "seed": 7}', "--out", "it's"]
+    monkeypatch.setattr("sys.argv", command)
+    with recorded(LOG):
+        save("results/x/checkpoint.safetensors", {}, MADE)
+        write_json("results/x/metrics.json", {"protocols": {}, "record": MADE})
+        write_json("results/x/features.json", {"spec": MADE["spec"], "record": {"code": "c0de", "versions": {}}})
+        write_json("results/x/efficiency.json", {"rows": [], "code": "c0de", "versions": {"torch": "2.13.0"}})
+        write_text("results/x/table.csv", "a,b\n")
+    return tmp_path
+
+
+def record(path: str) -> str:
+    result = CliRunner().invoke(app, ["record", path], env={"COLUMNS": "80"}, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert max(map(len, result.output.splitlines())) <= 80
+    return result.output
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoint.safetensors", "metrics.json", "features.json", "efficiency.json", "table.csv"]
+)
+def test_every_kind_of_file_tells_all(project: Path, name: str) -> None:
+    call = json.loads((project / LOG).read_text())
+    text = record(f"results/x/{name}")
+    lines = {word: rest.strip() for word, _, rest in (line.strip().partition(" ") for line in text.splitlines())}
+    assert lines["seed"] == "7"
+    assert "run: tiny.cmer" in text
+    assert lines["host"] == call["host"] and lines["commit"] == call["commit"]
+    assert lines["time"].startswith(call["started"])
+    assert lines["command"] == "cmer train --spec SPEC --out 'it'\"'\"'s'"
+    assert lines["record"].endswith(LOG)
+    assert "torch 2.13.0" in " ".join(text.split())
+
+
+def test_a_pulled_checkpoint_tells_what_it_holds(project: Path) -> None:
+    shutil.rmtree(project / "logs")
+    text = " ".join(record("results/x/checkpoint.safetensors").split())
+    assert "seed 7" in text and "torch 2.13.0" in text
+    assert "commit unknown: no record of the call" in text
+
+
+def test_the_seed_of_a_call_without_a_spec_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["cmer", "split", "--seed", "2022"])
+    with recorded("logs/split.record.json"):
+        write_text("results/x/validation.csv", "image_id\n")
+    assert "seed      2022" in record("results/x/validation.csv")
+
+
+def test_a_changed_file_is_called_changed(project: Path) -> None:
+    assert "changed" not in record("results/x/table.csv")
+    Path("results/x/table.csv").write_text("a,c\n")
+    assert "changed since" in " ".join(record("results/x/table.csv").split())
+
+
+def test_the_last_of_several_calls_counts(project: Path) -> None:
+    later = json.loads((project / LOG).read_text()) | {"started": "2999-01-01T00:00:00Z"}
+    write_json("logs/a.record.json", later)
+    assert provenance(Path("results/x/table.csv")).call["started"] == "2999-01-01T00:00:00Z"
+
+
+def test_a_record_beside_a_file_that_moved_is_its_own(project: Path) -> None:
+    (project / "kept").mkdir()
+    shutil.copy("results/x/table.csv", "kept/table.csv")
+    shutil.copy(LOG, "kept/table.record.json")
+    assert provenance(Path("kept/table.csv")).log == Path("kept/table.record.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("notes.txt", b"hello", "holds no record"),
+        ("list.json", b"[1]", "holds no record"),
+        ("other.json", b'{"a": 1}', "holds no record"),
+        ("broken.json", b"{", "not valid JSON"),
+        ("broken.safetensors", b"nonsense", "is damaged"),
+        ("absent.csv", None, "is no file"),
+    ],
+)
+def test_a_foreign_file_is_a_sentence(project: Path, name: str, content: bytes | None, message: str) -> None:
+    if content is not None:
+        Path(name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name}.*{message}"):
+        provenance(Path(name))

@@ -1,0 +1,222 @@
+"""Results that travel: whoever clones the repository and pulls has nothing left to run, and what changes runs again."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shared_project import Shared, smallest
+
+NOT_PUBLISHED = ("checkpoints", "embeddings")
+TABLES = {"table": 5, "accuracy_cost": 1, "all": 1}  # all but Table 3, which has no metrics
+ONE_RUN = {"train": 1, "embed": 1, "evaluate": 1} | TABLES
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """Files of no meaning that Snakemake takes for results, in the remote inside the repository."""
+    project = smallest(tmp_path_factory.mktemp("published") / "project")
+    for output in project.plan().outputs:
+        path = project.folder / output
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(output)
+    touched = project.snakemake("--touch", "--forceall")
+    assert touched.code == 0, touched.text
+    made = project.make("publish")
+    assert made.code == 0, made.text
+    project.commit()
+    return project
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """The smallest experiment, really run, its results tracked, and pushed to a folder."""
+    project = smallest(tmp_path_factory.mktemp("ran") / "project")
+    project.run("dvc", "repro")
+    project.run("dvc", "remote", "add", "--default", "site", str(project.folder.parent / "site"))
+    project.run("dvc", "push")
+    project.commit()
+    return project
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The address of an S3 server on loopback that has the bucket `results`."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    key = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=address, **key).create_bucket(Bucket="results")
+    yield address
+    server.stop()
+
+
+@pytest.fixture
+def pulled(ran: Shared, tmp_path: Path) -> Shared:
+    """A clone of what was run, with everything pulled."""
+    clone = ran.clone(tmp_path / "clone")
+    clone.run("dvc", "pull")
+    return clone
+
+
+def test_fresh_clone_pulls_what_was_published_and_has_nothing_to_do(published: Shared, tmp_path: Path) -> None:
+    clone = published.clone(tmp_path / "clone")
+    pull = clone.make("pull")
+    assert pull.code == 0, pull.text
+    assert "nothing is left to do" in pull.text
+    assert clone.plan("results/table1.csv").nothing
+    large = published.files(*NOT_PUBLISHED)
+    assert large
+    assert clone.files() == {path: data for path, data in published.files().items() if path not in large}
+
+
+def test_fresh_clone_without_its_remote_says_so(published: Shared, tmp_path: Path) -> None:
+    clone = published.clone(tmp_path / "clone")
+    (clone.folder / "published").rename(clone.folder / "elsewhere")
+    pull = clone.make("pull")
+    assert pull.code != 0
+    assert "Nothing was pulled from the remote published" in pull.text
+    assert "Traceback" not in pull.text
+    assert not clone.files()
+
+
+@pytest.mark.slow
+def test_fresh_clone_makes_again_what_was_changed_but_not_published(published: Shared, tmp_path: Path) -> None:
+    """Neither checkpoints nor embeddings are there, yet only those of the changed run are missed."""
+    clone = published.clone(tmp_path / "clone")
+    assert clone.make("pull").code == 0
+    clone.edit_config(_another_learning_rate)
+    plan = clone.plan()
+    assert plan.runs == {"tiny.cmer"}
+    assert plan.counts == ONE_RUN
+
+
+@pytest.mark.slow
+def test_fresh_clone_touches_results_of_the_same_code_only(published: Shared, tmp_path: Path) -> None:
+    """Metadata without checksums leave Snakemake the files' times, which a pull does not keep."""
+    origin = published.clone(tmp_path / "origin")
+    origin.run("dvc", "config", "--local", "cache.dir", str(published.folder / ".dvc/cache"))
+    origin.run("dvc", "checkout")
+    for file in (origin.folder / ".snakemake/metadata").iterdir():
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"input_checksums": {}}))
+    origin.run("dvc", "commit", "--force")
+    origin.run("dvc", "remote", "add", "--default", "site", str(tmp_path / "site"))
+    origin.run("dvc", "push")
+    origin.commit()
+
+    clone = origin.clone(tmp_path / "clone")
+    clone.run("dvc", "pull")
+    late = clone.folder / "results/data/demo/images.csv"
+    os.utime(late, (late.stat().st_mtime + 5,) * 2)
+    clone.append("cmer/methods/zero_shot.py", "\nCHANGED = 1\n")  # which no result depends on; the gate cannot know
+    assert "Something is left to run" in clone.make("pull").text
+    assert clone.plan().counts["train"] == 3
+    clone.run("git", "checkout", "cmer")
+    assert "nothing is left to do" in clone.make("pull").text
+    assert clone.plan().nothing
+
+
+@pytest.mark.slow
+def test_fresh_clone_refuses_to_publish_uncommitted_changes(published: Shared, tmp_path: Path) -> None:
+    clone = published.clone(tmp_path / "clone")
+    clone.append("cmer/methods/cmer.py", "\nCHANGED = 1\n")
+    made = clone.make("publish")
+    assert made.code != 0
+    assert "Commit your changes first" in made.text
+
+
+@pytest.mark.slow
+def test_fresh_clone_pulls_from_s3(ran: Shared, bucket: str, tmp_path: Path) -> None:
+    origin = ran.clone(tmp_path / "origin")
+    origin.run("dvc", "pull")
+    origin.run("dvc", "remote", "add", "--default", "s3", "s3://results/cmer")
+    origin.run("dvc", "remote", "modify", "s3", "endpointurl", bucket)
+    origin.run("dvc", "push")
+    origin.commit()
+
+    clone = origin.clone(tmp_path / "clone")
+    pull = clone.make("pull")
+    assert "Pulled from the remote s3; nothing is left to do." in pull.text, pull.text
+    assert clone.files() == ran.files()
+    assert clone.plan().nothing
+
+    clone.run("dvc", "remote", "modify", "s3", "endpointurl", "http://127.0.0.1:9")
+    (clone.folder / ".dvc/cache").rename(tmp_path / "cache")
+    (clone.folder / ".snakemake/metadata").rename(tmp_path / "metadata")
+    unreachable = clone.make("pull")
+    assert unreachable.code != 0
+    assert "Nothing was pulled from the remote s3" in unreachable.text
+    assert "Traceback" not in unreachable.text
+
+
+@pytest.mark.slow
+def test_fresh_clone_pulls_tables_alone(ran: Shared, tmp_path: Path) -> None:
+    clone = ran.clone(tmp_path / "clone")
+    clone.run("dvc", "pull", "results/table1.csv", "results/table3.csv")
+    assert set(clone.files()) == {"results/table1.csv", "results/table3.csv"}
+    assert clone.files().items() <= ran.files().items()
+
+
+@pytest.mark.slow
+def test_fresh_clone_with_another_learning_rate_trains_once(pulled: Shared) -> None:
+    assert pulled.plan().nothing
+    before = pulled.files("checkpoints")
+    pulled.edit_config(_another_learning_rate)
+    plan = pulled.plan()
+    assert plan.runs == {"tiny.cmer"}
+    assert plan.counts == ONE_RUN
+    done = pulled.snakemake("--cores=2")
+    assert done.code == 0, done.text
+    after = pulled.files("checkpoints")
+    changed = {path for path in before if after[path] != before[path]}
+    assert changed == {f"results/checkpoints/demo/tiny.cmer/seed2022{end}" for end in (".safetensors", ".curve.jsonl")}
+    assert pulled.plan().nothing
+    assert "results/mr/demo/tiny.cmer/seed2022.json" in pulled.run("dvc", "metrics", "diff")
+
+
+@pytest.mark.slow
+def test_fresh_clone_with_an_edited_source_runs_its_dependents(pulled: Shared) -> None:
+    pulled.append("cmer/methods/clip_lora.py", "\nCHANGED = 1\n")
+    plan = pulled.plan()
+    assert plan.runs == {"tiny.clip_lora"}
+    assert plan.counts == ONE_RUN | {"profile": 1, "table": 6}  # what its step costs may have changed too
+
+
+@pytest.mark.slow
+def test_fresh_clone_notices_a_changed_byte(pulled: Shared) -> None:
+    """Snakemake takes the file for a new input of what reads it; DVC knows that it is not what was made."""
+    file = pulled.folder / "results/checkpoints/demo/tiny.cmer/seed2022.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    plan = pulled.plan()
+    assert plan.runs == {"tiny.cmer"}
+    assert plan.counts == {"embed": 1, "evaluate": 1} | TABLES
+    assert re.search(r"modified: +results/checkpoints", pulled.run("dvc", "status"))
+    pulled.run("dvc", "checkout", "--force")
+    assert pulled.plan().nothing
+
+
+@pytest.mark.slow
+def test_fresh_clone_shows_metrics_and_plots(pulled: Shared) -> None:
+    shown = json.loads(pulled.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    for run in ("tiny.cmer", "lite.cmer", "tiny.clip_lora"):
+        metrics = json.loads(pulled.files()[f"results/metrics/demo/{run}/seed2022.json"])
+        mr = {protocol: found["mr"] for protocol, found in metrics["protocols"].items()}
+        assert shown[f"results/mr/demo/{run}/seed2022.json"]["data"]["mr"] == mr
+    pulled.run("dvc", "plots", "show", "--out=plots")
+    page = (pulled.folder / "plots/index.html").read_text()
+    for plot in ("accuracy", "accuracy_memory", "accuracy_time"):
+        assert f"vegaEmbed('#{plot}', spec)" in page
+    assert '"run": "lite.cmer"' in page
+
+
+def _another_learning_rate(config: dict[str, Any]) -> None:
+    run = next(run for run in config["runs"] if run["name"] == "tiny.cmer")
+    run["training"] = {"lr": 0.001}
