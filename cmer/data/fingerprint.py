@@ -79,6 +79,11 @@ def compare(known: Fingerprint, entries: Sequence[Entry], labels: Sequence[str])
     return [*matches, _classes(known, found)]
 
 
+def differences(matches: Iterable[Match]) -> list[str]:
+    """A sentence for each thing that differs."""
+    return [str(match) for match in matches if not match.same]
+
+
 def _stem(entry: Entry) -> str:
     return posixpath.splitext(posixpath.basename(entry.filename.replace("\\", "/")))[0]
 

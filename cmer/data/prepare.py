@@ -16,7 +16,7 @@ import pandas as pd
 from cmer.config import Dataset, FolderDataset, KnownDataset, NoLabels, PrefixLabels
 from cmer.data.annotations import Entry, files_below, is_image, read_entries, some
 from cmer.data.cards import card, fingerprint
-from cmer.data.fingerprint import Match, compare, pictures
+from cmer.data.fingerprint import Match, compare, differences, pictures
 from cmer.data.frames import write_frame
 from cmer.data.images import ImageStore, open_images
 from cmer.data.labels import known_labels, labels_of, merged
@@ -86,13 +86,14 @@ def _labels(options: Dataset, layout: Layout, entries: list[Entry]) -> tuple[lis
     *matches, classes = compare(fingerprint(options.source), entries, labels)
     _stop_unless_published(options, layout, matches)
     remedy = "kept" if not warning else f"{warning}; {card(options.source).by_hand}"
-    return labels, [Finding("classes are not of their published size", remedy, classes.names, stops=False)]
+    return labels, [Finding("classes are not as published", remedy, classes.names, stops=False)]
 
 
 def _stop_unless_published(options: KnownDataset, layout: Layout, matches: list[Match]) -> None:
-    if differences := "\n".join(f"  - {match}" for match in matches if not match.same):
+    if found := differences(matches):
+        report = "\n".join(f"  - {difference}" for difference in found)
         raise UserError(
-            f"{layout.annotations} is not {options.title} as its authors published it:\n{differences}\n"
+            f"{layout.annotations} is not {options.title} as its authors published it:\n{report}\n"
             "Get another copy, or work with this one as what it is, a dataset of your own (source: folder)."
         )
 

@@ -56,8 +56,8 @@ class Trainer:
         self.method, self.inputs, self.pairs, self.spec, self.state_file = method, inputs, pairs, spec, state_file
         self.options = spec.training
         self.text_ids = {text: i for i, text in enumerate(dict.fromkeys(pairs.texts))}
-        self.steps = len(self.batches(0))
-        least = min(len(batch.images) for batch in self.batches(0))
+        first = self.batches(0)
+        self.steps, least = len(first), min(len(batch.images) for batch in first)
         if least < distributed.count():
             raise UserError(
                 f"{distributed.count()} processes cannot share a batch of {least}; change training.batch_size"

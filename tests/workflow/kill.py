@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config.yaml", "config", "workflow", "profiles", "cmer")
+from workflow_project import Project
+
 OVERLAY = Path(__file__).with_name("kill.yaml")
 TARGETS = ("main", "group", "worker", "training", "write")
 KILLS_A_RUN = 4
@@ -39,13 +39,7 @@ class Copy:
 
     @classmethod
     def make(cls, folder: Path) -> Copy:
-        for part in PARTS:
-            source = ROOT / part
-            if source.is_dir():
-                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                folder.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source, folder)
+        Project.copy(folder)
         shutil.copy(OVERLAY, folder / "config")
         return cls(folder)
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from cmer.config import LabelRule, ListLabels
 from cmer.data.annotations import Entry, read_annotations, some
 from cmer.data.cards import card, fingerprint
-from cmer.data.fingerprint import compare
+from cmer.data.fingerprint import compare, differences
 from cmer.data.labels import known_labels
 from cmer.files import atomic, write_json
 from cmer.progress import progress
@@ -86,8 +86,8 @@ def _annotated(copy: Copy, name: str) -> tuple[list[Entry], list[str], list[str]
             raise SourceError(str(error).replace(f"{root}/", "")) from None
         warning = warning.replace(f"{root}/", "")
     *matches, _classes = compare(fingerprint(name), entries, labels)
-    if differences := [str(match) for match in matches if not match.same]:
-        raise SourceError(f"it is not {known.title} as its authors published it ({'; '.join(differences)})")
+    if found := differences(matches):
+        raise SourceError(f"it is not {known.title} as its authors published it ({'; '.join(found)})")
     return entries, labels, [f"{warning}. {known.by_hand}"] if warning else []
 
 
