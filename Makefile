@@ -31,14 +31,13 @@ demo: install
 	@echo "Table: results/table1.csv. Metrics, checkpoints, embeddings: results/. Logs and run times: logs/."
 
 pull: install
-	scripts/pull
+	scripts/pull $(PUBLISHED)
 
-# All but checkpoints and embeddings, which are too large for a repository.
-PUBLISHED := .snakemake/metadata $(addprefix results/,data captions features metrics mr efficiency figures \
-  $(patsubst %,table%.csv,1 2 3 4 5 6))
+# Every output that DVC tracks but checkpoints and embeddings, which are too large for a repository.
+PUBLISHED = $(shell sed -n 's/^ *- \(.*\): {persist: true}$$/\1/p' dvc.yaml | grep -v 'checkpoints\|embeddings')
 
 publish: install
-	@git diff --quiet HEAD -- . ':!dvc.lock' ':!published' || \
+	@test -z "$$(git status --porcelain -- . ':!dvc.lock' ':!published')" || \
 	  { echo "Commit your changes first: what is published must be what a commit makes."; exit 1; }
 	dvc repro
 	rm -rf published/files

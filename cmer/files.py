@@ -233,23 +233,24 @@ def versions() -> dict[str, str]:
 def recorded(path: Path | str | None) -> Iterator[dict[str, Any]]:
     """Time the block and write its record to `path`: commit, host, command, start, seconds, peak memory, outputs.
 
-    Outputs are the files that the block wrote and left, with the SHA-256 of each. The block may add entries of its
-    own to the yielded mapping. These facts differ from run to run, so they lie apart from the artifacts, whose bytes
-    depend on spec and seed alone.
+    Outputs are the files that the block wrote and left, with the SHA-256 of each; the peak is the largest process's.
+    The block may add entries of its own to the yielded mapping. These facts differ from run to run, so they lie apart
+    from the artifacts, whose bytes depend on spec and seed alone.
     """
     facts: dict[str, Any] = {}
     start, clock, before = time.time(), time.perf_counter(), len(_written)
+    commit = _commit() if path is not None else ""  # of the code that runs; hours later there may be another
     yield facts
     if path is not None:
         import resource
 
-        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak_kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         write_json(
             path,
             facts
             | {
                 "command": sys.argv,
-                "commit": _commit(),
+                "commit": commit,
                 "host": platform.node(),
                 "outputs": {str(file): sha256(file) for file in _written[before:] if file.is_file()},
                 "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(start)),
@@ -261,6 +262,12 @@ def recorded(path: Path | str | None) -> Iterator[dict[str, Any]]:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"
+    """Of the checkout that the package lies in, with "-dirty" where the package differs from it."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(PACKAGE), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    if not git("ls-files", Path(__file__).name):  # installed, perhaps below somebody else's checkout
+        return "unknown"
+    return git("rev-parse", "HEAD") + "-dirty" * bool(git("status", "--porcelain", "--", "."))

@@ -9,7 +9,7 @@ import typer
 
 from cmer.cli.data import Record
 from cmer.config import validate_json
-from cmer.files import atomic, recorded, write_json
+from cmer.files import atomic, code_digest, recorded, versions, write_json
 from cmer.registry import UserError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def evaluate(
 
     with recorded(record):
         metrics, table = evaluate_file(embeddings, folder, queries)
+        metrics["record"] |= {"evaluation": {"code": code_digest("cmer.retrieval.evaluate"), "versions": versions()}}
         write_frame(ranks, table)
         write_json(mr, {"mr": {protocol: found["mr"] for protocol, found in metrics["protocols"].items()}})
         write_json(out, metrics)
@@ -105,7 +106,7 @@ def show(file: Annotated[Path, typer.Argument(help="A results table, e.g. result
 def record(file: Annotated[Path, typer.Argument(help="Any file that a stage wrote.")]) -> None:
     """Print how a file was made: spec, seed, versions, commit, command, host and time.
 
-    Spec, seed and versions stand in the file itself; the others in logs/, which stays on the machine that made it.
+    Spec, seed, code and versions stand in the file itself where its format holds a record, all else in logs/.
     """
     from cmer.reporting.provenance import provenance
     from cmer.reporting.provenance import show as print_provenance

@@ -12,7 +12,8 @@ from cmer.cli.data import Folder, Record
 from cmer.config import METHOD_OPTIONS, MethodOptions, OpenClipBackbone, RunSpec, validate, validate_json
 from cmer.files import code_digest, digest, recorded, sha256, versions, write_text
 from cmer.registry import METHODS, UserError
-from cmer.training import MODULES
+from cmer.retrieval import MODULES as EMBEDDING
+from cmer.training import MODULES as TRAINING
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -88,17 +89,18 @@ def train(
     with joined(run.training.processes), recorded(record if rank() == 0 else None) as facts:
         pairs = Pairs.read(folder, captions, validation, excluded).few(run.training.train_images)
         ready = assemble(run, pairs, folder, features)
-        code = code_digest(*MODULES, type(ready.method).__module__, f"cmer.backbones.{run.backbone.kind}")
         made = {
             "spec": run.model_dump(),
             "trainable_parameters": ready.method.count(),
             "features": ready.digest,
-            "code": code,
+            "code": _code(run, TRAINING),
             "versions": versions(),
             "threads": run.training.threads,
         }
         read = [captions, validation, *([excluded] if excluded else [])]
-        state_file = STATES / digest([made, *map(sha256, read)]) / "state.pt"
+        # One state whatever the number of processes, so that another number is refused and not a start from nothing.
+        same = made | {"spec": run.model_dump(exclude={"training": {"processes"}})}
+        state_file = STATES / digest([same, *map(sha256, read)]) / "state.pt"
         if ready.method.trained():
             state = Trainer(ready.method, ready.inputs, pairs, run, state_file).run()
             best, curve, seen = state.best, state.curve, state.images_seen
@@ -160,7 +162,12 @@ def embed(
         frame = read_frame(queries)
         asked = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
         views = run.backbone.features.views
+        made |= {"embedding": {"code": _code(run, EMBEDDING), "versions": versions()}}
         save(out, embeddings(ready.method, ready.inputs, pairs.test_images, views, asked), made)
+
+
+def _code(run: RunSpec, modules: tuple[str, ...]) -> str:
+    return code_digest(*modules, f"cmer.methods.{run.method}", f"cmer.backbones.{run.backbone.kind}")
 
 
 @app.command()

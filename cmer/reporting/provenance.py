@@ -19,7 +19,9 @@ from safetensors import SafetensorError, safe_open
 from cmer.files import read_json, sha256
 from cmer.registry import UserError
 
-ABSENT = "unknown: no record of the call lies in logs/, which stays on the machine that made the file"
+ABSENT = "unknown: no record of the call lies in logs/, which `make pull` brings along"
+LATER = ("embedding", "evaluation")
+"""Stages that add their code and versions to the record of the training that they go on from."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Provenance:
     """Of one file.
 
     Attributes:
-        own: the record within the file, the same wherever and whenever it is made: spec, code, versions, threads.
+        own: the record within the file, the same wherever and whenever it is made: spec, code, versions, threads; for
+            a file without one, that of a file which the same call wrote.
         call: the record of the call that wrote it: command, commit, host, start, seconds, outputs.
         log: where `call` was found.
         changed: the file's bytes are no longer those that the call wrote.
@@ -47,8 +50,9 @@ class Provenance:
 
     @property
     def seed(self) -> str:
-        """Of the spec, or of the call; empty where nothing was drawn."""
-        return str((self.spec or {}).get("seed", self._option("--seed") or ""))
+        """Of the spec (a table has several), or of the call; empty where nothing was drawn."""
+        spec = self.spec or {}
+        return ", ".join(map(str, spec.get("seeds", [spec.get("seed", self._option("--seed") or "")])))
 
     def _option(self, name: str) -> str | None:
         words: list[str] = self.call.get("command", [])
@@ -72,7 +76,8 @@ def provenance(path: Path) -> Provenance:
         )
     outputs = {_absolute(path, name): written for name, written in call.get("outputs", {}).items()}
     changed = outputs.get(path.resolve(), sha256(path)) != sha256(path)
-    return Provenance(own, call, log, changed)
+    unchanged = (file for file, written in outputs.items() if file.is_file() and sha256(file) == written)
+    return Provenance(own or next(filter(None, map(_own, unchanged)), {}), call, log, changed)
 
 
 def _own(path: Path) -> dict[str, Any]:
@@ -93,8 +98,8 @@ def _own(path: Path) -> dict[str, Any]:
 
 
 def _root(path: Path) -> Path | None:
-    """The project's folder: the nearest one above the file that has logs."""
-    return next((folder for folder in path.resolve().parents if (folder / "logs").is_dir()), None)
+    """The project's folder: the nearest one above the file that has logs, or the one that we are in."""
+    return next((folder for folder in [*path.resolve().parents, Path.cwd()] if (folder / "logs").is_dir()), None)
 
 
 def _absolute(path: Path, name: str) -> Path:
@@ -117,17 +122,18 @@ def show(path: Path, found: Provenance) -> None:
     """Print it: a line a fact, and the spec as YAML."""
     own, call = found.own, found.call
     spec = found.spec or {}
-    versions = own.get("versions") or call.get("versions", {})
     facts = {
         "file": f"{path}{' (changed since: these are not the bytes that the call wrote)' * found.changed}",
-        "run": " on ".join(spec[key] for key in ("run", "dataset") if key in spec),
+        "run": " on ".join(spec[key] for key in ("run", "dataset") if isinstance(spec.get(key), str)),
         "seed": found.seed,
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "versions": _versions(own) or _versions(call),
         "code": str(own.get("code", "")),
+        **{stage: f"code {own[stage]['code']}, {_versions(own[stage])}" for stage in LATER if stage in own},
         "features": str(own.get("features", "")),
         "commit": str(call.get("commit", ABSENT)),
         "host": call.get("host", ""),
-        "time": f"{call['started']}, {call['seconds']} s, {call['peak_memory_mib']} MiB at most" if call else "",
+        "time": f"{call['started']}, {call['seconds']} s" if call else "",
+        "memory": f"{call['peak_memory_mib']} MiB, the peak of the largest process" if call else "",
         "command": _short(call.get("command", [])),
         "record": os.path.relpath(found.log) if found.log else "",
         "spec": yaml.safe_dump(found.spec, sort_keys=False, allow_unicode=True).rstrip() if found.spec else "",
@@ -139,6 +145,10 @@ def show(path: Path, found: Provenance) -> None:
         if fact:
             grid.add_row(name, Text(fact))
     Console().print(grid)
+
+
+def _versions(record: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
 
 
 def _short(command: list[str]) -> str:

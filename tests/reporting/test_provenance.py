@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with recorded(LOG):
         save("results/x/checkpoint.safetensors", {}, MADE)
         write_json("results/x/metrics.json", {"protocols": {}, "record": MADE})
-        write_json("results/x/features.json", {"spec": MADE["spec"], "record": {"code": "c0de", "versions": {}}})
+        made = {"spec": {"dataset": {"source": "demo"}, "backbone": {"kind": "tiny"}}, "record": {"code": "c0de"}}
+        write_json("results/x/features.json", made)
         write_json("results/x/efficiency.json", {"rows": [], "code": "c0de", "versions": {"torch": "2.13.0"}})
         write_text("results/x/table.csv", "a,b\n")
     return tmp_path
@@ -39,9 +42,7 @@ def record(path: str) -> str:
     return result.output
 
 
-@pytest.mark.parametrize(
-    "name", ["checkpoint.safetensors", "metrics.json", "features.json", "efficiency.json", "table.csv"]
-)
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "metrics.json", "efficiency.json", "table.csv"])
 def test_every_kind_of_file_tells_all(project: Path, name: str) -> None:
     call = json.loads((project / LOG).read_text())
     text = record(f"results/x/{name}")
@@ -53,6 +54,55 @@ def test_every_kind_of_file_tells_all(project: Path, name: str) -> None:
     assert lines["command"] == "cmer train --spec SPEC --out 'it'\"'\"'s'"
     assert lines["record"].endswith(LOG)
     assert "torch 2.13.0" in " ".join(text.split())
+
+
+def test_features_tell_their_dataset_and_backbone(project: Path) -> None:
+    text = record("results/x/features.json")
+    assert "source: demo" in text and "kind: tiny" in text
+
+
+def test_a_file_without_a_record_has_that_of_its_call(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["cmer", "evaluate"])
+    with recorded("logs/evaluate.record.json"):
+        write_json("results/x/mr.json", {"mr": {}})
+        later = {"evaluation": {"code": "0ther", "versions": {"torch": "2.14.0"}}}
+        write_json("results/x/metrics.json", {"record": MADE | later})
+    text = record("results/x/mr.json")
+    assert "seed        7" in text and "code        c0de" in text
+    assert "evaluation  code 0ther, torch 2.14.0" in text
+
+
+def test_a_table_tells_all_its_seeds(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["cmer", "table", "--spec", '{"number": 1, "seeds": [1, 2]}'])
+    with recorded("logs/table.record.json"):
+        write_text("results/x/table1.csv", "a\n")
+    assert "seed      1, 2" in record("results/x/table1.csv")
+
+
+def test_the_commit_is_that_of_the_start_and_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+        return subprocess.run(["git", *identity, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+    def commit_of(during: Callable[[], object]) -> str:
+        with recorded("record.json"):
+            during()
+        return str(json.loads(Path("record.json").read_text())["commit"])
+
+    monkeypatch.chdir(tmp_path)
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "files.py").write_text("")
+    monkeypatch.setattr("cmer.files.PACKAGE", package)
+    assert commit_of(lambda: None) == "unknown"
+    git("init", "--quiet")
+    assert commit_of(lambda: None) == "unknown"
+    git("add", "package")
+    git("commit", "--quiet", "--message=first")
+    first = git("rev-parse", "HEAD")
+    assert commit_of(lambda: git("commit", "--allow-empty", "--quiet", "--message=second")) == first
+    (package / "new.py").write_text("")
+    assert commit_of(lambda: None) == git("rev-parse", "HEAD") + "-dirty"
 
 
 def test_a_pulled_checkpoint_tells_what_it_holds(project: Path) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from shared_project import Shared, smallest
+from typer.testing import CliRunner
+
+from cmer.cli.main import app
 
 NOT_PUBLISHED = ("checkpoints", "embeddings")
 TABLES = {"table": 5, "accuracy_cost": 1, "all": 1}  # all but Table 3, which has no metrics
@@ -86,6 +89,17 @@ def test_fresh_clone_without_its_remote_says_so(published: Shared, tmp_path: Pat
     assert not clone.files()
 
 
+def test_fresh_clone_of_a_remote_that_lacks_a_folder_says_so(published: Shared, tmp_path: Path) -> None:
+    clone = published.clone(tmp_path / "clone")
+    lock = (clone.folder / "dvc.lock").read_text()
+    md5 = re.findall(r"path: results/metrics\n.*\n *md5: (\w+\.dir)", lock)[0]
+    (clone.folder / "published/files/md5" / md5[:2] / md5[2:]).unlink()
+    pull = clone.make("pull")
+    assert pull.code != 0
+    assert "Not all was pulled from the remote published" in pull.text
+    assert "nothing is left to do" not in pull.text
+
+
 @pytest.mark.slow
 def test_fresh_clone_makes_again_what_was_changed_but_not_published(published: Shared, tmp_path: Path) -> None:
     """Neither checkpoints nor embeddings are there, yet only those of the changed run are missed."""
@@ -126,9 +140,28 @@ def test_fresh_clone_touches_results_of_the_same_code_only(published: Shared, tm
 def test_fresh_clone_refuses_to_publish_uncommitted_changes(published: Shared, tmp_path: Path) -> None:
     clone = published.clone(tmp_path / "clone")
     clone.append("cmer/methods/cmer.py", "\nCHANGED = 1\n")
+    assert "Commit your changes first" in clone.make("publish").text
+    clone.run("git", "checkout", "cmer")
+    (clone.folder / "cmer/methods/new.py").write_text("NEW = 1\n")
     made = clone.make("publish")
     assert made.code != 0
     assert "Commit your changes first" in made.text
+
+
+@pytest.mark.slow
+def test_fresh_clone_tells_how_every_file_was_made(pulled: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pulled.folder)
+    commit = pulled.run("git", "rev-parse", "HEAD~1").strip()
+    for path in pulled.files():
+        shown = CliRunner().invoke(app, ["record", path], catch_exceptions=False)
+        facts = {word for word, _, fact in (line.strip().partition(" ") for line in shown.output.splitlines()) if fact}
+        expected = {"file", "versions", "commit", "host", "time", "command", "record"}
+        if "validation" not in path:  # drawn from what its command names
+            expected.add("spec")
+        if not path.startswith(("results/features", "results/efficiency")):  # for which the config's seeds do not count
+            expected.add("seed")
+        assert shown.exit_code == 0 and expected <= facts, (path, shown.output)
+        assert commit in shown.output
 
 
 @pytest.mark.slow
@@ -215,6 +248,7 @@ def test_fresh_clone_shows_metrics_and_plots(pulled: Shared) -> None:
     for plot in ("accuracy", "accuracy_memory", "accuracy_time"):
         assert f"vegaEmbed('#{plot}', spec)" in page
     assert '"run": "lite.cmer"' in page
+    assert "".join(page.split()).count('"text":{"field":"run"}') == 2  # points have names
 
 
 def _another_learning_rate(config: dict[str, Any]) -> None:

@@ -9,7 +9,8 @@ from cmer.config import TITLES
 from cmer.data.cards import card, fingerprint
 from cmer.files import code_digest, digest
 from cmer.profiling import MODULES as PROFILED
-from cmer.training import MODULES
+from cmer.retrieval import MODULES as EMBEDDING
+from cmer.training import MODULES as TRAINING
 
 # `cmer` of the environment that runs Snakemake, whether or not that environment is activated.
 shell.prefix(f'export PATH="{sys.prefix}/bin:$PATH"; set -euo pipefail; ')
@@ -152,11 +153,11 @@ def run_code(wildcards, *modules):
 
 
 def training_code(wildcards):
-    return run_code(wildcards, *MODULES)
+    return run_code(wildcards, *TRAINING)
 
 
 def embedding_code(wildcards):
-    return run_code(wildcards, "cmer.retrieval.embed", "cmer.training.assemble", "cmer.training.checkpoint")
+    return run_code(wildcards, *EMBEDDING)
 
 
 def profile_code(wildcards):
