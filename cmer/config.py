@@ -429,6 +429,9 @@ METHOD_OPTIONS: dict[str, type[MethodOptions]] = {
     "pe_rsitr": PeRsitrOptions,
 }
 
+UNTRAINED = ("zero_shot",)
+"""Methods that train nothing, so that planning knows without importing them."""
+
 
 def options_of_the_method(data: Any) -> Any:
     """`data` with its `options` parsed as those of its `method`: a "before" validator of models that hold both."""
@@ -596,9 +599,10 @@ class Config(Model):
         return ["accuracy_cost" for table in self.tables if table.number == 3 and table.datasets]
 
     def training_of(self, run: Run) -> Training:
-        """The run's training settings: the top-level ones with the run's own on top."""
+        """The run's training settings: the top-level ones with the run's own on top; one process trains nothing."""
+        alone = {"processes": 1} if run.method in UNTRAINED else {}
         try:
-            return Training(**(self.training.model_dump() | run.training))
+            return Training(**(self.training.model_dump() | run.training | alone))
         except ValidationError as error:
             raise ValueError(_sentences(error, within=f"runs[{run.name}].training.")) from None
 

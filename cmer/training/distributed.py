@@ -45,7 +45,8 @@ def joined(processes: int) -> Iterator[None]:
     """Work with the other processes of the training while the block runs, on a GPU of one's own where there is one.
 
     Raises:
-        UserError: not `processes` of them were started, or there are fewer GPUs.
+        UserError: not `processes` of them were started, or there are fewer GPUs; or, while the block runs, another one
+            ended.
     """
     started, gpus = int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.device_count()
     if started != processes:
@@ -63,10 +64,21 @@ def joined(processes: int) -> Iterator[None]:
         torch.cuda.set_device(local)
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     dist.init_process_group("nccl" if gpus else "gloo", timeout=PATIENCE)
+    yield
+    dist.destroy_process_group()  # after an error the others hear of its end by this one's, when its reason is said
+
+
+@contextmanager
+def _others() -> Iterator[None]:
+    """Around what all processes do together: an end of one of them is an error of the backend in the others.
+
+    Raises:
+        UserError: another process ended, or did not answer for two hours.
+    """
     try:
         yield
-    finally:
-        dist.destroy_process_group()
+    except RuntimeError as error:
+        raise UserError("another process of the training was killed, or ended in an error of its own") from error
 
 
 def _end_with(parent: int) -> None:
@@ -94,7 +106,8 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if count() == 1 or not gradients:
         return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
+    with _others():
+        dist.all_reduce(flat)
     flat /= count()
     for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
@@ -117,7 +130,8 @@ def from_first(value: T) -> T:
     """The first process's value, in every process."""
     values = [value]
     if count() > 1:
-        dist.broadcast_object_list(values)
+        with _others():
+            dist.broadcast_object_list(values)
     return values[0]
 
 
@@ -125,7 +139,8 @@ def of_all(value: T) -> list[T]:
     """The values of all processes, by their numbers."""
     values: list[Any] = [value] * count()
     if count() > 1:
-        dist.all_gather_object(values, value)
+        with _others():
+            dist.all_gather_object(values, value)
     return values
 
 
@@ -140,12 +155,14 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> tuple[Tensor, slice]:
         lengths = [torch.zeros(1, dtype=torch.int64, device=own.device) for _ in range(count())]
-        dist.all_gather(lengths, torch.tensor([len(own)], device=own.device))
+        with _others():
+            dist.all_gather(lengths, torch.tensor([len(own)], device=own.device))
         sizes = [int(length) for length in lengths]
         padded = own.new_zeros(max(sizes), *own.shape[1:])  # only equal shapes can be gathered
         padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded)
+        with _others():
+            dist.all_gather(parts, padded)
         ctx.own = slice(sum(sizes[: rank()]), sum(sizes[: rank() + 1]))
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]), ctx.own
 
@@ -153,7 +170,8 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, _: None) -> Tensor:
         """Every process's losses depend on the rows: the sum of all their gradients."""
         total = gradient.contiguous().clone()
-        dist.all_reduce(total)
+        with _others():
+            dist.all_reduce(total)
         return total[ctx.own]
 
 

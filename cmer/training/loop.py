@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -93,6 +94,9 @@ class Trainer:
             UserError: the loss is not finite, or the disk is full.
         """
         state, total = self.state, self.steps * self.options.epochs
+        if state.images_seen and distributed.rank() == 0:
+            where = f"(epochs done: {state.epoch}, steps: {state.step})"
+            print(f"{self.spec.run}: goes on where it stopped {where}", file=sys.stderr)
         shown = progress(self.spec.run, total, state.epoch * self.steps + state.step)
         with shown if distributed.rank() == 0 else nullcontext(_silent) as advance:
             while state.epoch < self.options.epochs:

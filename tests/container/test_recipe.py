@@ -1,5 +1,6 @@
 """The container's recipe, as far as it can be checked without building an image."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -40,6 +41,21 @@ def test_only_the_lock_and_the_package_are_installed(recipe: dict[str, str]) -> 
 @pytest.mark.parametrize("section", ["post", "environment", "runscript", "test"])
 def test_scripts_parse(recipe: dict[str, str], section: str) -> None:
     subprocess.run(["sh", "-n"], input=recipe[section], text=True, check=True)
+
+
+@pytest.mark.parametrize("start", ["python -m cmer", "torchrun --standalone --nproc-per-node 1 -m cmer"])
+def test_the_images_package_runs_in_a_checkout(recipe: dict[str, str], tmp_path: Path, start: str) -> None:
+    checkout = tmp_path / "cmer"
+    checkout.mkdir()
+    (checkout / "__init__.py").touch()
+    (checkout / "__main__.py").write_text("print('of the checkout')\n")
+    outside = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    plain, inside = (
+        subprocess.run(["sh", "-c", f"{environment}\n{start} --help"], cwd=tmp_path, env=outside, capture_output=True)
+        for environment in ("", recipe["environment"])
+    )
+    assert b"of the checkout" in plain.stdout
+    assert inside.returncode == 0 and b"stage by stage" in inside.stdout, inside.stderr
 
 
 def test_what_is_copied_builds_the_whole_package(recipe: dict[str, str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from test_training import extract_features, losses_of_five_steps, spec, train_arguments
 from torch import nn
 
+from cmer.config import LiteBackbone
 from cmer.losses.contrastive import contrastive
 from cmer.registry import UserError
 from cmer.training import distributed
@@ -31,9 +33,9 @@ def workspace(prepared, tmp_path, monkeypatch):
     extract_features(prepared)
 
 
-def start(prepared, run, out, *, processes):
+def start(prepared, run, out, *, processes, program=("-m", "cmer")):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [*(launch if processes > 1 else [sys.executable]), "-m", "cmer", *train_arguments(prepared, run, out)]
+    command = [*(launch if processes > 1 else [sys.executable]), *program, *train_arguments(prepared, run, out)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -45,9 +47,19 @@ def train(prepared, run, out, *, processes):
 
 
 def cases(prepared):
-    """A method with a queue on stored features, and a rival within the towers that reads pixels."""
-    stored = {"options": {"text": "lora"}, "batch_size": 7}  # shares of three and four pairs
-    return [spec(prepared, **stored), spec(prepared, "clip_lora", inputs="online", batch_size=7)]
+    """A method with a queue on stored features, a rival within the towers that reads pixels, and trained heads on lite.
+
+    Their batches make shares of three and four pairs.
+    """
+    stored = {"options": {"text": "lora"}, "batch_size": 7}
+    online = {"inputs": "online", "batch_size": 7}
+    heads = spec(prepared, "linear_probe", {"projection": {"kind": "mlp"}}, **online)
+    lite = LiteBackbone(kind="lite", printed="lite", size=64)
+    return [
+        spec(prepared, **stored),
+        spec(prepared, "clip_lora", **online),
+        heads.model_copy(update={"backbone": lite}),
+    ]
 
 
 def join(number, folder):
@@ -149,11 +161,58 @@ def test_a_killed_training_of_two_ends_with_the_same_bytes_and_not_in_one_proces
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert torch.load(states[0], weights_only=True)["epoch"] < 12
+    state = torch.load(states[0], weights_only=True)
+    assert 0 < state["epoch"] < 12
     alone = start(prepared, run, "killed.safetensors", processes=1)
     assert "training.processes is 2, but 1 of them started" in alone.communicate()[1]
-    train(prepared, run, "killed.safetensors", processes=2)
+    fewer = run.model_copy(update={"training": run.training.model_copy(update={"processes": 1})})
+    alone = start(prepared, fewer, "killed.safetensors", processes=1)
+    assert "is of 2 processes and cannot go on in 1" in alone.communicate()[1]
+    resumed = start(prepared, run, "killed.safetensors", processes=2)
+    assert f"goes on where it stopped (epochs done: {state['epoch']}, steps: 0)" in resumed.communicate()[1]
     assert Path("killed.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
+
+
+FAULT = """
+import os, signal
+from cmer.cli.main import main
+from cmer.registry import UserError
+from cmer.training.loop import Trainer
+
+step = Trainer.step
+
+def faulty(self, batch):
+    if os.environ["RANK"] in "{ranks}" and self.state.step == 1:
+        {fault}
+    return step(self, batch)
+
+Trainer.step = faulty
+main()
+"""
+ERROR, KILL = "raise UserError('a mistake')", "os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("ranks", "fault", "said", "cause"),
+    [
+        ("0", ERROR, "a mistake", "a mistake"),
+        ("1", ERROR, "a mistake", "a mistake"),
+        ("01", ERROR, "a mistake", "a mistake"),
+        ("1", KILL, "another process of the training was killed, or ended in an error of its own", "SIGKILL"),
+    ],
+)
+def test_a_process_that_fails_ends_the_others_and_one_of_them_says_why(
+    prepared, workspace, ranks, fault, said, cause
+) -> None:
+    Path("faulty.py").write_text(FAULT.format(ranks=ranks, fault=fault))
+    process = start(prepared, spec(prepared, processes=2), "out.safetensors", processes=2, program=["faulty.py"])
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert re.findall(r"^.*cmer: .*$", errors, re.M) == [f"cmer: {said}"]
+    assert errors.count("Traceback (most recent call last)") == 1, "torchrun's own"
+    assert cause in errors[errors.index("Failures:") :]
+    assert not Path("out.safetensors").exists()
 
 
 def test_a_state_of_another_number_of_processes_is_refused(prepared, workspace, monkeypatch) -> None:

@@ -118,8 +118,12 @@ def evaluate(prepared):
 @pytest.mark.parametrize("text", ["lora", "side_branch"])
 def test_a_killed_training_ends_with_the_same_bytes(prepared, workspace, monkeypatch, text) -> None:
     monkeypatch.setattr(Trainer, "validate", lambda self, _: float(self.state.epoch))  # the last weights are kept
+    steps = []
+    step = Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda self, batch: steps.append(batch) or step(self, batch))
     run = spec(prepared, options={"text": text}, epochs=20, ema=0.9)
     call(*train_arguments(prepared, run, "whole.safetensors"))
+    total = len(steps)
     code = (
         "import time, cmer.training.loop as loop; from cmer.cli.main import main\n"
         "loop.SAVE_EVERY = 0.0; step = loop.Trainer.step\n"
@@ -131,7 +135,10 @@ def test_a_killed_training_ends_with_the_same_bytes(prepared, workspace, monkeyp
         process = subprocess.Popen([sys.executable, "-c", code, *train_arguments(prepared, run, "killed.safetensors")])
         kill_in_mid_epoch(process)
     assert not Path("killed.safetensors").exists()
+    saved = torch.load(next(Path("work/train").glob("*/state.pt")), weights_only=True)
+    steps.clear()
     call(*train_arguments(prepared, run, "killed.safetensors"))
+    assert len(steps) == total - saved["epoch"] * total // 20 - saved["step"]
     assert Path("killed.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
     assert Path("killed.curve.jsonl").read_bytes() == Path("whole.curve.jsonl").read_bytes()
 

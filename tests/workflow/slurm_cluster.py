@@ -18,8 +18,8 @@ from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 
-# The node claims more memory than it may have: what a job asks for is counted, not measured. Devices that stand for a
-# GPU are only handed out. Jobs that are over their time get five seconds to end.
+# The node claims more memory than it may have: what a job asks for is counted, not measured. Devices that stand for
+# GPUs are only handed out. Jobs that are over their time get five seconds to end.
 CONFIG = """\
 ClusterName=one
 SlurmctldHost={host}(127.0.0.1)
@@ -44,7 +44,7 @@ KillWait=5
 MinJobAge=300
 SchedulerParameters=batch_sched_delay=0,sched_interval=2
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=131072 Gres=gpu:1
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=131072 Gres=gpu:2
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE
 """
 
@@ -68,7 +68,7 @@ def configure(folder: Path) -> None:
     )
     folder.chmod(0o711)  # munged asks that all may reach its socket
     (folder / "slurm.conf").write_text(settings)
-    (folder / "gres.conf").write_text("Name=gpu File=/dev/zero\n")
+    (folder / "gres.conf").write_text("Name=gpu File=/dev/zero\nName=gpu File=/dev/full\n")
     for name in ("state", "spool"):
         (folder / name).mkdir()
     key = folder / "munge.key"

@@ -1,6 +1,9 @@
 """What steps take of a machine, and what many of them have in common, asked from Snakemake by dry runs."""
 
+import json
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -8,16 +11,29 @@ import pytest
 import yaml
 from workflow_project import ROOT, Plan, Project
 
+from cmer.config import UNTRAINED
+
 OF_IMAGES = {"prepare_data", "augment_captions", "extract_features", "train", "embed", "evaluate"}
 PAPER = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
+
+
+def jobs(plan: Plan) -> list[tuple[str, str, dict[str, int]]]:
+    """Of every job the rule, the wildcards and what it takes."""
+    found = re.findall(
+        r"^(?:local)?rule (\w+):$.*?(?:^    wildcards: (.*?)$.*?)?^    resources: (.*?)$", plan.text, re.M | re.S
+    )
+    return [
+        (rule, wildcards, {name: int(n) for name, n in re.findall(r"(mem_mb|runtime|gpu)=(\d+)", line)})
+        for rule, wildcards, line in found
+    ]
 
 
 def resources(plan: Plan) -> dict[str, dict[str, int]]:
     """The most that a job of each rule takes."""
     most: dict[str, dict[str, int]] = defaultdict(dict)
-    for rule, line in re.findall(r"^(?:local)?rule (\w+):$.*?^    resources: (.*?)$", plan.text, re.M | re.S):
-        for name, amount in re.findall(r"(mem_mb|runtime|gpu)=(\d+)", line):
-            most[rule][name] = max(most[rule].get(name, 0), int(amount))
+    for rule, _, taken in jobs(plan):
+        for name, amount in taken.items():
+            most[rule][name] = max(most[rule].get(name, 0), amount)
     return most
 
 
@@ -62,6 +78,22 @@ def test_only_clip_towers_ask_for_a_gpu(smallest: Plan, paper: Plan) -> None:
     on_gpu = {rule for rule, taken in resources(paper).items() if taken.get("gpu")}
     assert on_gpu == {"train", "embed", "profile"}
     assert not any(taken.get("gpu") for taken in resources(smallest).values())
+
+
+def test_a_run_that_trains_nothing_asks_for_no_gpu_and_little_time(paper: Plan) -> None:
+    trainings = [(wildcards, taken) for rule, wildcards, taken in jobs(paper) if rule == "train"]
+    assert len(trainings) == 186
+    idle = [taken for wildcards, taken in trainings if ".zero_shot" in wildcards]
+    busy = [taken for wildcards, taken in trainings if ".zero_shot" not in wildcards]
+    assert {taken["gpu"] for taken in idle} == {0} and {taken["gpu"] for taken in busy} == {1}
+    assert len(idle) == 12 and max(taken["runtime"] for taken in idle) < min(taken["runtime"] for taken in busy)
+    assert {taken["mem_mb"] for taken in idle} == {18_000}, "its towers are loaded"
+
+
+def test_planning_knows_the_methods_that_train_nothing() -> None:
+    command = [sys.executable, "-m", "cmer", "params", "--backbone", "ViT-B-32", "--json"]
+    rows = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    assert {row["method"] for row in rows if not row["params"]} == set(UNTRAINED)
 
 
 def test_paper_extracts_features_once_for_a_backbone_and_a_dataset(fresh: Project, paper: Plan) -> None:

@@ -3,10 +3,19 @@
 # open_clip's towers on a GPU they are guesses.
 import math
 
+from cmer.config import UNTRAINED
 
-# A limit on `gpu` is one machine's: a cluster counts its own.
-resource_scopes:
-    gpu="local",
+
+# The limit on `gpu` in profiles/default is one machine's. A cluster, whose profile says so, counts its own, and its job
+# has on the node what it asked for.
+if workflow.resource_scopes.is_local("gpu") or not workflow.is_main_process:
+    workflow.global_resources["gpu"] = None
+
+
+# What no job may take is said at once, not when its turn comes, which may be hours later.
+onstart:
+    for job in workflow.dag.needrun_jobs():
+        job.rule.expand_resources(job.wildcards, job.input, job.attempt)
 
 
 ROW = 110  # bytes of images.csv; counting its rows would read it for every job
@@ -48,13 +57,23 @@ def memory_of_towers(wildcards, attempt):
     return amount(16000 if gpus(wildcards) else 6000, each=200)(wildcards, attempt)
 
 
+def trains(wildcards):
+    """Whether the run's method has anything to train; one that has not writes an empty checkpoint."""
+    return CONFIG.run(wildcards.run).method not in UNTRAINED
+
+
 def minutes_of_training(wildcards, attempt):
     """By the images or pairs that are shown. A CPU that computes the towers' outputs at every step is slow."""
     training = CONFIG.training_of(CONFIG.run(wildcards.run))
     images = min(thousands(wildcards.dataset), (training.train_images or math.inf) / 1000)
     shown = training.epochs * images * (5 if training.epoch_of == "pairs" else 1)
     pace = 2 if training.inputs == "online" and not gpus(wildcards) else 0.3
-    return math.ceil(15 + pace * shown) * attempt
+    return math.ceil(15 + pace * shown * trains(wildcards)) * attempt
+
+
+def memory_of_training(wildcards, attempt):
+    """Each process loads the towers."""
+    return memory_of_towers(wildcards, attempt) * processes_of_run(wildcards)
 
 
 def threads_of_backbone(wildcards):
@@ -76,4 +95,12 @@ def threads_of_training(wildcards):
 
 
 def gpus_of_training(wildcards):
-    return gpus(wildcards) * processes_of_run(wildcards)
+    """One for each process. Snakemake would lower what is over its limit without a word."""
+    taken = gpus(wildcards) * processes_of_run(wildcards) * trains(wildcards)
+    limit = workflow.global_resources.get("gpu").value
+    if limit is not None and taken > limit:
+        raise UserError(
+            f"run {wildcards.run} trains in {taken} processes, each on a GPU of its own, and the limit is {limit}:"
+            f" add --resources gpu={taken}"
+        )
+    return taken

@@ -24,9 +24,10 @@ rule train:
         record="<logs>/train/{dataset}/{run}/seed{seed}.record.json",
     threads: threads_of_training
     resources:
-        mem_mb=memory_of_towers,
+        mem_mb=memory_of_training,
         runtime=minutes_of_training,
         gpu=gpus_of_training,
+        nodes=1,  # of a cluster: torchrun's processes are on one
     shell:
         "{params.cmer} train --spec {params.spec:q} --folder {params.folder:q} --captions {input.captions:q}"
         " --validation {input.validation:q} {params.excluded} {params.features} --out {output.checkpoint:q}"
