@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from cmer.files import code_digest, digest, recorded, sha256, versions, write_te
 from cmer.registry import METHODS, UserError
 from cmer.retrieval import MODULES as EMBEDDING
 from cmer.training import MODULES as TRAINING
+
+if TYPE_CHECKING:
+    from cmer.methods.base import Method
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -93,7 +96,7 @@ def train(
             "spec": run.model_dump(),
             "trainable_parameters": ready.method.count(),
             "features": ready.digest,
-            "code": _code(run, TRAINING),
+            "code": code_digest(*TRAINING, *_sources(ready.method, run)),
             "versions": versions(),
             "threads": run.training.threads,
         }
@@ -162,12 +165,14 @@ def embed(
         frame = read_frame(queries)
         asked = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
         views = run.backbone.features.views
-        made |= {"embedding": {"code": _code(run, EMBEDDING), "versions": versions()}}
+        code = code_digest(*EMBEDDING, *_sources(ready.method, run))
+        made |= {"embedding": {"code": code, "versions": versions()}}
         save(out, embeddings(ready.method, ready.inputs, pairs.test_images, views, asked), made)
 
 
-def _code(run: RunSpec, modules: tuple[str, ...]) -> str:
-    return code_digest(*modules, f"cmer.methods.{run.method}", f"cmer.backbones.{run.backbone.kind}")
+def _sources(method: Method, run: RunSpec) -> tuple[str, str]:
+    """The modules that a registry finds by name, so that no import leads to them."""
+    return type(method).__module__, f"cmer.backbones.{run.backbone.kind}"
 
 
 @app.command()
