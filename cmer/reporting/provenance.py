@@ -20,6 +20,8 @@ from cmer.files import read_json, sha256
 from cmer.registry import UserError
 
 ABSENT = "unknown: no record of the call lies in logs/, which `make pull` brings along"
+RECORDED = (".json", ".safetensors")
+"""Formats that can hold a record."""
 LATER = ("embedding", "evaluation")
 """Stages that add their code and versions to the record of the training that they go on from."""
 
@@ -75,9 +77,15 @@ def provenance(path: Path) -> Provenance:
             f"{path} holds no record, and none in logs/ names it: another program made it, or another machine"
         )
     outputs = {_absolute(path, name): written for name, written in call.get("outputs", {}).items()}
-    changed = outputs.get(path.resolve(), sha256(path)) != sha256(path)
-    unchanged = (file for file, written in outputs.items() if file.is_file() and sha256(file) == written)
-    return Provenance(own or next(filter(None, map(_own, unchanged)), {}), call, log, changed)
+    written = outputs.get(path.resolve())
+    changed = written is not None and sha256(path) != written
+    return Provenance(own or _of_the_same_call(outputs), call, log, changed)
+
+
+def _of_the_same_call(outputs: dict[Path, str]) -> dict[str, Any]:
+    """The first record within a call's other outputs that are as it wrote them."""
+    candidates = (file for file in outputs if file.suffix in RECORDED and file.is_file())
+    return next(filter(None, (_own(file) for file in candidates if sha256(file) == outputs[file])), {})
 
 
 def _own(path: Path) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,21 @@ MADE = {"spec": {"run": "tiny.cmer", "dataset": "demo", "seed": 7}, "code": "c0d
 LOG = "logs/results/x/step.record.json"
 
 
+@contextmanager
+def call(log: str, *command: str) -> Iterator[None]:
+    """A call of this command, whose record goes to `log`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", list(command))
+        with recorded(log):
+            yield
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which a call wrote one file of every kind, and its record."""
     monkeypatch.chdir(tmp_path)
-    command = ["/somewhere/bin/cmer", "train", "--spec", '{"run": "tiny.cmer", "seed": 7}', "--out", "it's"]
-    monkeypatch.setattr("sys.argv", command)
-    with recorded(LOG):
+    spec = '{"run": "tiny.cmer", "seed": 7}'
+    with call(LOG, "/somewhere/bin/cmer", "train", "--spec", spec, "--out", "it's"):
         save("results/x/checkpoint.safetensors", {}, MADE)
         write_json("results/x/metrics.json", {"protocols": {}, "record": MADE})
         made = {"spec": {"dataset": {"source": "demo"}, "backbone": {"kind": "tiny"}}, "record": {"code": "c0de"}}
@@ -44,13 +53,13 @@ def record(path: str) -> str:
 
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "metrics.json", "efficiency.json", "table.csv"])
 def test_every_kind_of_file_tells_all(project: Path, name: str) -> None:
-    call = json.loads((project / LOG).read_text())
+    log = json.loads((project / LOG).read_text())
     text = record(f"results/x/{name}")
     lines = {word: rest.strip() for word, _, rest in (line.strip().partition(" ") for line in text.splitlines())}
     assert lines["seed"] == "7"
     assert "run: tiny.cmer" in text
-    assert lines["host"] == call["host"] and lines["commit"] == call["commit"]
-    assert lines["time"].startswith(call["started"])
+    assert lines["host"] == log["host"] and lines["commit"] == log["commit"]
+    assert lines["time"].startswith(log["started"])
     assert lines["command"] == "cmer train --spec SPEC --out 'it'\"'\"'s'"
     assert lines["record"].endswith(LOG)
     assert "torch 2.13.0" in " ".join(text.split())
@@ -61,20 +70,20 @@ def test_features_tell_their_dataset_and_backbone(project: Path) -> None:
     assert "source: demo" in text and "kind: tiny" in text
 
 
-def test_a_file_without_a_record_has_that_of_its_call(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["cmer", "evaluate"])
-    with recorded("logs/evaluate.record.json"):
+def test_a_file_without_a_record_has_that_of_its_call(project: Path) -> None:
+    with call("logs/evaluate.record.json", "cmer", "evaluate"):
         write_json("results/x/mr.json", {"mr": {}})
         later = {"evaluation": {"code": "0ther", "versions": {"torch": "2.14.0"}}}
         write_json("results/x/metrics.json", {"record": MADE | later})
     text = record("results/x/mr.json")
     assert "seed        7" in text and "code        c0de" in text
     assert "evaluation  code 0ther, torch 2.14.0" in text
+    write_json("results/x/metrics.json", {"record": MADE | {"code": "1ater"}})  # by a call that is not in the log
+    assert "c0de" not in (text := record("results/x/mr.json")) and "1ater" not in text
 
 
-def test_a_table_tells_all_its_seeds(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["cmer", "table", "--spec", '{"number": 1, "seeds": [1, 2]}'])
-    with recorded("logs/table.record.json"):
+def test_a_table_tells_all_its_seeds(project: Path) -> None:
+    with call("logs/table.record.json", "cmer", "table", "--spec", '{"number": 1, "seeds": [1, 2]}'):
         write_text("results/x/table1.csv", "a\n")
     assert "seed      1, 2" in record("results/x/table1.csv")
 
@@ -112,9 +121,8 @@ def test_a_pulled_checkpoint_tells_what_it_holds(project: Path) -> None:
     assert "commit unknown: no record of the call" in text
 
 
-def test_the_seed_of_a_call_without_a_spec_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["cmer", "split", "--seed", "2022"])
-    with recorded("logs/split.record.json"):
+def test_the_seed_of_a_call_without_a_spec_is_told(project: Path) -> None:
+    with call("logs/split.record.json", "cmer", "split", "--seed", "2022"):
         write_text("results/x/validation.csv", "image_id\n")
     assert "seed      2022" in record("results/x/validation.csv")
 
