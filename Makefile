@@ -16,12 +16,13 @@ export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 
 install: $(INSTALLED)
 
-# pip installs uv as the lock names it; uv installs the rest, faster.
+# pip installs uv as the lock names it; uv installs the rest, faster. Compiled, for every step imports torch anew: where
+# Python may not write bytecode (containers, read-only folders), uncompiled that takes three times as long.
 $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	awk '/^[a-z]/ {kept = /^uv==/} kept' requirements.txt > .venv/uv.txt
 	python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
-	uv pip install --require-hashes -r requirements.txt
+	uv pip install --require-hashes --compile-bytecode -r requirements.txt
 	uv pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
