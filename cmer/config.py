@@ -429,8 +429,11 @@ METHOD_OPTIONS: dict[str, type[MethodOptions]] = {
     "pe_rsitr": PeRsitrOptions,
 }
 
+# What planning knows of methods without importing them, and torch with them.
 UNTRAINED = ("zero_shot",)
-"""Methods that train nothing, so that planning knows without importing them."""
+"""Methods that train nothing."""
+ONLINE = ("clip_adapter", "clip_bitfit", "clip_lora", "cross_modal_adapter", "pe_rsitr", "single_language")
+"""Methods that train within the image tower: no stored features can stand for it."""
 
 
 def options_of_the_method(data: Any) -> Any:
@@ -582,7 +585,11 @@ class Config(Model):
             where = f"runs[{run.name}]"
             _known(f"{where}.backbone", [run.backbone], list(self.backbones))
             _known(f"{where}.datasets", run.datasets, list(self.datasets))
-            self.training_of(run)
+            training = self.training_of(run)
+            if run.datasets and run.method in ONLINE and training.inputs == "stored":
+                raise ValueError(
+                    f"{where}: {run.method} trains within the towers; it needs training: {{inputs: online}}"
+                )
         _known("profile.count_only", self.profile.count_only, list(self.backbones))
         for table in self.tables:
             where = f"tables[{table.number}]"

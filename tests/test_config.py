@@ -6,7 +6,8 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from cmer.config import CmerOptions, Config, ConfigError, RunSpec, parse, validate
+from cmer.config import ONLINE, CmerOptions, Config, ConfigError, RunSpec, parse, validate
+from cmer.registry import METHODS
 
 ROOT = Path(__file__).parents[1]
 OVERLAYS = sorted(path.name for path in (ROOT / "config").glob("*.yaml"))
@@ -61,6 +62,7 @@ def test_table_3_brings_its_figure_where_it_names_a_dataset() -> None:
         (changed("runs", 0, "options", to={"heads": 5}), ["hidden (192) must be a multiple of heads (5)"]),
         (changed("runs", 0, "training", to={"lrr": 3}), ["runs[tiny.cmer].training", "'lrr'", "known are", "lr"]),
         (changed("runs", 0, "training", to={"augmentation": "crop_flip"}), ["crop_flip", "inputs: online"]),
+        (changed("runs", 0, "method", to="clip_lora"), ["runs[tiny.cmer]", "clip_lora", "training: {inputs: online}"]),
         (changed("backbones", "tiny", "kind", to="vit"), ["backbones.tiny", "'vit'", "'open_clip'", "'lite'"]),
         (
             changed("tables", 0, to={"number": 3, "datasets": ["demo", "rsicd"]}),
@@ -93,6 +95,11 @@ def test_a_run_overrides_single_training_keys() -> None:
     config = parse(data)
     training = config.training_of(config.run("tiny.cmer"))
     assert (training.lr, training.epochs) == (0.1, 3)
+
+
+def test_methods_that_read_pixels_are_known_without_importing_them() -> None:
+    names = [path.stem for path in (ROOT / "cmer/methods").glob("[a-z]*.py") if path.stem != "base"]
+    assert {name for name in names if METHODS.get(name).reads == "pixels"} == set(ONLINE)
 
 
 def test_spec_survives_json() -> None:

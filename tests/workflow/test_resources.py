@@ -11,7 +11,7 @@ import pytest
 import yaml
 from workflow_project import ROOT, Plan, Project
 
-from cmer.config import UNTRAINED
+from cmer.config import ONLINE, UNTRAINED
 
 OF_IMAGES = {"prepare_data", "augment_captions", "extract_features", "train", "embed", "evaluate"}
 PAPER = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
@@ -98,7 +98,9 @@ def test_planning_knows_the_methods_that_train_nothing() -> None:
 
 def test_paper_extracts_features_once_for_a_backbone_and_a_dataset(fresh: Project, paper: Plan) -> None:
     per_dataset = sum(len(run["datasets"]) for run in PAPER["runs"])
-    stored = PAPER | {"training": PAPER["training"] | {"inputs": "stored"}}
+    inputs = {True: {"inputs": "online"}, False: {"inputs": "stored"}}
+    runs = [run | {"training": run.get("training", {}) | inputs[run["method"] in ONLINE]} for run in PAPER["runs"]]
+    stored = PAPER | {"runs": runs}
     (fresh.folder / "stored.yaml").write_text(yaml.safe_dump(stored))
     counts = fresh.plan("--configfile=stored.yaml").counts
     assert counts["extract_features"] == len(PAPER["backbones"]) * len(PAPER["datasets"]) == 8
