@@ -701,8 +701,12 @@ def _sentences(error: ValidationError, data: Any = None, within: str = "") -> st
         if item["type"] == "union_tag_not_found":
             message = f"Field {item['ctx']['discriminator']} required"
         given = "" if item["type"] in ("value_error", "missing") else f" (given: {_SHORT.repr(item['input'])})"
-        nested = message.startswith("  - ")  # sentences of a part that was validated on its own
-        lines.append(message if nested else f"  - {key}: {message}{given}")
+        if message.startswith("  - "):  # sentences of a part that was validated on its own
+            lines.append(message)
+        elif key == "top level" and item["type"] == "value_error":  # it names its key itself
+            lines.append(f"  - {message}")
+        else:
+            lines.append(f"  - {key}: {message}{given}")
     rest = [f"  - and {len(lines) - MOST:,} more"] if len(lines) > MOST else []
     return "\n".join(lines[:MOST] + rest)
 
