@@ -1,5 +1,6 @@
 """What steps take of a machine, and what many of them have in common, asked from Snakemake by dry runs."""
 
+import copy
 import json
 import re
 import subprocess
@@ -98,9 +99,11 @@ def test_planning_knows_the_methods_that_train_nothing() -> None:
 
 def test_paper_extracts_features_once_for_a_backbone_and_a_dataset(fresh: Project, paper: Plan) -> None:
     per_dataset = sum(len(run["datasets"]) for run in PAPER["runs"])
-    inputs = {True: {"inputs": "online"}, False: {"inputs": "stored"}}
-    runs = [run | {"training": run.get("training", {}) | inputs[run["method"] in ONLINE]} for run in PAPER["runs"]]
-    stored = PAPER | {"runs": runs}
+    runs = copy.deepcopy(PAPER["runs"])
+    for run in runs:
+        if run["method"] in ONLINE:
+            run.setdefault("training", {})["inputs"] = "online"
+    stored = PAPER | {"runs": runs, "training": PAPER["training"] | {"inputs": "stored"}}
     (fresh.folder / "stored.yaml").write_text(yaml.safe_dump(stored))
     counts = fresh.plan("--configfile=stored.yaml").counts
     assert counts["extract_features"] == len(PAPER["backbones"]) * len(PAPER["datasets"]) == 8
