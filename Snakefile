@@ -4,7 +4,7 @@ import re
 import sys
 
 import cmer.config
-from cmer.registry import UserError
+from cmer.errors import UserError
 from snakemake.utils import min_version
 
 min_version("9.27")

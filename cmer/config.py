@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
-from cmer.registry import METHODS, UserError
+from cmer.errors import UserError
+from cmer.registry import METHODS
 
 M = TypeVar("M", bound=BaseModel)
 

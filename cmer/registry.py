@@ -11,10 +11,6 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-class UserError(Exception):
-    """A mistake that the user can mend; the command line shows its message without a traceback."""
-
-
 class Registry(Generic[T]):
     """Classes by name. A package's files are looked up by name and imported only when they are asked for.
 

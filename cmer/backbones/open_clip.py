@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from cmer.backbones.base import Backbone, BlockSpec, Features, Preprocess, Seams, Shapes, Site, Tokens
 from cmer.config import OpenClipBackbone
-from cmer.registry import BACKBONES, UserError
+from cmer.errors import UserError
+from cmer.registry import BACKBONES
 
 QUICK = "-quickgelu"
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from cmer.config import Dataset, DemoDataset, KnownDataset, Model, validate_json
-from cmer.files import recorded
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.provenance import recorded
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -33,7 +33,7 @@ def draw(spec: Spec, folder: Folder, record: Record = None) -> None:
 
     Writes images.tar and dataset.json into the folder. The same settings give the same bytes.
     """
-    from cmer.data.demo import draw_dataset
+    from cmer.scenes import draw_dataset
 
     options = dataset_of(spec)
     if not isinstance(options, DemoDataset):

@@ -9,8 +9,9 @@ import typer
 
 from cmer.cli.data import Record
 from cmer.config import validate_json
-from cmer.files import atomic, code_digest, recorded, versions, write_json
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.io import atomic, write_json
+from cmer.provenance import code_digest, recorded, versions
 
 if TYPE_CHECKING:
     from rich.table import Table

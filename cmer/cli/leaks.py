@@ -9,7 +9,7 @@ import typer
 
 from cmer.cli.data import Record
 from cmer.config import Leak, Model, Name, validate_json
-from cmer.files import recorded
+from cmer.provenance import recorded
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,8 +14,8 @@ from pathlib import Path
 import typer
 
 from cmer.cli import data, evaluate, leaks, models, profile
-from cmer.files import write_json
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.io import write_json
 
 HELP = (
     "Memory-efficient text-image retrieval for remote sensing, stage by stage.\n\n"

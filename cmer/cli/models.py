@@ -10,8 +10,10 @@ import typer
 
 from cmer.cli.data import Folder, Record
 from cmer.config import METHOD_OPTIONS, MethodOptions, OpenClipBackbone, RunSpec, validate, validate_json
-from cmer.files import code_digest, digest, recorded, sha256, versions, write_text
-from cmer.registry import METHODS, UserError
+from cmer.errors import UserError
+from cmer.io import digest, sha256, write_text
+from cmer.provenance import code_digest, recorded, versions
+from cmer.registry import METHODS
 from cmer.retrieval import MODULES as EMBEDDING
 from cmer.training import MODULES as TRAINING
 

@@ -9,8 +9,9 @@ import typer
 
 from cmer.cli.data import Record
 from cmer.config import StepOptions, validate, validate_json
-from cmer.files import recorded, write_json
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.io import write_json
+from cmer.provenance import recorded
 
 app = typer.Typer(no_args_is_help=True)
 

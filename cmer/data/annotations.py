@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict
 from cmer.config import ColumnLabels, validate
 from cmer.data.layout import Layout
 from cmer.data.rows import csv_rows, jsonl_rows
-from cmer.files import read_json
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.io import read_json
 
 SUFFIXES = {".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 """Of the files that are images in class folders, in small letters."""

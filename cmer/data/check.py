@@ -18,7 +18,7 @@ from cmer.data.images import open_images
 from cmer.data.labels import known_labels
 from cmer.data.layout import layout_of
 from cmer.data.prepare import inspect_images
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 
 def check_copy(name: str, root: Path, annotations_only: bool) -> list[Match]:

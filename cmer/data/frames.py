@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cmer.files import atomic
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.io import atomic
 
 NUMBERS = ("image_id", "caption_id", "width", "height")
 

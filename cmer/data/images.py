@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from cmer.config import Dataset, FolderDataset, Raster
 from cmer.data.layout import layout_of
 from cmer.data.raster import BandsError, UndecodableError, render
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 # What is wrong with an image is told once, by `cmer prepare`; Pillow would tell it at every look.
 warnings.filterwarnings("ignore", module=r"PIL\.")

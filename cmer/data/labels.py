@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from cmer.config import ColumnLabels, FolderLabels, IdLabels, LabelRule, ListLabels, NoLabels, PrefixLabels
 from cmer.data.annotations import Entry, plain, some
-from cmer.files import read_text
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.io import read_text
 
 COMPOUNDS = {
     word.replace(" ", ""): word

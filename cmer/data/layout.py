@@ -19,7 +19,7 @@ from cmer.config import (
     SplitFractions,
 )
 from cmer.data.cards import card
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 
 def expand(path: str) -> Path:

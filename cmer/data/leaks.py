@@ -15,7 +15,7 @@ import pandas as pd
 from cmer.config import Leak
 from cmer.data.frames import read_frame
 from cmer.data.similar import MOST, packed, similar
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 SPLITS = ("test", "val", "train")
 """In this order, so that of a pair `a` is what should not be known."""

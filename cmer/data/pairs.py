@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cmer.data.frames import read_frame
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 Ints = npt.NDArray[np.int64]
 

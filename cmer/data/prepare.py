@@ -24,9 +24,9 @@ from cmer.data.layout import Layout, layout_of
 from cmer.data.raster import UndecodableError
 from cmer.data.similar import image_hash
 from cmer.data.splits import drawn_splits
-from cmer.files import atomic, cores
+from cmer.errors import UserError
+from cmer.io import atomic, cores
 from cmer.progress import progress
-from cmer.registry import UserError
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from cmer.files import parse_json, read_text
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.io import parse_json, read_text
 
 EXPECTED = "file (or filename), caption and, where you have them, split and label; a .jsonl may have a list captions"
 

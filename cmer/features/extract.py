@@ -20,11 +20,12 @@ from cmer.backbones import build
 from cmer.backbones.base import Backbone, Features, Preprocess
 from cmer.config import BackboneOptions, FeatureOptions
 from cmer.data.images import ImageStore
+from cmer.errors import UserError
 from cmer.features.store import DTYPES, Array, FeatureSpec, Manifest, Store
 from cmer.features.views import dihedral
-from cmer.files import code_digest, digest, locked, read_json, sha256, versions, write_json
+from cmer.io import digest, locked, read_json, sha256, write_json
 from cmer.progress import progress
-from cmer.registry import UserError
+from cmer.provenance import code_digest, versions
 
 IMAGES_A_BATCH = 64
 IMAGES_A_PART = 8

@@ -17,7 +17,7 @@ from cmer.data.images import ImageStore
 from cmer.features.extract import autocast, device
 from cmer.features.store import Store
 from cmer.features.views import dihedral_each
-from cmer.files import cores
+from cmer.io import cores
 
 
 @dataclass(frozen=True)

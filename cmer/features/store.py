@@ -13,8 +13,8 @@ from torch import Tensor
 
 from cmer.backbones.base import Features, Shapes
 from cmer.config import Backbone, Dataset, Model, validate
-from cmer.files import read_json
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.io import read_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int64": torch.int64}
 

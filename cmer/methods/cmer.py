@@ -13,11 +13,12 @@ from torch import Tensor
 
 from cmer.backbones.base import Backbone, BlockSpec, Features, Shapes, Tokens
 from cmer.config import CmerOptions, FeatureOptions, MethodOptions
+from cmer.errors import UserError
 from cmer.losses.memory import Memory, Meta, NegativeQueue, queue_hinge
 from cmer.methods.layers.embedding import EmbeddingMethod
 from cmer.methods.layers.lora import add_lora
 from cmer.methods.layers.side_branch import SideBranch
-from cmer.registry import METHODS, UserError
+from cmer.registry import METHODS
 
 
 @METHODS.register("cmer")

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from cmer.backbones.base import Backbone, Features, Shapes, Tokens
 from cmer.config import FeatureOptions, MethodOptions
+from cmer.errors import UserError
 from cmer.losses.memory import Memory, Meta
 from cmer.methods.base import Method
-from cmer.registry import METHODS, UserError
+from cmer.registry import METHODS
 
 
 @METHODS.register("zero_shot")

@@ -8,11 +8,11 @@ from itertools import product
 from statistics import median
 from typing import Any
 
-from cmer.files import code_digest, versions
 from cmer.profiling import MODULES
 from cmer.profiling.spec import ProfileSpec, Setting
 from cmer.profiling.worker import Worker
 from cmer.progress import Advance, progress
+from cmer.provenance import code_digest, versions
 
 Result = dict[str, Any]
 

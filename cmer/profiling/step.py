@@ -19,16 +19,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from cmer.backbones import build as build_backbone
 from cmer.backbones.base import Backbone, Features, Tokens
 from cmer.config import BackboneOptions, OpenClipBackbone, RunSpec, Training
-from cmer.data.demo import draw_scene
-from cmer.data.demo.captions import SCENES
 from cmer.data.pairs import Pairs
 from cmer.data.sampler import Batch
+from cmer.errors import UserError
 from cmer.features.extract import device, resolve_blocks
 from cmer.features.inputs import Inputs
 from cmer.methods import build as build_method
 from cmer.methods.base import Method
 from cmer.profiling.spec import ProfileRow, ProfileSpec, Setting
-from cmer.registry import METHODS, UserError
+from cmer.registry import METHODS
+from cmer.scenes import draw_scene
+from cmer.scenes.captions import SCENES
 from cmer.training.loop import Trainer
 
 CONTEXT = 77

@@ -8,8 +8,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+from cmer.errors import UserError
 from cmer.profiling.spec import ProfileRow, ProfileSpec
-from cmer.registry import UserError
 
 
 class Worker:

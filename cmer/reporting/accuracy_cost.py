@@ -25,7 +25,7 @@ from pydantic import Field
 from sklearn.isotonic import isotonic_regression
 
 from cmer.config import Model
-from cmer.registry import UserError
+from cmer.errors import UserError
 from cmer.reporting.efficiency import MB, Cost, costs_of, read_costs, significant
 from cmer.reporting.measured import BUDGET, Measured, TableRun, read_metrics, summarise
 from cmer.reporting.naming import printed_name

@@ -12,9 +12,9 @@ import pandas as pd
 from pydantic import BaseModel, Field
 
 from cmer.config import validate
-from cmer.files import read_json
+from cmer.errors import UserError
+from cmer.io import read_json
 from cmer.profiling.show import REFERENCES
-from cmer.registry import UserError
 from cmer.reporting.measured import TableRun, number
 from cmer.reporting.naming import differences, printed_name, slug
 from cmer.reporting.paper import printed

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import SerializeAsAny, model_validator
 
 from cmer.config import MethodOptions, Model, Name, options_of_the_method
-from cmer.files import read_json
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.io import read_json
 from cmer.reporting.naming import differences
 
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")

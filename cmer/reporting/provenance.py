@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 from safetensors import SafetensorError, safe_open
 
-from cmer.files import read_json, sha256
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.io import read_json, sha256
 
 ABSENT = "unknown: no record of the call lies in logs/, which `make pull` brings along"
 RECORDED = (".json", ".safetensors")

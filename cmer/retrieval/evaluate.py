@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from cmer.config import PROTOCOLS
 from cmer.data.frames import read_frame
-from cmer.registry import UserError
+from cmer.errors import UserError
 from cmer.retrieval.bootstrap import mr_interval
 from cmer.retrieval.controls import label_only
 from cmer.retrieval.recall import BLOCK, Ranks, optimistic_hits, pessimistic_hits, ranks, recalls

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 K = (1, 5, 10)
 BLOCK = 4_000_000  # scores compared at a time: some tens of MB of temporaries

@@ -9,13 +9,14 @@ from cmer.backbones import build as build_backbone
 from cmer.config import RunSpec
 from cmer.data.images import open_images
 from cmer.data.pairs import Pairs
+from cmer.errors import UserError
 from cmer.features.extract import device, extract, open_store, resolve_blocks
 from cmer.features.inputs import Inputs, OnlineImages, online_texts, stored_images, stored_texts, token_texts
 from cmer.features.store import Manifest
-from cmer.files import digest
+from cmer.io import digest
 from cmer.methods import build as build_method
 from cmer.methods.base import Method
-from cmer.registry import METHODS, UserError
+from cmer.registry import METHODS
 
 CACHE = Path("work/features")
 

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from cmer.files import atomic
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.io import atomic
 
 
 def save(path: Path | str, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from cmer.data.sampler import Batch
+from cmer.errors import UserError
 from cmer.methods.base import Items
-from cmer.registry import UserError
 
 T = TypeVar("T")
 

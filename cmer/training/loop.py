@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from cmer.config import RunSpec
 from cmer.data.pairs import Pairs
 from cmer.data.sampler import Batch, epoch_batches
+from cmer.errors import UserError
 from cmer.features.extract import device
 from cmer.features.inputs import Inputs
 from cmer.losses.memory import Meta
 from cmer.methods.base import Method, full_precision
 from cmer.progress import progress
-from cmer.registry import UserError
 from cmer.retrieval.embed import encode_images, encode_texts, score
 from cmer.retrieval.recall import ranks, recalls
 from cmer.training import distributed

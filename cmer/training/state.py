@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cmer.files import atomic
+from cmer.errors import UserError
+from cmer.io import atomic
 from cmer.losses.memory import Memory
-from cmer.registry import UserError
 from cmer.training.distributed import count, from_first, of_all, rank
 
 

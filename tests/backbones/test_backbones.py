@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from cmer.backbones import build
 from cmer.config import ConfigError, LiteBackbone, OpenClipBackbone, TinyBackbone, validate
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 TEXTS = ["a red plane", "two white boats lie left of the long pier in the harbour"]
 

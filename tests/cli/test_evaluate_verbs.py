@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from cmer.cli.evaluate import app
 from cmer.config import PROTOCOLS
 from cmer.data.frames import read_frame, write_frame
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 PROBE = {"name": "toy", "dataset": "toy", "dataset_title": "toy", "backbone_printed": "tiny", "method": "linear_probe"}
 

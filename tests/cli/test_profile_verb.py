@@ -5,8 +5,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cmer.cli.profile import app
+from cmer.errors import UserError
 from cmer.profiling.show import show
-from cmer.registry import UserError
 
 
 def call(*arguments):

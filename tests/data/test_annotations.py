@@ -9,7 +9,7 @@ from cmer.config import ColumnLabels, FolderDataset, FolderLabels, PrefixLabels,
 from cmer.data.annotations import Entry, plain, read_annotations, read_entries
 from cmer.data.labels import labels_of
 from cmer.data.layout import Layout, layout_of
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 COLUMN = ColumnLabels()
 

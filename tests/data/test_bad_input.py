@@ -19,7 +19,7 @@ from cmer.data.annotations import plain
 from cmer.data.frames import read_frame
 from cmer.data.prepare import Finding, prepare
 from cmer.data.prompts import augment
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pytest undoes the filters of the modules that are tested
 Put = Callable[[Path], object]

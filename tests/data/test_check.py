@@ -16,7 +16,7 @@ from cmer.data.cards import Card, Fingerprint
 from cmer.data.fingerprint import compare, sample, take
 from cmer.data.frames import read_frame
 from cmer.data.prepare import prepare
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 SCENES = ("pond", "port", "beach")
 

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from cmer.cli.data import app
 from cmer.data.frames import read_frame
 from cmer.data.pairs import Pairs
-from cmer.files import read_json
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.io import read_json
 
 
 def call(*arguments: object) -> str:

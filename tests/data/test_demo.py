@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from cmer.config import DemoDataset
-from cmer.data.demo import Drawing, draw_dataset, draw_scene
-from cmer.data.demo.canvas import SAFE, Canvas
-from cmer.data.demo.captions import SCENES, side_of
 from cmer.data.frames import read_frame
 from cmer.data.images import open_images
 from cmer.data.prepare import prepare
-from cmer.files import sha256
+from cmer.io import sha256
+from cmer.scenes import Drawing, draw_dataset, draw_scene
+from cmer.scenes.canvas import SAFE, Canvas
+from cmer.scenes.captions import SCENES, side_of
 
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
 THINGS = {

@@ -29,7 +29,7 @@ from cmer.data.annotations import Entry, plain, read_entries
 from cmer.data.frames import read_frame, write_frame
 from cmer.data.labels import labels_of
 from cmer.data.layout import Layout
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 RULES: list[LabelRule] = [

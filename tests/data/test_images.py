@@ -17,7 +17,7 @@ from raster_cases import encoded, palette, picture, sentinel, tiff
 from cmer.config import FolderDataset, Raster
 from cmer.data.images import FolderImages, TarImages, decode, open_images
 from cmer.data.raster import UndecodableError
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pytest undoes the filters of the modules that are tested
 NATURAL = Raster(bands=(3, 2, 1))

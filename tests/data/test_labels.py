@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 from cmer.config import ConfigError, FolderDataset, LabelRule, validate
 from cmer.data.annotations import Entry
 from cmer.data.labels import display_name, labels_of, merged
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 RULE: TypeAdapter[LabelRule] = TypeAdapter(LabelRule)
 

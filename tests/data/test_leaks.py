@@ -15,7 +15,7 @@ from cmer.data.frames import read_frame, write_frame
 from cmer.data.leaks import Part, excluded, find_leaks, read_parts, shared_captions, twins
 from cmer.data.pairs import Pairs
 from cmer.data.sampler import epoch_batches
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 KINDS = ["similar_images", "twins", "shared_captions"]
 

@@ -13,7 +13,7 @@ from cmer.data.images import decode, open_images
 from cmer.data.prepare import prepare
 from cmer.data.prompts import augment
 from cmer.data.splits import drawn_splits, validation_ids
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

@@ -11,7 +11,7 @@ from cmer.data.frames import read_frame
 from cmer.data.images import open_images
 from cmer.data.layout import expand
 from cmer.data.prepare import prepare
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 GOOD = (entry("pond_1.jpg", captions=("a  pond\n.", "null", "1")), entry("airport_1.tif", "test"))
 

@@ -10,7 +10,7 @@ from cmer.data.frames import write_frame
 from cmer.data.pairs import Pairs
 from cmer.data.sampler import Batch, epoch_batches
 from cmer.data.splits import validation_ids
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 
 def make(folder: Path, splits: list[str], captions: list[int], validation: list[int] | None = None) -> Pairs:

@@ -9,12 +9,12 @@ from PIL import Image
 from cmer.backbones import build
 from cmer.config import FeatureOptions, RangeStretch, Raster, TinyBackbone
 from cmer.data.images import FolderImages, open_images
+from cmer.errors import UserError
 from cmer.features import extract as extraction
 from cmer.features.extract import extract, open_store
 from cmer.features.inputs import OnlineImages, online_texts
 from cmer.features.store import FeatureSpec, Manifest, Store
 from cmer.features.views import dihedral
-from cmer.registry import UserError
 
 BACKBONE = TinyBackbone(kind="tiny", printed="tiny", features=FeatureOptions(views=4))
 

@@ -5,11 +5,12 @@ from cmer.backbones import build as build_backbone
 from cmer.backbones.base import Features
 from cmer.cli.models import _count
 from cmer.config import CmerOptions, FeatureOptions, MethodOptions, Projection, TinyBackbone
+from cmer.errors import UserError
 from cmer.losses.memory import Meta
 from cmer.methods import build
 from cmer.methods.base import full_precision
 from cmer.methods.layers.lora import add_lora
-from cmer.registry import METHODS, UserError
+from cmer.registry import METHODS
 
 FEATURES = FeatureOptions(blocks=[0, 1], text_blocks=[0, 1])
 META = Meta(torch.arange(4), torch.arange(4), torch.tensor([0, 1, 0, 2]))

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from cmer.config import validate
+from cmer.errors import UserError
 from cmer.profiling import worker
 from cmer.profiling.bench import Bench
 from cmer.profiling.measure import flop_counter, keep_freed_memory, macs, peak_bytes, saved_bytes
@@ -18,7 +19,6 @@ from cmer.profiling.profile import profile
 from cmer.profiling.spec import ProfileSpec
 from cmer.profiling.step import Model, Step, plain_attention
 from cmer.profiling.worker import Worker
-from cmer.registry import UserError
 
 TINY = {"kind": "tiny", "printed": "tiny"}
 SMALL = {"hidden": 24, "heads": 2}

@@ -11,7 +11,7 @@ from reporting_cases import OFF, of, run
 from typer.testing import CliRunner
 
 from cmer.cli.evaluate import app
-from cmer.registry import UserError
+from cmer.errors import UserError
 from cmer.reporting.accuracy_cost import FigureSpec, as_table, draw, read_points
 
 METHODS = (

@@ -3,7 +3,7 @@ import json
 import pytest
 from reporting_cases import D2, of, run
 
-from cmer.registry import UserError
+from cmer.errors import UserError
 from cmer.reporting.tables import TableSpec, build_table
 
 CMER, ADAPTER, LORA = run("b.cmer", options=D2), run("b.adapter", "clip_adapter"), run("b.lora", "clip_lora")

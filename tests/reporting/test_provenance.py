@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cmer.cli.main import app
-from cmer.files import recorded, write_json, write_text
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.io import write_json, write_text
+from cmer.provenance import recorded
 from cmer.reporting.provenance import provenance
 from cmer.training.checkpoint import save
 
@@ -102,7 +103,7 @@ def test_the_commit_is_that_of_the_start_and_of_the_package(tmp_path: Path, monk
     package = tmp_path / "package"
     package.mkdir()
     (package / "files.py").write_text("")
-    monkeypatch.setattr("cmer.files.PACKAGE", package)
+    monkeypatch.setattr("cmer.provenance.PACKAGE", package)
     assert commit_of(lambda: None) == "unknown"
     git("init", "--quiet")
     assert commit_of(lambda: None) == "unknown"

@@ -4,7 +4,7 @@ import pytest
 from reporting_cases import D1, D2, OFF, V2, of, run
 
 from cmer.config import validate_json
-from cmer.registry import UserError
+from cmer.errors import UserError
 from cmer.reporting.tables import TableSpec, build_table
 
 

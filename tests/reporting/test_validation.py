@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cmer.registry import UserError
+from cmer.errors import UserError
 from cmer.reporting.validation import validation_table
 from cmer.training.checkpoint import save
 

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from cmer.config import PROTOCOLS
 from cmer.data.frames import write_frame
-from cmer.registry import UserError
+from cmer.errors import UserError
 from cmer.retrieval.evaluate import evaluate, protocols, record, similarity
 from cmer.retrieval.recall import ranks, recalls
 

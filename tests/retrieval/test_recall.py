@@ -3,7 +3,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from cmer.registry import UserError
+from cmer.errors import UserError
 from cmer.retrieval import recall
 from cmer.retrieval.recall import Ranks, expected_hits, optimistic_hits, pessimistic_hits, ranks, recalls
 

@@ -19,8 +19,8 @@ from test_training import extract_features, losses_of_five_steps, spec, train_ar
 from torch import nn
 
 from cmer.config import LiteBackbone
+from cmer.errors import UserError
 from cmer.losses.contrastive import contrastive
-from cmer.registry import UserError
 from cmer.training import distributed
 
 TOLERANCE = 1e-5
@@ -176,7 +176,7 @@ def test_a_killed_training_of_two_ends_with_the_same_bytes_and_not_in_one_proces
 FAULT = """
 import os, signal
 from cmer.cli.main import main
-from cmer.registry import UserError
+from cmer.errors import UserError
 from cmer.training.loop import Trainer
 
 step = Trainer.step

@@ -16,7 +16,7 @@ import yaml
 from slurm_cluster import missing, slurm_cluster
 from workflow_project import Plan, Project
 
-from cmer.files import sha256
+from cmer.io import sha256
 
 pytestmark = [
     pytest.mark.slurm,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cmer.config import TITLES
 from cmer.data.cards import card, fingerprint
-from cmer.files import code_digest, digest
+from cmer.io import digest
+from cmer.provenance import code_digest
 from cmer.profiling import MODULES as PROFILED
 from cmer.retrieval import MODULES as EMBEDDING
 from cmer.training import MODULES as TRAINING

@@ -7,7 +7,7 @@ rule draw_demo:
         annotations="<results>/data/{dataset}/dataset.json",
     params:
         spec=data_spec,
-        code=code_digest("cmer.data.demo"),
+        code=code_digest("cmer.scenes"),
         folder=subpath(output.images, parent=True),
     wildcard_constraints:
         dataset="|".join(map(re.escape, DRAWN)) or "(?!)",

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from cmer.config import LabelRule, Model, Source, validate
-from cmer.files import read_json
+from cmer.io import read_json
 
 FOLDER = Path(__file__).parent
 

@@ -18,7 +18,7 @@ from cmer.data.fetch.download import downloaded
 from cmer.data.fetch.dvc import tracked_copy
 from cmer.data.fetch.hub import hub_copy
 from cmer.data.layout import expand
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 
 @dataclass(frozen=True)

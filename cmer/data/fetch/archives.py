@@ -22,7 +22,7 @@ from cmer.config import ListLabels
 from cmer.data.annotations import files_below, some
 from cmer.data.cards import Card
 from cmer.data.fetch.copies import GIB, MOST_BYTES, MOST_BYTES_OF_FILE, Copy, SourceError
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 RAR = (
     "{} is a RAR archive, which no Python library unpacks: unpack it into a folder of its own (bsdtar -xf, unar or 7z) "

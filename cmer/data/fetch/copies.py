@@ -14,9 +14,9 @@ from cmer.data.annotations import Entry, read_annotations, some
 from cmer.data.cards import card, fingerprint
 from cmer.data.fingerprint import compare, differences
 from cmer.data.labels import known_labels
-from cmer.files import atomic, write_json
+from cmer.errors import UserError
+from cmer.io import atomic, write_json
 from cmer.progress import progress
-from cmer.registry import UserError
 
 GIB = 2**30
 MOST_BYTES = 32 * GIB

@@ -18,7 +18,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from cmer.data.fetch.copies import SourceError
-from cmer.files import digest, locked, sha256
+from cmer.io import digest, locked, sha256
 from cmer.progress import progress
 
 LOG = logging.getLogger(__name__)

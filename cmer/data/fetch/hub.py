@@ -16,7 +16,7 @@ from cmer.config import ConfigError, HubSource, LabelRule, validate
 from cmer.data.cards import Card
 from cmer.data.fetch.archives import copy_in, open_archive
 from cmer.data.fetch.copies import Copy, SourceError
-from cmer.files import sha256
+from cmer.io import sha256
 
 SPLITS = {"train": "train", "valid": "val", "validation": "val", "val": "val", "test": "test"}
 """What parquet files are called, up to the first hyphen, and the split that they hold."""

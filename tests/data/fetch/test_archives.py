@@ -23,7 +23,7 @@ from fetch_cases import (
 )
 
 from cmer.data.fetch import archives, copies, fetch_dataset
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 FILES = layout("", lists=False)
 FIRST = "some_pictures/airport_1.jpg"

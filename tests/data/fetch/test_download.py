@@ -15,7 +15,7 @@ import pytest
 from fetch_cases import Answer, Loopback, assert_whole, known, layout, local, make_tar, make_zip
 
 from cmer.data.fetch import download, fetch_dataset
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 FILES = layout(lists=False)
 

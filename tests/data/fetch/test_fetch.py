@@ -31,7 +31,7 @@ from cmer.data.fetch.copies import pack
 from cmer.data.fetch.hub import parquet_copy
 from cmer.data.fingerprint import compare, take
 from cmer.data.images import TarImages
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 LABELS = PREFIXES | {"00001.jpg": "bridge"}
 FORMS: dict[str, Callable[[Path, Files], Path]] = {

@@ -34,7 +34,7 @@ from cmer.data.cards import card
 from cmer.data.fetch import fetch_dataset
 from cmer.data.fetch.copies import SourceError
 from cmer.data.fetch.hub import parquet_copy
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 COMMIT = "4920188e6eba4e711ef9848cfd7cb77e874ee33f"
 PARQUET = [f"data/{split}-00000-of-00001.parquet" for split in ("train", "valid", "test")]

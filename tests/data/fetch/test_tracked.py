@@ -13,7 +13,7 @@ from dvc.repo import Repo
 from fetch_cases import AS_PUBLISHED, PREFIXES, assert_whole, known, layout, local, make_zip, pass_for_published
 
 from cmer.data.fetch import fetch_dataset
-from cmer.registry import UserError
+from cmer.errors import UserError
 
 LABELS = PREFIXES | {"00001.jpg": "bridge"}
 FOLDER = "results/data/rsicd"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cmer import files
-from cmer.files import atomic, code_digest, digest, locked, read_json, recorded, sha256, write_json, write_text
-from cmer.registry import UserError
+from cmer.errors import UserError
+from cmer.io import atomic, digest, locked, read_json, sha256, write_json, write_text
+from cmer.provenance import recorded
 
 
 def test_atomic_keeps_the_old_file_when_the_block_fails(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
-    code = "import os, sys; from cmer.files import atomic\nwith atomic(sys.argv[1]): os.kill(os.getpid(), 9)"
+    code = "import os, sys; from cmer.io import atomic\nwith atomic(sys.argv[1]): os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert len(list(tmp_path.iterdir())) == 1
     with atomic(path) as mine:
@@ -95,50 +95,3 @@ def test_lock_keeps_processes_apart(tmp_path: Path) -> None:
     for process in processes:
         process.join()
     assert path.read_text() == "xxxx"
-
-
-# --- digests of sources -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package `cmer` of three modules: one imports two, of which one is a registry."""
-    sources = {
-        "__init__.py": "",
-        "one.py": "from cmer.two import f\nfrom cmer.registry import R\n\n\ndef g():\n    return f()\n",
-        "two.py": "def f():\n    return 1\n",
-        "three.py": "x = 1\n",
-        "registry.py": "R = 1\n",
-    }
-    for name, text in sources.items():
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(files, "PACKAGE", tmp_path)
-    files._source.cache_clear()
-    yield tmp_path
-    files._source.cache_clear()
-
-
-def after(package: Path, name: str, text: str) -> str:
-    (package / name).write_text(text)
-    files._source.cache_clear()
-    return code_digest("cmer.one")
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "counts"),
-    [
-        ("two.py", "def f():\n    return 2\n", True),
-        ("two.py", '"""What it is."""\n\n\ndef f():  # why\n    """One."""\n    return (1)\n', False),
-        ("three.py", "x = 2\n", False),
-        ("four.py", "x = 2\n", False),
-        ("registry.py", "R = 2\n", False),
-    ],
-)
-def test_digest_counts_what_is_executed(package: Path, name: str, text: str, counts: bool) -> None:
-    before = code_digest("cmer.one")
-    assert (after(package, name, text) != before) == counts
-
-
-def test_digest_of_a_module_that_is_not_there(package: Path) -> None:
-    with pytest.raises(ModuleNotFoundError, match=r"cmer\.five"):
-        code_digest("cmer.one", "cmer.five")

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cmer.data.demo.canvas import Canvas, Point
+from cmer.scenes.canvas import Canvas, Point
 
 WORDS = ("zero", "one", "two", "three", "four", "five")
 

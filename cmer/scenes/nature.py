@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmer.data.demo.canvas import Canvas, along, arc, blob, rectangle, shade, turn, winding
-from cmer.data.demo.captions import Facts, scene
-from cmer.data.demo.objects import WHITE, boat, house, neighbour, tree, trees
+from cmer.scenes.canvas import Canvas, along, arc, blob, rectangle, shade, turn, winding
+from cmer.scenes.captions import Facts, scene
+from cmer.scenes.objects import WHITE, boat, house, neighbour, tree, trees
 
 
 @scene(

@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from cmer.config import DemoDataset
-from cmer.data.demo import nature, town, transport  # noqa: F401  (they enter their scenes into SCENES)
-from cmer.data.demo.canvas import Canvas, Point
-from cmer.data.demo.captions import SCENES, Facts, five_captions, side_of
-from cmer.files import atomic, cores, write_json
+from cmer.io import atomic, cores, write_json
 from cmer.progress import progress
+from cmer.scenes import nature, town, transport  # noqa: F401  (they enter their scenes into SCENES)
+from cmer.scenes.canvas import Canvas, Point
+from cmer.scenes.captions import SCENES, Facts, five_captions, side_of
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmer.data.demo.canvas import Box, Canvas, Colour, Point, along, arc, band, rectangle, shade, turn, winding
+from cmer.scenes.canvas import Box, Canvas, Colour, Point, along, arc, band, rectangle, shade, turn, winding
 
 WHITE: Colour = (238, 238, 234)
 DARK: Colour = (40, 44, 50)

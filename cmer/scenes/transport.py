@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmer.data.demo.canvas import Canvas, band, rectangle, shade, winding
-from cmer.data.demo.captions import Facts, scene
-from cmer.data.demo.objects import (
+from cmer.scenes.canvas import Canvas, band, rectangle, shade, winding
+from cmer.scenes.captions import Facts, scene
+from cmer.scenes.objects import (
     WHITE,
     boat,
     building,

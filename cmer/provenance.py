@@ -1,0 +1,152 @@
+"""What a result was made with: digests of sources, versions of libraries, and the record of a run."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.metadata
+import importlib.util
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cmer import io
+from cmer.io import digest, sha256, write_json
+
+PACKAGE = Path(__file__).parent
+NOT_COUNTED = (
+    "cmer.config", "cmer.errors", "cmer.io", "cmer.progress", "cmer.provenance", "cmer.registry",
+    "cmer.data.fetch.download", "cmer.data.fetch.dvc",
+)  # fmt: skip
+"""Modules and packages that no result depends on: a spec holds every value, the others move bytes, find names, show
+progress."""
+
+LIBRARIES = ("torch", "open_clip_torch", "peft", "transformers", "numpy", "pillow", "pandas")
+
+
+@cache
+def _source(module: str) -> tuple[str, frozenset[str]] | None:
+    """The syntax tree of a module as text, and the modules of its own package that it imports; None if no module.
+
+    The file is found by its path: `importlib` would import the packages above it, and torch with them.
+    """
+    package, *parts = module.split(".")
+    folder = PACKAGE if package == __package__ else _folder(package)
+    path = folder.joinpath(*parts)
+    file = path / "__init__.py" if path.is_dir() else path.with_name(f"{path.name}.py")
+    if not file.is_file():
+        return None
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    imports: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.ImportFrom):
+            imports |= {str(node.module)} | {f"{node.module}.{name.name}" for name in node.names}
+        elif isinstance(node, ast.Import):
+            imports |= {name.name for name in node.names}
+    own = (package, __package__)
+    return _text(tree), frozenset(name for name in imports if name.partition(".")[0] in own)
+
+
+def _folder(package: str) -> Path:
+    """Of an installed top-level package; a path that does not exist where there is none."""
+    found = importlib.util.find_spec(package)
+    return Path(found.origin).parent if found and found.origin else Path(package)
+
+
+def _text(node: Any) -> str:
+    """A syntax tree as text that is the same under every version of Python.
+
+    `ast.dump` prints fields that later versions add, and leaves out others. A field without content says nothing.
+    """
+    if isinstance(node, ast.AST):
+        fields = {name: getattr(node, name, None) for name in node._fields}
+        kept = {name: value for name, value in fields.items() if value is not None and value != []}
+        return f"{type(node).__name__}({', '.join(f'{name}={_text(value)}' for name, value in kept.items())})"
+    return f"[{', '.join(map(_text, node))}]" if isinstance(node, list) else repr(node)
+
+
+def code_digest(*modules: str) -> str:
+    """Digest of the sources of these modules and of all modules of their package, and of cmer, that they import.
+
+    Comments, docstrings, layout and the version of Python do not count, nor do the modules of `NOT_COUNTED`. Classes
+    that a registry finds by name are not imports: name their modules too.
+
+    Raises:
+        ModuleNotFoundError: one of `modules` does not exist.
+    """
+    missing = [module for module in modules if _source(module) is None]
+    if missing:
+        raise ModuleNotFoundError(f"no module {', '.join(missing)}")
+    seen: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        source = _source(module)  # None for `from module import name`, where the name is not a module
+        if source is not None and module not in seen and not _not_counted(module):
+            seen[module] = source[0]
+            waiting.extend(source[1])
+    return digest(seen)
+
+
+def _not_counted(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in NOT_COUNTED)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on."""
+    found = {"python": platform.python_version(), "cmer": importlib.metadata.version("cmer")}
+    for library in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[library] = importlib.metadata.version(library)
+    return found
+
+
+@contextlib.contextmanager
+def recorded(path: Path | str | None) -> Iterator[dict[str, Any]]:
+    """Time the block and write its record to `path`: commit, host, command, start, seconds, peak memory, outputs.
+
+    Outputs are the files that the block wrote and left, with the SHA-256 of each; the peak is the largest process's.
+    The block may add entries of its own to the yielded mapping. These facts differ from run to run, so they lie apart
+    from the artifacts, whose bytes depend on spec and seed alone.
+    """
+    facts: dict[str, Any] = {}
+    start, clock, before = time.time(), time.perf_counter(), len(io.written)
+    commit = _commit() if path is not None else ""  # of the code that runs; hours later there may be another
+    yield facts
+    if path is not None:
+        import resource
+
+        peak_kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        write_json(
+            path,
+            facts
+            | {
+                "command": sys.argv,
+                "commit": commit,
+                "host": platform.node(),
+                "outputs": {str(file): sha256(file) for file in io.written[before:] if file.is_file()},
+                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(start)),
+                "seconds": round(time.perf_counter() - clock, 2),
+                "peak_memory_mib": round(peak_kib / 1024),
+                "versions": versions(),
+            },
+        )
+
+
+def _commit() -> str:
+    """Of the checkout that the package lies in, with "-dirty" where the package differs from it."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(PACKAGE), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    if not git("ls-files", Path(__file__).name):  # installed, perhaps below somebody else's checkout
+        return "unknown"
+    return git("rev-parse", "HEAD") + "-dirty" * bool(git("status", "--porcelain", "--", "."))

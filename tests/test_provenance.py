@@ -1,0 +1,62 @@
+import ast
+from pathlib import Path
+
+import pytest
+
+from cmer import provenance
+from cmer.provenance import code_digest
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package `cmer` of three modules: one imports two, of which one is a registry."""
+    sources = {
+        "__init__.py": "",
+        "one.py": "from cmer.two import f\nfrom cmer.registry import R\n\n\ndef g():\n    return f()\n",
+        "two.py": "def f():\n    return 1\n",
+        "three.py": "x = 1\n",
+        "registry.py": "R = 1\n",
+    }
+    for name, text in sources.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+    provenance._source.cache_clear()
+    yield tmp_path
+    provenance._source.cache_clear()
+
+
+def after(package: Path, name: str, text: str) -> str:
+    (package / name).write_text(text)
+    provenance._source.cache_clear()
+    return code_digest("cmer.one")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "counts"),
+    [
+        ("two.py", "def f():\n    return 2\n", True),
+        ("two.py", '"""What it is."""\n\n\ndef f():  # why\n    """One."""\n    return (1)\n', False),
+        ("three.py", "x = 2\n", False),
+        ("four.py", "x = 2\n", False),
+        ("registry.py", "R = 2\n", False),
+    ],
+)
+def test_digest_counts_what_is_executed(package: Path, name: str, text: str, counts: bool) -> None:
+    before = code_digest("cmer.one")
+    assert (after(package, name, text) != before) == counts
+
+
+def test_digest_of_a_module_that_is_not_there(package: Path) -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"cmer\.five"):
+        code_digest("cmer.one", "cmer.five")
+
+
+def test_the_version_of_python_does_not_count() -> None:
+    """Later versions add fields to the nodes of a function: empty here, and absent before."""
+    (function,) = ast.parse("def f(x):\n    return x\n").body
+    plain = provenance._text(function)
+    function.type_params = []  # type: ignore[attr-defined]
+    function._fields = (*function._fields, "later")
+    function.later = None  # type: ignore[attr-defined]
+    assert provenance._text(function) == plain
+    assert plain != provenance._text(ast.parse("def f(x):\n    return y\n").body[0])
