@@ -6,6 +6,7 @@ import ast
 import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import platform
 import subprocess
 import sys
@@ -15,7 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from cmer import io
+from cmer.errors import UserError
 from cmer.io import digest, sha256, write_json
 
 PACKAGE = Path(__file__).parent
@@ -150,3 +154,21 @@ def _commit() -> str:
     if not git("ls-files", Path(__file__).name):  # installed, perhaps below somebody else's checkout
         return "unknown"
     return git("rev-parse", "HEAD") + "-dirty" * bool(git("status", "--porcelain", "--", "."))
+
+
+def stored_record(path: Path | str) -> dict[str, Any]:
+    """The record within a safetensors file: spec, trainable parameters, images seen, epochs, code, versions, threads.
+
+    Empty where another program wrote the file.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            found: dict[str, Any] = json.loads((file.metadata() or {}).get("record", "{}"))
+            return found
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}); remove it and make it again") from None

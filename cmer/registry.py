@@ -1,59 +1,109 @@
-"""Registries of what a config can name: one file of a package registers one class under the file's name."""
+"""Registries of what a config can name: each entry lies in a module of its own, of this package or an installed one."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import pkgutil
 from collections.abc import Callable
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Classes by name. A package's files are looked up by name and imported only when they are asked for.
+    """Objects by name, each registered by a module that is imported when the name is asked for.
+
+    The module of `name` is `{package}.{name}`, or `{package}.{name}.{part}` where an entry is a folder of several
+    modules. An installed package adds entries through entry points of the group `{package}`, whose value takes the
+    place of `{package}.{name}`.
 
     Args:
         kind: what the entries are, as error messages call them ("method").
-        package: the package whose public modules register themselves under their own names.
+        package: whose modules or folders are the entries.
+        part: the module of an entry's folder that registers it; empty where an entry is a single module.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
-        self.kind = kind
-        self.package = package
-        self._classes: dict[str, type[T]] = {}
+    def __init__(self, kind: str, package: str, part: str = "") -> None:
+        self.kind, self.package, self.part = kind, package, part
+        self._registered: dict[str, T] = {}
 
-    def register(self, name: str) -> Callable[[type[Any]], type[Any]]:
-        """Class decorator that registers under `name`; a second class of one name is a `ValueError`."""
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that registers under `name`; a second object of one name is a `ValueError`."""
 
-        def add(cls: type[T]) -> type[T]:
-            if name in self._classes:
+        def add(entry: T) -> T:
+            if name in self._registered:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
-            self._classes[name] = cls
-            return cls
+            self._registered[name] = entry
+            return entry
 
         return add
 
     def names(self) -> list[str]:
-        """All names, sorted, without importing anything."""
-        spec = importlib.util.find_spec(self.package)
-        folders = spec.submodule_search_locations if spec else None
-        files = {module.name for module in pkgutil.iter_modules(folders) if not module.ispkg} if folders else set()
-        return sorted((files - {"base"}) | set(self._classes))
+        """All names, sorted, without importing any entry.
+
+        Raises:
+            ValueError: two packages give the same name.
+        """
+        own, added = _modules(self.package, self.part), _entry_points(self.package)
+        if doubled := own & set(added):
+            raise ValueError(f"{self.kind} {min(doubled)!r} is in cmer and in the entry points of another package")
+        return sorted(own | set(added) | set(self._registered))
 
     def check(self, name: str) -> None:
         """Raise `ValueError` listing the known names where `name` is not one of them."""
         if name not in self.names():
             raise ValueError(f"unknown {self.kind} {name!r}; known are {', '.join(self.names())}")
 
-    def get(self, name: str) -> type[T]:
-        """The class registered under `name`, its module imported if need be; `ValueError` if unknown."""
+    def module(self, name: str) -> str:
+        """Name of the module that registers `name`, not imported; `ValueError` if unknown."""
         self.check(name)
-        if name not in self._classes:
-            importlib.import_module(f"{self.package}.{name}")
-        return self._classes[name]
+        if name in self._registered and name not in _modules(self.package, self.part) | set(
+            _entry_points(self.package)
+        ):
+            return str(getattr(self._registered[name], "__module__", ""))
+        base = (
+            _entry_points(self.package)[name].value if name in _entry_points(self.package) else f"{self.package}.{name}"
+        )
+        return f"{base}.{self.part}" if self.part else base
+
+    def get(self, name: str) -> T:
+        """The object registered under `name`, its module imported if need be.
+
+        Raises:
+            ValueError: the name is unknown, or its module registers something else.
+        """
+        module = self.module(name)
+        if name not in self._registered:
+            importlib.import_module(module)
+        if name not in self._registered:
+            raise ValueError(f"module {module} registers no {self.kind} {name!r}")
+        return self._registered[name]
 
 
-METHODS: Registry[Any] = Registry("method", "cmer.methods")
-BACKBONES: Registry[Any] = Registry("backbone kind", "cmer.backbones")
+@cache
+def _modules(package: str, part: str) -> frozenset[str]:
+    """Names of the package's entries: its modules, or its folders that have the module `part`."""
+    spec = importlib.util.find_spec(package)
+    folder = Path(spec.origin).parent if spec and spec.origin else Path(package)
+    files = folder.glob(f"*/{part}.py") if part else folder.glob("[!_]*.py")
+    return frozenset(file.parent.name if part else file.stem for file in files)
+
+
+@cache
+def _entry_points(group: str) -> dict[str, EntryPoint]:
+    return {found.name: found for found in entry_points(group=group)}
+
+
+METHOD_OPTIONS: Registry[Any] = Registry("method", "cmer.methods", "options")
+"""Settings of methods, and what planning must know of them: imports no torch."""
+METHODS: Registry[Any] = Registry("method", "cmer.methods", "model")
+BACKBONE_OPTIONS: Registry[Any] = Registry("backbone kind", "cmer.backbones", "options")
+"""Settings of backbones; imports no torch."""
+BACKBONES: Registry[Any] = Registry("backbone kind", "cmer.backbones", "model")
+LOSSES: Registry[Any] = Registry("loss", "cmer.losses.batch")
+"""Losses of a batch of matching pairs."""
+TABLES: Registry[Any] = Registry("table", "cmer.reporting.tables")
+FIGURES: Registry[Any] = Registry("figure", "cmer.reporting.figures")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cmer.config import FolderDataset
+from cmer.config.datasets import FolderDataset
 from cmer.data.frames import read_frame, write_frame
 from cmer.data.pairs import Pairs
 from cmer.data.prepare import prepare

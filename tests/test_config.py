@@ -6,7 +6,11 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from cmer.config import ONLINE, CmerOptions, Config, ConfigError, RunSpec, parse, validate
+from cmer.config import ONLINE
+from cmer.config.base import ConfigError, validate
+from cmer.config.experiment import Config, parse
+from cmer.config.runs import RunSpec
+from cmer.methods.cmer.options import CmerOptions
 from cmer.registry import METHODS
 
 ROOT = Path(__file__).parents[1]

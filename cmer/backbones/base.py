@@ -41,6 +41,7 @@ class Shapes(BaseModel, frozen=True):
         text_dim: width of the pooled text embedding.
         aligned: whether the two share one space, so that a dot product means something untrained.
         logit_scale: 1 / temperature that came with the weights (100 for CLIP).
+        logit_bias: that came with the weights of a sigmoid loss; None for others.
         blocks: image blocks, in order.
         text_blocks: text blocks, in order.
     """
@@ -49,6 +50,7 @@ class Shapes(BaseModel, frozen=True):
     text_dim: int
     aligned: bool
     logit_scale: float
+    logit_bias: float | None = None
     blocks: list[BlockSpec]
     text_blocks: list[BlockSpec]
 
@@ -134,8 +136,8 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Seams:
-    """Where methods attach to a backbone; modules by name.
+class AttachmentPoints:
+    """Where methods attach to a backbone, as names of modules.
 
     Attributes:
         image_linears: linear maps of the image tower (LoRA).
@@ -173,7 +175,7 @@ class Backbone(nn.Module, ABC):
         """Tokens → pooled embeddings [B, text_dim] and the asked-for block outputs."""
 
     @abstractmethod
-    def seams(self) -> Seams:
+    def attachment_points(self) -> AttachmentPoints:
         """Where LoRA, adapters and bias tuning attach."""
 
     def freeze(self) -> Backbone:

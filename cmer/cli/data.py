@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cmer.config import Dataset, DemoDataset, KnownDataset, Model, validate_json
+from cmer.config.base import Model, validate_json
+from cmer.config.datasets import Dataset, DemoDataset, PublishedDataset
 from cmer.errors import UserError
 from cmer.provenance import recorded
 
@@ -54,7 +55,7 @@ def fetch(spec: Spec, folder: Folder, record: Record = None) -> None:
     from cmer.data.fetch import fetch_dataset
 
     options = dataset_of(spec)
-    if not isinstance(options, KnownDataset) or options.root is not None:
+    if not isinstance(options, PublishedDataset) or options.root is not None:
         raise UserError(f"cmer fetch is for published datasets without a `root`; {options.title} is none")
     with recorded(record) as facts:
         fetched = fetch_dataset(options, folder)
@@ -121,7 +122,7 @@ def augment(
 
 @app.command()
 def check(
-    dataset: Annotated[str, typer.Argument(help="A published dataset: rsicd, rsitmd, ucm or sydney.")],
+    dataset: Annotated[str, typer.Argument(help="A published dataset, e.g. rsicd.")],
     root: Annotated[
         Path | None,
         typer.Option(help="Folder of the copy, as published or as fetched. Default: $CMER_DATA_ROOT/<dataset>."),
@@ -132,12 +133,12 @@ def check(
 
     Exit status 1 where something differs.
     """
-    from cmer.config import TITLES
+    from cmer.config.datasets import published_names
     from cmer.data.check import check_copy, show
     from cmer.data.layout import expand
 
-    if dataset not in TITLES:
-        raise UserError(f"no published dataset {dataset!r} is known; known are {', '.join(TITLES)}")
+    if dataset not in published_names():
+        raise UserError(f"no published dataset {dataset!r} is known; known are {', '.join(published_names())}")
     place = root or expand(f"${{CMER_DATA_ROOT}}/{dataset}")
     matches = check_copy(dataset, place, annotations_only)
     show(dataset, place, matches, annotations_only)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmer.cli.data import Record
-from cmer.config import validate_json
+from cmer.config.base import validate_json
 from cmer.errors import UserError
 from cmer.io import atomic, write_json
 from cmer.provenance import code_digest, recorded, versions
@@ -16,7 +16,7 @@ from cmer.provenance import code_digest, recorded, versions
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cmer.config import LabelRule
+    from cmer.config.datasets import LabelRule
 
 app = typer.Typer(no_args_is_help=True)
 Metrics = Annotated[list[Path] | None, typer.Option(help="Metrics JSON; once for each run and seed.")]
@@ -148,7 +148,7 @@ def controls(
 
 
 def _label_rule(dataset_json: Path, lists: Path | None) -> LabelRule:
-    from cmer.config import ListLabels, PrefixLabels
+    from cmer.config.datasets import ListLabels, PrefixLabels
 
     if lists is None:
         lists = next(iter(sorted(dataset_json.parent.glob("txtclasses_*/"))), None)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmer.cli.data import Record
-from cmer.config import Leak, Model, Name, validate_json
+from cmer.config.base import Model, Name, validate_json
+from cmer.config.datasets import Leak
 from cmer.provenance import recorded
 
 if TYPE_CHECKING:

@@ -6,16 +6,13 @@ stages start at once.
 
 from __future__ import annotations
 
-import os
 import sys
-import time
-from pathlib import Path
 
 import typer
 
 from cmer.cli import data, evaluate, leaks, models, profile
 from cmer.errors import UserError
-from cmer.io import write_json
+from cmer.training.failure import is_first_to_fail
 
 HELP = (
     "Memory-efficient text-image retrieval for remote sensing, stage by stage.\n\n"
@@ -53,17 +50,4 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        sys.exit(f"cmer: {error}" if _first_to_fail(str(error)) else 1)
-
-
-def _first_to_fail(reason: str) -> bool:
-    """Whether no other process of the training has said why it ends. torchrun is told, and repeats it at the end."""
-    told = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if told is None:
-        return True
-    try:
-        (Path(told).parents[1] / "reason").touch(exist_ok=False)  # the folder of all processes
-    except FileExistsError:
-        return False
-    write_json(Path(told), {"message": {"message": reason, "extraInfo": {"timestamp": int(time.time())}}})
-    return True
+        sys.exit(f"cmer: {error}" if is_first_to_fail(str(error)) else 1)

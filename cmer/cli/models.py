@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmer.cli.data import Folder, Record
-from cmer.config import METHOD_OPTIONS, MethodOptions, OpenClipBackbone, RunSpec, validate, validate_json
+from cmer.config.backbones import named_backbone
+from cmer.config.base import validate_json
+from cmer.config.methods import MethodOptions
+from cmer.config.runs import RunSpec
 from cmer.errors import UserError
-from cmer.io import digest, sha256, write_text
-from cmer.provenance import code_digest, recorded, versions
-from cmer.registry import METHODS
-from cmer.retrieval import MODULES as EMBEDDING
-from cmer.training import MODULES as TRAINING
+from cmer.io import write_text
+from cmer.provenance import recorded
+from cmer.registry import METHOD_OPTIONS
 
 if TYPE_CHECKING:
-    from cmer.methods.base import Method
+    pass
 
 app = typer.Typer(no_args_is_help=True)
 
-STATES = Path("work/train")
 PARAM_BACKBONES = ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-H-14")
 """The paper's backbones, which `cmer params` counts without being told."""
 
@@ -32,6 +32,10 @@ Manifest = Annotated[
     Path | None,
     typer.Option("--features", help="Manifest of the stored features (cmer features); none for online runs."),
 ]
+
+
+Validation = Annotated[Path, typer.Option(help="CSV of the validation images (cmer split).")]
+Excluded = Annotated[Path | None, typer.Option(help="CSV of train captions to leave out (cmer exclude).")]
 
 
 @app.command()
@@ -46,14 +50,14 @@ def features(
     """Run the frozen towers once over a dataset and store what training and evaluation read.
 
     The arrays go to work/features, under the digest that the manifest names; every run on this dataset and backbone
-    shares them. An interrupted extraction goes on where it stopped.
+    shares them. Rerun the same command to resume an interrupted extraction.
     """
     from cmer.data.frames import read_frame
     from cmer.data.images import open_images
     from cmer.data.pairs import Pairs
     from cmer.features.extract import extract
     from cmer.features.store import FeatureSpec
-    from cmer.training.assemble import CACHE
+    from cmer.training.run import FEATURES
 
     options = validate_json(FeatureSpec, spec, "--spec")
     with recorded(record):
@@ -61,7 +65,7 @@ def features(
         asked = read_frame(queries).drop(columns=["caption_id", "image_id"])
         texts = pairs.texts + pairs.prompts + asked.to_numpy().ravel().tolist()
         images = open_images(options.dataset, folder)
-        manifest = extract(options, pairs.files, pairs.sha256, images, texts, CACHE)
+        manifest = extract(options, pairs.files, pairs.sha256, images, texts, FEATURES)
         write_text(out, manifest.model_dump_json(indent=1) + "\n")
 
 
@@ -70,57 +74,26 @@ def train(
     spec: Annotated[str, typer.Option(help="JSON of the run: backbone, method, options, training, seed.")],
     folder: Folder,
     captions: Captions,
-    validation: Annotated[Path, typer.Option(help="CSV of the validation images (cmer split).")],
+    validation: Validation,
     out: Annotated[Path, typer.Option(help="Checkpoint: the trained tensors, safetensors. The curve lies beside it.")],
-    excluded: Annotated[Path | None, typer.Option(help="CSV of train captions to leave out (cmer exclude).")] = None,
+    excluded: Excluded = None,
     features: Manifest = None,
     record: Record = None,
 ) -> None:
-    """Train one run, selecting on validation mR; a training that was killed goes on where it stopped.
+    """Train one run, selecting on validation mR. Rerun the same command to resume an interrupted training.
 
     A run of several processes is started as `torchrun --standalone --nproc-per-node N -m cmer train ...`.
     """
     import torch
 
-    from cmer.data.pairs import Pairs
-    from cmer.training.assemble import assemble
-    from cmer.training.checkpoint import save
     from cmer.training.distributed import joined, rank
-    from cmer.training.loop import Trainer
+    from cmer.training.run import RunFiles, train_run
 
     run = validate_json(RunSpec, spec, "--spec")
     torch.set_num_threads(run.training.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     with joined(run.training.processes), recorded(record if rank() == 0 else None) as facts:
-        pairs = Pairs.read(folder, captions, validation, excluded).few(run.training.train_images)
-        ready = assemble(run, pairs, folder, features)
-        made = {
-            "spec": run.model_dump(),
-            "trainable_parameters": ready.method.count(),
-            "features": ready.digest,
-            "code": code_digest(*TRAINING, *_sources(ready.method, run)),
-            "versions": versions(),
-            "threads": run.training.threads,
-        }
-        read = [captions, validation, *([excluded] if excluded else [])]
-        # One state whatever the number of processes, so that another number is refused and not a start from nothing.
-        same = made | {"spec": run.model_dump(exclude={"training": {"processes"}})}
-        state_file = STATES / digest([same, *map(sha256, read)]) / "state.pt"
-        if ready.method.trained():
-            state = Trainer(ready.method, ready.inputs, pairs, run, state_file).run()
-            best, curve, seen = state.best, state.curve, state.images_seen
-        else:
-            best, curve, seen = {}, [], 0
-        if rank():
-            return  # the first process writes
-        top = max(curve, key=lambda entry: entry["val_mr"], default={"epoch": 0, "val_mr": None})
-        made |= {"train_images": len(pairs.train_images), "images_seen": seen}
-        made |= {"train_captions": len(pairs.captions_of(pairs.train_images))}
-        made |= {"epochs": len(curve), "best_epoch": top["epoch"], "val_mr": top["val_mr"]}
-        write_text(out.with_suffix(".curve.jsonl"), "".join(json.dumps(entry) + "\n" for entry in curve))
-        save(out, best, made)
-        state_file.unlink(missing_ok=True)
-        facts |= {"images_seen": seen, "val_mr": top["val_mr"]}
+        facts |= train_run(run, RunFiles(folder, captions, validation, excluded, features), out)
 
 
 @app.command()
@@ -142,39 +115,21 @@ def embed(
     checkpoint: Annotated[Path, typer.Option(help="Of the trained run (cmer train).")],
     folder: Folder,
     captions: Captions,
+    validation: Validation,
     queries: Queries,
     out: Annotated[Path, typer.Option(help="Embeddings of the test split, safetensors.")],
+    excluded: Excluded = None,
     features: Manifest = None,
     record: Record = None,
 ) -> None:
-    """Encode the test images, and the test captions under every label protocol."""
-    import torch
+    """Encode the test images, and the test captions under every label protocol.
 
-    from cmer.data.frames import read_frame
-    from cmer.data.pairs import Pairs
-    from cmer.retrieval.embed import embeddings
-    from cmer.training.assemble import assemble
-    from cmer.training.checkpoint import load, save
-    from cmer.training.loop import put
+    Reads the same captions as the training, from which a method may have its vocabulary.
+    """
+    from cmer.training.run import RunFiles, embed_run
 
-    tensors, made = load(checkpoint)
-    run = validate(RunSpec, made["spec"], str(checkpoint))
-    torch.set_num_threads(run.training.threads)
     with recorded(record):
-        pairs = Pairs.read(folder, captions)
-        ready = assemble(run, pairs, folder, features)
-        put(ready.method.trained(), tensors)
-        frame = read_frame(queries)
-        asked = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
-        views = run.backbone.features.views
-        code = code_digest(*EMBEDDING, *_sources(ready.method, run))
-        made |= {"embedding": {"code": code, "versions": versions()}}
-        save(out, embeddings(ready.method, ready.inputs, pairs.test_images, views, asked), made)
-
-
-def _sources(method: Method, run: RunSpec) -> tuple[str, str]:
-    """The modules that a registry finds by name, so that no import leads to them."""
-    return type(method).__module__, f"cmer.backbones.{run.backbone.kind}"
+        embed_run(checkpoint, RunFiles(folder, captions, validation, excluded, features), queries, out)
 
 
 @app.command()
@@ -192,12 +147,12 @@ def params(
     """
     if show_list:
         typer.echo("backbones: " + ", ".join(PARAM_BACKBONES) + ", or any ViT of open_clip")
-        typer.echo("methods:   " + ", ".join(METHODS.names()))
+        typer.echo("methods:   " + ", ".join(METHOD_OPTIONS.names()))
         return
     rows = [
         {"backbone": tower, "method": name, "params": _count(tower, name)}
         for tower in backbone or PARAM_BACKBONES
-        for name in method or METHODS.names()
+        for name in method or METHOD_OPTIONS.names()
     ]
     if as_json:
         typer.echo(json.dumps(rows))
@@ -209,15 +164,15 @@ def params(
 def _count(tower: str, name: str) -> int:
     import torch
 
-    from cmer.backbones import build as build_backbone
-    from cmer.features.extract import resolve_blocks
-    from cmer.methods import build as build_method
+    from cmer.backbones.build import build as build_backbone
+    from cmer.methods.build import build, context_of
 
-    if name not in METHODS.names():
-        raise UserError(f"unknown method {name!r}; known are {', '.join(METHODS.names())}")
+    try:
+        options: MethodOptions = METHOD_OPTIONS.get(name)()
+        backbone_options = named_backbone(tower)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     with torch.device("meta"):
-        backbone = build_backbone(OpenClipBackbone(kind="open_clip", model=tower, printed=tower))
-        features = resolve_blocks(OpenClipBackbone(kind="open_clip", model=tower, printed=tower).features, backbone)
-        options = METHOD_OPTIONS.get(name, MethodOptions)()
-        method = build_method(name, options, backbone.shapes, features, backbone, 0)
+        backbone = None if options.own_towers else build_backbone(backbone_options)
+        method = build(name, options, context_of(options, backbone, backbone_options.features, [], seed=0))
     return method.count()

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from cmer.cli.data import Record
-from cmer.config import StepOptions, validate, validate_json
+from cmer.config.base import validate, validate_json
+from cmer.config.training import StepOptions
 from cmer.errors import UserError
 from cmer.io import write_json
 from cmer.provenance import recorded

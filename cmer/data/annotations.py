@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cmer.config import ColumnLabels, validate
+from cmer.config.base import validate
+from cmer.config.datasets import ColumnLabels
 from cmer.data.layout import Layout
 from cmer.data.rows import csv_rows, jsonl_rows
 from cmer.errors import UserError

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from cmer.config import KnownDataset, validate
+from cmer.config.base import validate
+from cmer.config.datasets import PublishedDataset
 from cmer.data.annotations import Entry, read_annotations, some
 from cmer.data.cards import card, fingerprint
 from cmer.data.fingerprint import Match, compare, pictures
@@ -45,14 +46,14 @@ def check_copy(name: str, root: Path, annotations_only: bool) -> list[Match]:
     return [*matches, *_images(options, root, entries)]
 
 
-def _options(name: str, root: Path) -> KnownDataset:
+def _options(name: str, root: Path) -> PublishedDataset:
     fetched = (root / "dataset.json").is_file() and (root / "images.tar").is_file()
     if not fetched and not (root / card(name).annotations).is_file():
         raise UserError(f"{root} holds no {card(name).annotations} and no fetched copy; give --root a folder that does")
-    return validate(KnownDataset, {"source": name} if fetched else {"source": name, "root": str(root)}, name)
+    return validate(PublishedDataset, {"source": name} if fetched else {"source": name, "root": str(root)}, name)
 
 
-def _images(options: KnownDataset, root: Path, entries: list[Entry]) -> list[Match]:
+def _images(options: PublishedDataset, root: Path, entries: list[Entry]) -> list[Match]:
     files = [entry.filename for entry in entries]
     found = inspect_images(open_images(options, root), files, options.title)
     missing = [file for file, kind in zip(files, found["problem"], strict=True) if kind == "missing"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cmer.config import Dataset, FolderDataset, Raster
+from cmer.config.datasets import Dataset, FolderDataset, Raster
 from cmer.data.layout import layout_of
 from cmer.data.raster import BandsError, UndecodableError, render
 from cmer.errors import UserError

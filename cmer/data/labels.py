@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from cmer.config import ColumnLabels, FolderLabels, IdLabels, LabelRule, ListLabels, NoLabels, PrefixLabels
+from cmer.config.datasets import ColumnLabels, FolderLabels, IdLabels, LabelRule, ListLabels, NoLabels, PrefixLabels
 from cmer.data.annotations import Entry, plain, some
 from cmer.errors import UserError
 from cmer.io import read_text

@@ -7,15 +7,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmer.config import (
+from cmer.config.datasets import (
     ColumnLabels,
     Dataset,
     DemoDataset,
     FolderDataset,
     FolderLabels,
-    KnownDataset,
     LabelRule,
     PrefixLabels,
+    PublishedDataset,
     SplitFractions,
 )
 from cmer.data.cards import card
@@ -69,7 +69,7 @@ def layout_of(options: Dataset, folder: Path | str) -> Layout:
             return Layout(root, images, images, options.labels or FolderLabels(), options.caption, options.split)
         usual = PrefixLabels() if options.annotations.endswith(".json") else ColumnLabels()
         return Layout(root, root / options.annotations, images, options.labels or usual, split=options.split)
-    if isinstance(options, KnownDataset) and options.root is not None:
+    if isinstance(options, PublishedDataset) and options.root is not None:
         known, root = card(options.source), expand(options.root)
         return Layout(root, root / known.annotations, root / known.images, known.labels)
     labels = options.labels if isinstance(options, DemoDataset) else ColumnLabels()  # `cmer fetch` writes the labels

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cmer.config import Leak
+from cmer.config.datasets import Leak
 from cmer.data.frames import read_frame
 from cmer.data.similar import MOST, packed, similar
 from cmer.errors import UserError

@@ -99,8 +99,8 @@ class Pairs:
             train_images=np.intersect1d(self.train_images, caption_image),
         )
 
-    def few(self, count: int | None) -> Pairs:
-        """The same dataset with `count` of its train images, drawn alike whatever the run; None keeps all."""
+    def subsample(self, count: int | None) -> Pairs:
+        """The same dataset with `count` of its train images, the same for every run; None keeps all."""
         if count is None or count >= len(self.train_images):
             return self
         drawn = np.random.default_rng(0).permutation(self.train_images)[:count]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cmer.config import Dataset, FolderDataset, KnownDataset, NoLabels, PrefixLabels
+from cmer.config.datasets import Dataset, FolderDataset, NoLabels, PrefixLabels, PublishedDataset
 from cmer.data.annotations import Entry, files_below, is_image, read_entries, some
 from cmer.data.cards import card, fingerprint
 from cmer.data.fingerprint import Match, compare, differences, pictures
@@ -62,7 +62,7 @@ def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
     entries = read_entries(layout)
     labels, findings = _labels(options, layout, entries)
     images, captions = _read(options, layout, folder, entries, labels)
-    if isinstance(options, KnownDataset):
+    if isinstance(options, PublishedDataset):
         shown = pictures(fingerprint(options.source), entries, images["hash"].tolist())
         _stop_unless_published(options, layout, [shown])
     findings += _findings(options, layout, images, captions) + _notes(layout, entries, images)
@@ -71,7 +71,7 @@ def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
     if flaws and options.on_bad == "stop":
         report = "\n".join(f"  - {flaw}" for flaw in flaws)
         switch = f"datasets.{folder.name}.on_bad"
-        fetched = layout.images is None and isinstance(options, KnownDataset)
+        fetched = layout.images is None and isinstance(options, PublishedDataset)
         remedy = "Fetch another copy (first of `sources`, --forcerun fetch_data)" if fetched else "Mend them"
         raise UserError(f"{options.title} has flaws:\n{report}\n{remedy}, or set {switch}: drop to go on without them.")
     _write(folder, images, captions)
@@ -80,7 +80,7 @@ def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
 
 def _labels(options: Dataset, layout: Layout, entries: list[Entry]) -> tuple[list[str], list[Finding]]:
     """Labels of the images, once it is known that a published dataset is what it says."""
-    if not isinstance(options, KnownDataset):
+    if not isinstance(options, PublishedDataset):
         return labels_of(entries, layout.labels, layout.root), []
     labels, warning = known_labels(entries, layout.labels, layout.root)
     *matches, classes = compare(fingerprint(options.source), entries, labels)
@@ -89,7 +89,7 @@ def _labels(options: Dataset, layout: Layout, entries: list[Entry]) -> tuple[lis
     return labels, [Finding("classes are not as published", remedy, classes.names, stops=False)]
 
 
-def _stop_unless_published(options: KnownDataset, layout: Layout, matches: list[Match]) -> None:
+def _stop_unless_published(options: PublishedDataset, layout: Layout, matches: list[Match]) -> None:
     if found := differences(matches):
         report = "\n".join(f"  - {difference}" for difference in found)
         raise UserError(
@@ -164,7 +164,7 @@ def _findings(options: Dataset, layout: Layout, images: pd.DataFrame, captions: 
     rule = layout.labels
     no_label = (images["label"] == "") & (not isinstance(rule, NoLabels))
     # Prefixes and published sets are known to leave some without; a file need not have the usual column.
-    lax = isinstance(rule, PrefixLabels) or isinstance(options, KnownDataset)
+    lax = isinstance(rule, PrefixLabels) or isinstance(options, PublishedDataset)
     lax |= isinstance(options, FolderDataset) and options.labels is None and bool(no_label.all())
     findings = [
         Finding("captions hold no letter", "drop leaves them out", blank),

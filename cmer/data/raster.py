@@ -11,7 +11,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
 from rasterio.io import DatasetReader, MemoryFile
 
-from cmer.config import PercentileStretch, Raster, Stretch
+from cmer.config.datasets import PercentileStretch, Raster, Stretch
 
 # Where an image lies on the earth does not matter here, and a nodata value goes before alpha.
 for _warning in (NotGeoreferencedWarning, NodataShadowWarning):

@@ -27,6 +27,10 @@ class Batch:
     prompted: npt.NDArray[np.bool_]
     views: Ints
 
+    def rows(self, rows: Ints) -> Batch:
+        """These rows of the batch."""
+        return Batch(self.images[rows], self.captions[rows], self.prompted[rows], self.views[rows])
+
 
 def epoch_batches(
     pairs: Pairs,
@@ -60,7 +64,7 @@ def epoch_batches(
     rounds = max((len(captions) for captions in shuffled), default=0) if epoch_of == "pairs" else 1
     batches = []
     for turn in range(rounds):
-        captions = rng.permutation(np.array([some[turn] for some in shuffled if turn < len(some)], np.int64))
+        captions = rng.permutation(np.array([own[turn] for own in shuffled if turn < len(own)], np.int64))
         for chunk in _chunks(captions, batch_size):
             if len(chunk) < 2:
                 continue

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from cmer.config import SplitFractions
+from cmer.config.datasets import SplitFractions
 
 
 def drawn_splits(files: Sequence[str], labels: Sequence[str], fractions: SplitFractions) -> list[str]:

@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmer.backbones import build
 from cmer.backbones.base import Backbone, Features, Preprocess
-from cmer.config import BackboneOptions, FeatureOptions
+from cmer.backbones.build import build, resolve_blocks
+from cmer.config.backbones import FeatureOptions
 from cmer.data.images import ImageStore
 from cmer.errors import UserError
+from cmer.features import MODULES
+from cmer.features.device import autocast, device
 from cmer.features.store import DTYPES, Array, FeatureSpec, Manifest, Store
 from cmer.features.views import dihedral
 from cmer.io import digest, locked, read_json, sha256, write_json
@@ -33,17 +35,6 @@ IMAGES_A_PART = 8
 TEXTS_A_BATCH = 128
 
 
-def device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def autocast(options: BackboneOptions) -> torch.autocast:
-    """The precision that frozen towers compute in: bfloat16 on a GPU, on a CPU what the config says."""
-    kind = device().type
-    return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" or options.precision == "bfloat16")
-
-
 def extract(
     spec: FeatureSpec,
     files: Sequence[str],
@@ -54,7 +45,7 @@ def extract(
 ) -> Manifest:
     """Extract the features of images and unique texts into the cache, or find them there.
 
-    An interrupted extraction goes on where it stopped, with the same batches and so the same bytes.
+    An interrupted extraction resumes, with the same batches and so the same bytes.
 
     Args:
         spec: dataset and backbone.
@@ -70,7 +61,7 @@ def extract(
     with _threads(spec.backbone.threads):
         backbone = build(spec.backbone).to(device())
         options = resolve_blocks(spec.backbone.features, backbone)
-        code = code_digest("cmer.features.extract", f"cmer.backbones.{spec.backbone.kind}")
+        code = code_digest(*MODULES, spec.backbone.module())
         texts = sorted(set(texts), key=lambda text: (len(text), text))
         shown = images.raster and images.raster.model_dump()  # the same bytes look different under another rule
         made_of = [spec.backbone.model_dump(exclude={"printed"}), _weights(backbone), list(hashes), shown, texts, code]
@@ -121,18 +112,6 @@ def open_store(manifest_file: Path, cache: Path, rebuild: Callable[[Manifest], M
         if made.arrays != manifest.arrays:  # another processor rounds differently: stated, and usable
             print(f"note: rebuilt features differ by rounding from those of {manifest_file}", file=sys.stderr)
     return Store(manifest, cache)
-
-
-def resolve_blocks(options: FeatureOptions, backbone: Backbone) -> FeatureOptions:
-    """The options with `null` blocks spelled out; a `UserError` where the backbone lacks a block."""
-    chosen = {}
-    for key, offered in (("blocks", backbone.shapes.blocks), ("text_blocks", backbone.shapes.text_blocks)):
-        asked = getattr(options, key)
-        chosen[key] = list(range(len(offered))) if asked is None else asked
-        unknown = [block for block in chosen[key] if block not in range(len(offered))]
-        if unknown:
-            raise UserError(f"features.{key}: {unknown} not among the backbone's blocks 0 to {len(offered) - 1}")
-    return options.model_copy(update=chosen)
 
 
 def _weights(backbone: Backbone) -> str:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from cmer.backbones.base import Backbone, Features, Tokens
-from cmer.config import BackboneOptions
+from cmer.backbones.base import Backbone, Features, Preprocess, Tokens
+from cmer.config.backbones import BackboneOptions
 from cmer.data.images import ImageStore
-from cmer.features.extract import autocast, device
+from cmer.features.device import autocast, device
 from cmer.features.store import Store
 from cmer.features.views import dihedral_each
 from cmer.io import cores
@@ -43,9 +43,9 @@ def stored_texts(store: Store, blocks: Sequence[int]) -> Callable[[Sequence[str]
     return lambda texts: store.texts(texts, blocks).to(device())
 
 
-def token_texts(backbone: Backbone) -> Callable[[Sequence[str]], Tokens]:
-    """Texts as tokens, for a method that runs the text tower itself."""
-    return lambda texts: backbone.tokenize(texts).to(device())
+def token_texts(tokenize: Callable[[Sequence[str]], Tokens]) -> Callable[[Sequence[str]], Tokens]:
+    """Texts as tokens, for a method that runs a text tower itself."""
+    return lambda texts: tokenize(texts).to(device())
 
 
 def online_texts(
@@ -61,46 +61,43 @@ def online_texts(
 
 
 class OnlineImages:
-    """Images opened and decoded at every call: pixels, or frozen features computed from them.
+    """Images opened and decoded at every call: normalised pixels.
 
     Args:
-        backbone: its preprocessing, and its image tower where `blocks` is given.
-        options: of the backbone.
+        preprocess: how the towers want their pixels.
         store: where the image files lie.
         files: name of each image, by id.
         hashes: SHA-256 of each image's bytes, by id.
-        blocks: image blocks to compute; None leaves pixels to the method.
         crop: random crops and mirror images in training.
     """
 
     def __init__(
-        self,
-        backbone: Backbone,
-        options: BackboneOptions,
-        store: ImageStore,
-        files: Sequence[str],
-        hashes: Sequence[str],
-        blocks: Sequence[int] | None,
-        crop: bool,
+        self, preprocess: Preprocess, store: ImageStore, files: Sequence[str], hashes: Sequence[str], crop: bool
     ) -> None:
-        self.backbone, self.options, self.store = backbone, options, store
-        self.files, self.hashes, self.blocks = files, hashes, blocks
-        size = backbone.preprocess.size
-        cubic = v2.InterpolationMode.BICUBIC
+        self.preprocess, self.store, self.files, self.hashes = preprocess, store, files, hashes
+        size, cubic = preprocess.size, v2.InterpolationMode.BICUBIC
         augment = [v2.RandomResizedCrop(size, scale=(0.8, 1.0), interpolation=cubic), v2.RandomHorizontalFlip()]
         self.augment = v2.Compose(augment) if crop else None
         self.pool = ThreadPoolExecutor(cores())  # decoding releases the interpreter's lock
 
     def _square(self, image: int) -> Tensor:
-        return self.backbone.preprocess.square(self.store.load(self.files[image], self.hashes[image]))
+        return self.preprocess.square(self.store.load(self.files[image], self.hashes[image]))
 
-    def __call__(self, images: np.ndarray, views: np.ndarray, training: bool) -> Features | Tensor:
+    def __call__(self, images: np.ndarray, views: np.ndarray, training: bool) -> Tensor:
         """See `Inputs.images`."""
         squares = list(self.pool.map(self._square, images))
         if training and self.augment:
             squares = [self.augment(square) for square in squares]
-        pixels = self.backbone.preprocess.normalise(dihedral_each(torch.stack(squares), views).to(device()))
-        if self.blocks is None:
-            return pixels
-        with torch.no_grad(), autocast(self.options):
-            return self.backbone.encode_images(pixels, self.blocks).to(device())
+        return self.preprocess.normalise(dihedral_each(torch.stack(squares), views).to(device()))
+
+
+def online_images(
+    pixels: OnlineImages, backbone: Backbone, options: BackboneOptions, blocks: Sequence[int]
+) -> Callable[[np.ndarray, np.ndarray, bool], Features]:
+    """Images through the frozen tower at every call."""
+
+    def images(images: np.ndarray, views: np.ndarray, training: bool) -> Features:
+        with torch.no_grad(), autocast(options):
+            return backbone.encode_images(pixels(images, views, training), blocks).to(device())
+
+    return images

@@ -12,7 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from cmer.backbones.base import Features, Shapes
-from cmer.config import Backbone, Dataset, Model, validate
+from cmer.config.backbones import Backbone
+from cmer.config.base import Model, validate
+from cmer.config.datasets import Dataset
 from cmer.errors import UserError
 from cmer.io import read_json
 

@@ -1,1 +1,1 @@
-"""Losses and the negative queue."""
+"""Losses, and what they remember of past batches."""

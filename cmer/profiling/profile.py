@@ -49,13 +49,12 @@ def profile(spec: ProfileSpec) -> Result:
                     rows += [count | speed for count, speed in zip(counted, speeds, strict=True)]
     runs = [row.run for row in spec.rows]
     rows.sort(key=lambda row: runs.index(row["run"]))
-    methods = {f"cmer.methods.{row.method}" for row in spec.rows}
     return {
         "backbone": spec.name,
         "device": device,
         "threads": options.threads,
         "versions": versions(),
-        "code": code_digest(*MODULES, *sorted(methods), f"cmer.backbones.{spec.backbone.kind}"),
+        "code": code_digest(*MODULES, *spec.modules()),
         "rows": rows,
         "saved": [_line(rows, run, setting) for run, setting in product(runs, options.settings)],
     }

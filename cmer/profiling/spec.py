@@ -6,7 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from cmer.config import Backbone, MethodOptions, Model, Name, StepOptions, options_of_the_method
+from cmer.config.backbones import Backbone
+from cmer.config.base import Model, Name
+from cmer.config.methods import MethodOptions, parse_options_field
+from cmer.config.training import StepOptions
+from cmer.registry import METHODS
 
 Setting = Literal["paper_like", "today"]
 
@@ -20,15 +24,23 @@ class ProfileRow(Model):
 
     @model_validator(mode="before")
     @classmethod
-    def _options_of_the_method(cls, data: Any) -> Any:
-        return options_of_the_method(data)
+    def _parse_options_field(cls, data: Any) -> Any:
+        return parse_options_field(data)
 
 
 class ProfileSpec(Model):
-    """Rows on one backbone, and how they are measured; with `count_only`, neither peak memory nor speed is."""
+    """Rows on one backbone (or of methods without one), and how they are measured.
+
+    With `count_only`, neither peak memory nor speed is.
+    """
 
     name: str
-    backbone: Backbone
+    backbone: Backbone | None = None
     rows: Annotated[list[ProfileRow], Field(min_length=1)]
     profile: StepOptions = StepOptions()
     count_only: bool = False
+
+    def modules(self) -> list[str]:
+        """Modules that registries find for the rows by name: they count for code digests."""
+        methods = {module for row in self.rows for module in (METHODS.module(row.method), *row.options.modules())}
+        return [*sorted(methods), *([self.backbone.module()] if self.backbone else [])]

@@ -7,29 +7,29 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from itertools import count
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cmer.backbones import build as build_backbone
-from cmer.backbones.base import Backbone, Features, Tokens
-from cmer.config import BackboneOptions, OpenClipBackbone, RunSpec, Training
+from cmer.backbones.base import Backbone, Features, Preprocess, Tokens
+from cmer.backbones.build import build as build_backbone
+from cmer.config.backbones import BackboneOptions, FeatureOptions
+from cmer.config.runs import RunSpec
+from cmer.config.training import Training
 from cmer.data.pairs import Pairs
 from cmer.data.sampler import Batch
 from cmer.errors import UserError
-from cmer.features.extract import device, resolve_blocks
+from cmer.features.device import device
 from cmer.features.inputs import Inputs
-from cmer.methods import build as build_method
 from cmer.methods.base import Method
+from cmer.methods.build import build, context_of
 from cmer.profiling.spec import ProfileRow, ProfileSpec, Setting
-from cmer.registry import METHODS
-from cmer.scenes import draw_scene
-from cmer.scenes.captions import SCENES
 from cmer.training.loop import Trainer
 
 CONTEXT = 77
@@ -40,25 +40,33 @@ LEARNING_RATE = 1e-6
 
 @dataclass(frozen=True)
 class Model:
-    """A method on the training device, and the backbone whose frozen outputs it reads (its own, where it has one)."""
+    """A method on the training device, and the backbone whose frozen outputs it reads; None where it needs none."""
 
-    backbone: Backbone
+    backbone: Backbone | None
     method: Method
 
+    @property
+    def preprocess(self) -> Preprocess:
+        """How pixels are prepared."""
+        return self.method.preprocess if self.backbone is None else self.backbone.preprocess
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Texts to tokens."""
+        return self.method.tokenize(texts) if self.backbone is None else self.backbone.tokenize(texts)
+
     @classmethod
-    def build(cls, options: BackboneOptions, row: ProfileRow) -> Model:
-        """Build a row's method. An open_clip model gets random weights: no cost depends on them.
+    def build(cls, options: BackboneOptions | None, row: ProfileRow, captions: Sequence[str]) -> Model:
+        """Build a row's method, with random weights where others would have to be fetched: no cost depends on them.
 
         Raises:
             UserError: the backbone cannot be built, the method does not fit it, or it trains nothing.
         """
-        if isinstance(options, OpenClipBackbone):
-            options = options.model_copy(update={"pretrained": None, "weights": None})
-        backbone = build_backbone(options).to(device())
-        kind: type[Method] = METHODS.get(row.method)
-        given = backbone if kind.reads == "pixels" or kind.needs_backbone(row.options) else None
-        features = resolve_blocks(options.features, backbone)
-        method = build_method(row.method, row.options, backbone.shapes, features, given, seed=0).to(device())
+        backbone = None
+        features = FeatureOptions()
+        if options is not None and not row.options.own_towers:
+            backbone, features = build_backbone(options.without_weights()).to(device()), options.features
+        context = context_of(row.options, backbone, features, captions, seed=0)
+        method = build(row.method, row.options, context).to(device())
         if not method.count():
             raise UserError(f"method {row.method} trains nothing, so that there is no training step to measure")
         return cls(backbone, method)
@@ -88,11 +96,11 @@ class Step:
         share = model.method.prompt_share() * np.arange(len(pairs.texts) + 1)
         prompted = np.diff(np.floor(share)) > 0
         texts = np.where(prompted, pairs.prompts, pairs.texts).tolist()
-        tokens = model.backbone.tokenize(texts[:-1])
+        tokens = model.tokenize(texts[:-1])
         if setting == "paper_like":
             tokens = padded(tokens, CONTEXT)
         self.tokens = Tokens(tokens.ids[:size], tokens.mask[:size]).to(device())
-        side = model.backbone.preprocess.size
+        side = model.preprocess.size
         self.pixels = torch.randn(size, 3, side, side, device=device())
         ids = np.arange(size)
         self.batch = Batch(ids, ids, prompted[:size], np.zeros(size, np.int64))
@@ -122,9 +130,10 @@ class Step:
 
     def kept(self) -> list[Tensor]:
         """What is in memory whether or not a step runs: parameters, buffers, and the batch."""
-        modules = [self.model.backbone, self.model.method, self.trainer.state.memory]
-        state = [t for module in modules if module is not None for t in (*module.parameters(), *module.buffers())]
-        return [*state, self.pixels, self.tokens.ids, self.tokens.mask]
+        modules = [module for module in (self.model.backbone, self.model.method) if module is not None]
+        state = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+        memory = self.trainer.state.memory
+        return [*state, *(memory.tensors() if memory else []), self.pixels, self.tokens.ids, self.tokens.mask]
 
     @contextmanager
     def _frozen(self) -> Iterator[None]:
@@ -134,15 +143,17 @@ class Step:
 
     def _images(self, _images: np.ndarray, _views: np.ndarray, _training: bool) -> Features | Tensor:
         backbone, method = self.model.backbone, self.model.method
-        if method.reads == "pixels":
+        if method.options.image_input == "pixels":
             return self.pixels
+        assert backbone is not None
         with self._frozen():
             return backbone.encode_images(self.pixels, method.image_blocks).to(device())
 
     def _texts(self, _texts: Sequence[str]) -> Features | Tokens:
         backbone, method = self.model.backbone, self.model.method
-        if method.text_reads == "tokens":
+        if method.options.text_input == "tokens":
             return self.tokens
+        assert backbone is not None
         with self._frozen():
             return backbone.encode_texts(self.tokens, method.text_blocks).to(device())
 
@@ -172,25 +183,26 @@ def padded(tokens: Tokens, length: int) -> Tokens:
 
 @cache
 def synthetic_pairs(size: int) -> Pairs:
-    """`size` pairs to train on, each with a caption of its own from the demo's generator, and one that validates.
+    """`size` pairs to train on, each with a caption of its own, and one that validates.
 
+    The captions are those that the demo draws first, kept in a file so that an edited drawing measures nothing anew.
     Their images have no files: nothing opens them.
     """
-    labels: dict[str, str] = {}  # of captions
-    scenes = ((name, number) for number in count() for name in SCENES)
-    while len(labels) <= size:
-        name, number = next(scenes)
-        labels.setdefault(draw_scene(name, number, seed=0, size=32).captions[0], name)
-    names = sorted(SCENES)
-    ids = np.arange(len(labels))
+    with resources.files("cmer.profiling").joinpath("captions.csv").open(encoding="utf-8") as file:
+        known = pd.read_csv(file)
+    table = pd.concat([known] * -(-(size + 1) // len(known)), ignore_index=True)[: size + 1]
+    turn = table.index // len(known)
+    texts = [f"{text} {n + 1}" if n else text for text, n in zip(table["caption"], turn, strict=True)]
+    names = sorted(set(known["label"]))
+    ids = np.arange(size + 1)
     return Pairs(
         files=[""] * len(ids),
         sha256=[""] * len(ids),
         label_names=names,
-        labels=np.array([names.index(name) for name in labels.values()]),
+        labels=np.array([names.index(name) for name in table["label"]]),
         caption_image=ids,
-        texts=list(labels),
-        prompts=[f"{name}. {caption}" for caption, name in labels.items()],
+        texts=texts,
+        prompts=[f"{name}. {text}" for name, text in zip(table["label"], texts, strict=True)],
         train_images=ids[:-1],
         val_images=ids[-1:],
         test_images=ids[:0],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from cmer.config import CmerOptions
+from cmer.methods.cmer.options import CmerOptions
 from cmer.reporting.measured import BUDGET, RECALLS, Measured, Metrics, TableRun, difference, number, summarise
 from cmer.reporting.naming import differences, variant
 from cmer.reporting.paper import ABLATION_BACKBONE, ABLATION_DATASET, printed

@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from pydantic import Field
 from sklearn.isotonic import isotonic_regression
 
-from cmer.config import Model
+from cmer.config.base import Model
 from cmer.errors import UserError
 from cmer.reporting.efficiency import MB, Cost, costs_of, read_costs, significant
 from cmer.reporting.measured import BUDGET, Measured, TableRun, read_metrics, summarise

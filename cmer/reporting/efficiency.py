@@ -11,7 +11,7 @@ from typing import Annotated
 import pandas as pd
 from pydantic import BaseModel, Field
 
-from cmer.config import validate
+from cmer.config.base import validate
 from cmer.errors import UserError
 from cmer.io import read_json
 from cmer.profiling.show import REFERENCES

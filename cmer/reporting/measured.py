@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import SerializeAsAny, model_validator
 
-from cmer.config import MethodOptions, Model, Name, options_of_the_method
+from cmer.config.base import Model, Name
+from cmer.config.methods import MethodOptions, parse_options_field
 from cmer.errors import UserError
 from cmer.io import read_json
 from cmer.reporting.naming import differences
@@ -33,8 +34,8 @@ class TableRun(Model):
 
     @model_validator(mode="before")
     @classmethod
-    def _options_of_the_method(cls, data: Any) -> Any:
-        return options_of_the_method(data)
+    def _parse_options_field(cls, data: Any) -> Any:
+        return parse_options_field(data)
 
 
 @dataclass(frozen=True)

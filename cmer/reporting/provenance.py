@@ -14,10 +14,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from safetensors import SafetensorError, safe_open
 
 from cmer.errors import UserError
 from cmer.io import read_json, sha256
+from cmer.provenance import stored_record
 
 ABSENT = "unknown: no record of the call lies in logs/, which `make pull` brings along"
 RECORDED = (".json", ".safetensors")
@@ -91,12 +91,7 @@ def _of_the_same_call(outputs: dict[Path, str]) -> dict[str, Any]:
 def _own(path: Path) -> dict[str, Any]:
     """The record within metrics, efficiency, feature manifests, checkpoints and embeddings; empty in other files."""
     if path.suffix == ".safetensors":
-        try:
-            with safe_open(str(path), framework="numpy") as file:
-                metadata = file.metadata() or {}
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged ({error})") from None
-        return dict(json.loads(metadata.get("record", "{}")))
+        return stored_record(path)
     data = read_json(path) if path.suffix == ".json" else {}
     if not isinstance(data, dict):
         return {}

@@ -11,7 +11,8 @@ from typing import Literal
 
 import pandas as pd
 
-from cmer.config import Model, Protocol
+from cmer.config.base import Model
+from cmer.config.experiment import Protocol
 from cmer.reporting.ablations import ABLATIONS, ablation
 from cmer.reporting.benchmark import benchmark
 from cmer.reporting.efficiency import efficiency, read_costs

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cmer.features.inputs import Inputs
-from cmer.methods.base import Items, Method, join, take
+from cmer.methods.base import Method
+from cmer.methods.items import Items, concatenate, count_items, select
+from cmer.progress import progress
 
-IMAGES_A_BATCH = 128
-TEXTS_A_BATCH = 256
+IMAGES_PER_BATCH = 128
+TEXTS_PER_BATCH = 256
 
 
 @torch.inference_mode()
 def encode_images(method: Method, inputs: Inputs, images: np.ndarray, views: int) -> list[Items]:
-    """Items of the images, once a dihedral view; a dual method's views are averaged into one unit embedding.
+    """Items of the images, once per dihedral view; the views of an embedding are averaged into one unit embedding.
 
     Returns:
-        One tree of [n, ...] for a dual method, `views` of them for others.
+        One tree of [n, ...] where items are embeddings, `views` of them for others.
     """
     method.eval()
     each = [_images_of_view(method, inputs, images, view) for view in range(views)]
-    if method.cost != "dual":
+    if method.scoring != "embedding":
         return each
     return [torch.nn.functional.normalize(torch.stack(each).mean(dim=0), dim=-1)]
 
 
 def _images_of_view(method: Method, inputs: Inputs, images: np.ndarray, view: int) -> Items:
-    batches = [images[start : start + IMAGES_A_BATCH] for start in range(0, len(images), IMAGES_A_BATCH)]
-    return join([method.encode_images(inputs.images(batch, np.full(len(batch), view), False)) for batch in batches])
+    batches = [images[start : start + IMAGES_PER_BATCH] for start in range(0, len(images), IMAGES_PER_BATCH)]
+    return concatenate(
+        [method.encode_images(inputs.images(batch, np.full(len(batch), view), False)) for batch in batches]
+    )
 
 
 @torch.inference_mode()
@@ -42,8 +47,8 @@ def encode_texts(method: Method, inputs: Inputs, texts: Sequence[str]) -> tuple[
     """
     method.eval()
     unique = sorted(set(texts), key=lambda text: (len(text), text))
-    batches = [unique[start : start + TEXTS_A_BATCH] for start in range(0, len(unique), TEXTS_A_BATCH)]
-    items = join([method.encode_texts(inputs.texts(batch)) for batch in batches])
+    batches = [unique[start : start + TEXTS_PER_BATCH] for start in range(0, len(unique), TEXTS_PER_BATCH)]
+    items = concatenate([method.encode_texts(inputs.texts(batch)) for batch in batches])
     rows = {text: row for row, text in enumerate(unique)}
     return items, np.array([rows[text] for text in texts])
 
@@ -58,20 +63,27 @@ def score(method: Method, images: list[Items], texts: Items, index: np.ndarray) 
         texts: items of the unique texts.
         index: row of `texts` for each text.
     """
-    n, m = _length(images[0]), _length(texts)
+    n, m = count_items(images[0]), count_items(texts)
     total = torch.zeros(n, m)
-    for view in images:
-        for i in range(0, n, IMAGES_A_BATCH):
-            rows = take(view, slice(i, i + IMAGES_A_BATCH))
-            for j in range(0, m, TEXTS_A_BATCH):
-                block = method.score(rows, take(texts, slice(j, j + TEXTS_A_BATCH)))
-                total[i : i + IMAGES_A_BATCH, j : j + TEXTS_A_BATCH] += block.float().cpu()
+    rows, columns = _block(method)
+    starts = [(i, j) for i in range(0, n, rows) for j in range(0, m, columns)]
+    costly = method.scoring != "embedding"
+    with progress("Scoring blocks of pairs", len(starts) * len(images)) if costly else nullcontext() as advance:
+        for view in images:
+            for i, j in starts:
+                block = method.score(select(view, slice(i, i + rows)), select(texts, slice(j, j + columns)))
+                total[i : i + rows, j : j + columns] += block.float().cpu()
+                if advance:
+                    advance(1)
     return (total / len(images)).numpy()[:, index]
 
 
-def _length(items: Items) -> int:
-    leaves, _ = torch.utils._pytree.tree_flatten(items)
-    return len(leaves[0])
+def _block(method: Method) -> tuple[int, int]:
+    """Images and texts that are scored at once: no more pairs than the method asks for, where they cost more."""
+    if method.scoring == "embedding":
+        return IMAGES_PER_BATCH, TEXTS_PER_BATCH
+    columns = min(TEXTS_PER_BATCH, method.pairs_per_block)
+    return min(IMAGES_PER_BATCH, max(1, method.pairs_per_block // columns)), columns
 
 
 def embeddings(
@@ -87,10 +99,10 @@ def embeddings(
         queries: the captions' texts under each label protocol.
     """
     encoded = encode_images(method, inputs, images, views)
-    tensors = {"images": encoded[0].float().cpu()} if method.cost == "dual" else {}
+    tensors = {"images": encoded[0].float().cpu()} if method.scoring == "embedding" else {}
     for protocol, texts in queries.items():
         items, index = encode_texts(method, inputs, texts)
-        if method.cost == "dual":
+        if method.scoring == "embedding":
             tensors[f"texts/{protocol}"] = items.float().cpu()
             tensors[f"index/{protocol}"] = torch.from_numpy(index)
         else:

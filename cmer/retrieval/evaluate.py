@@ -5,7 +5,6 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from cmer.config import PROTOCOLS
+from cmer.config.experiment import PROTOCOLS
 from cmer.data.frames import read_frame
 from cmer.errors import UserError
+from cmer.provenance import stored_record
 from cmer.retrieval.bootstrap import mr_interval
 from cmer.retrieval.controls import label_only
 from cmer.retrieval.recall import BLOCK, Ranks, optimistic_hits, pessimistic_hits, ranks, recalls
@@ -36,17 +36,15 @@ def _opened(path: Path | str) -> Iterator[Any]:
 
 
 def record(path: Path | str) -> dict[str, Any]:
-    """What the embeddings were made with: spec, trainable parameters, images seen, epochs, code, versions, threads.
+    """What the embeddings were made with.
 
     Raises:
         UserError: the file is missing, damaged, or holds no record.
     """
-    with _opened(path) as file:
-        metadata = file.metadata() or {}
-    if "record" not in metadata:
+    found = stored_record(path)
+    if not found:
         raise UserError(f"{path} holds no record of its making; write it with `cmer embed`")
-    made: dict[str, Any] = json.loads(metadata["record"])
-    return made
+    return found
 
 
 def protocols(path: Path | str) -> list[str]:

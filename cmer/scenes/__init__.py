@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cmer.config import DemoDataset
+from cmer.config.datasets import DemoDataset
 from cmer.io import atomic, cores, write_json
 from cmer.progress import progress
 from cmer.scenes import nature, town, transport  # noqa: F401  (they enter their scenes into SCENES)

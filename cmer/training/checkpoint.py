@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import Tensor
 
 from cmer.errors import UserError
 from cmer.io import atomic
+from cmer.provenance import stored_record
 
 
 def save(path: Path | str, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
@@ -25,13 +26,9 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and record of a checkpoint.
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: the file is missing or damaged, or holds no record.
     """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, json.loads(file.metadata()["record"])
-    except FileNotFoundError:
-        raise UserError(f"checkpoint {path} does not exist") from None
-    except (SafetensorError, TypeError, KeyError) as error:
-        raise UserError(f"checkpoint {path} is damaged ({error}); remove it and train again") from None
+    record = stored_record(path)
+    if not record:
+        raise UserError(f"{path} holds no record of its making; train again with `cmer train`")
+    return load_file(path), record

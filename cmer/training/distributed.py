@@ -15,14 +15,16 @@ from datetime import timedelta
 from threading import Thread
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.distributed._functional_collectives import all_gather_tensor_autograd
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from cmer.data.sampler import Batch
+from cmer.data.pairs import Ints
 from cmer.errors import UserError
-from cmer.methods.base import Items
+from cmer.methods.items import Items, pad_to
 
 T = TypeVar("T")
 
@@ -30,13 +32,13 @@ PATIENCE = timedelta(hours=2)
 """How long processes wait for each other: the first one validates alone."""
 
 
-def count() -> int:
+def process_count() -> int:
     """Number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this process, from 0; that one validates, saves and reports."""
+    """Number of this process, from 0; the first validates, saves and reports."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -69,7 +71,7 @@ def joined(processes: int) -> Iterator[None]:
 
 
 @contextmanager
-def _others() -> Iterator[None]:
+def _other_processes() -> Iterator[None]:
     """Around what all processes do together: an end of one of them is an error of the backend in the others.
 
     Raises:
@@ -88,103 +90,91 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def share(batch: Batch) -> Batch:
-    """The pairs of a batch that are for this process: consecutive ones, as many as the others' or one more."""
-    size = len(batch.images)
-    own = slice(size * rank() // count(), size * (rank() + 1) // count())
-    return Batch(batch.images[own], batch.captions[own], batch.prompted[own], batch.views[own])
+class Shares:
+    """Divides every batch into equal shares, one per process, and joins what the processes make of them.
+
+    The last share of a batch that does not divide evenly is filled up with the batch's first pairs; what is computed
+    of these again is dropped when the shares are joined. BatchNorm takes its statistics over the whole batch, and
+    dropout differs between processes.
+
+    Args:
+        method: whose BatchNorm layers see whole batches from now on.
+        seed: of the run.
+    """
+
+    def __init__(self, method: nn.Module, seed: int) -> None:
+        self.size, self.own = 0, np.arange(0)
+        if process_count() == 1:
+            return
+        if rank():
+            torch.manual_seed(seed + rank())
+        for module in method.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.register_forward_pre_hook(self._whole)
+                module.register_forward_hook(self._share)
+
+    def rows(self, size: int) -> Ints:
+        """Rows of a batch of `size` pairs that are this process's."""
+        each = -(-size // process_count())
+        self.size, self.own = size, np.arange(each * rank(), each * (rank() + 1)) % size
+        return self.own
+
+    def gather(self, items: Items) -> Items:
+        """The items of the whole batch, from those of every process, gradients included."""
+        if process_count() == 1:
+            return items
+        leaves, structure = tree_flatten(items)
+        lengths = _longest([leaf.shape[1] if leaf.ndim > 1 else 0 for leaf in leaves], leaves[0].device)
+        padded = [pad_to(leaf, length) if leaf.ndim > 1 else leaf for leaf, length in zip(leaves, lengths, strict=True)]
+        return tree_unflatten([self._gather(leaf) for leaf in padded], structure)
+
+    def _gather(self, own: Tensor) -> Tensor:
+        with _other_processes():
+            whole: Tensor = all_gather_tensor_autograd(own.contiguous(), 0, dist.group.WORLD)
+        return whole[: self.size]
+
+    def _whole(self, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (self._gather(inputs[0]),) if module.training else inputs
+
+    def _share(self, module: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        return output[torch.from_numpy(self.own)] if module.training else output
 
 
-def gather(items: Items) -> Items:
-    """The items of the whole batch, of those of every process; a tree of tensors that differ in length alone."""
-    return tree_map(lambda tensor: _gather(tensor)[0], items) if count() > 1 else items
+def _longest(lengths: list[int], device: torch.device) -> list[int]:
+    """The largest of each length over all processes: only equal shapes can be gathered."""
+    largest = torch.tensor(lengths, device=device)
+    with _other_processes():
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+    found: list[int] = largest.tolist()
+    return found
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace gradients by their mean over the processes: the gradient of the losses, which each has in full."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    if count() == 1 or not gradients:
+    if process_count() == 1 or not gradients:
         return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
-    with _others():
+    with _other_processes():
         dist.all_reduce(flat)
-    flat /= count()
+    flat /= process_count()
     for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
 
 
-def prepare(method: nn.Module, seed: int) -> None:
-    """Let BatchNorm take its statistics over the whole batch, and dropout differ between processes."""
-    if count() == 1:
-        return
-    if rank():
-        torch.manual_seed(seed + rank())
-    for module in method.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            whole = _WholeBatch()
-            module.register_forward_pre_hook(whole.before)
-            module.register_forward_hook(whole.after)
-
-
-def from_first(value: T) -> T:
+def broadcast(value: T) -> T:
     """The first process's value, in every process."""
     values = [value]
-    if count() > 1:
-        with _others():
+    if process_count() > 1:
+        with _other_processes():
             dist.broadcast_object_list(values)
     return values[0]
 
 
-def of_all(value: T) -> list[T]:
-    """The values of all processes, by their numbers."""
-    values: list[Any] = [value] * count()
-    if count() > 1:
-        with _others():
+def all_gather(value: T) -> list[T]:
+    """The values of all processes, by rank."""
+    values: list[Any] = [value] * process_count()
+    if process_count() > 1:
+        with _other_processes():
             dist.all_gather_object(values, value)
     return values
-
-
-def _gather(own: Tensor) -> tuple[Tensor, slice]:
-    gathered: tuple[Tensor, slice] = _Gather.apply(own)  # type: ignore[no-untyped-call]
-    return gathered
-
-
-class _Gather(torch.autograd.Function):
-    """[b, ...] of each process → [B, ...] of all in every process, and the place of this one's rows in it."""
-
-    @staticmethod
-    def forward(ctx: Any, own: Tensor) -> tuple[Tensor, slice]:
-        lengths = [torch.zeros(1, dtype=torch.int64, device=own.device) for _ in range(count())]
-        with _others():
-            dist.all_gather(lengths, torch.tensor([len(own)], device=own.device))
-        sizes = [int(length) for length in lengths]
-        padded = own.new_zeros(max(sizes), *own.shape[1:])  # only equal shapes can be gathered
-        padded[: len(own)] = own
-        parts = [torch.empty_like(padded) for _ in sizes]
-        with _others():
-            dist.all_gather(parts, padded)
-        ctx.own = slice(sum(sizes[: rank()]), sum(sizes[: rank() + 1]))
-        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]), ctx.own
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: None) -> Tensor:
-        """Every process's losses depend on the rows: the sum of all their gradients."""
-        total = gradient.contiguous().clone()
-        with _others():
-            dist.all_reduce(total)
-        return total[ctx.own]
-
-
-class _WholeBatch:
-    """Hooks around a module that in training must see the batch of all processes, and gives back this one's rows."""
-
-    own = slice(None)
-
-    def before(self, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        if not module.training:
-            return inputs
-        whole, self.own = _gather(inputs[0])
-        return (whole,)
-
-    def after(self, module: nn.Module, _: tuple[Tensor], output: Tensor) -> Tensor:
-        return output[self.own] if module.training else output

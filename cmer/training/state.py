@@ -14,7 +14,7 @@ from torch import Tensor
 from cmer.errors import UserError
 from cmer.io import atomic
 from cmer.losses.memory import Memory
-from cmer.training.distributed import count, from_first, of_all, rank
+from cmer.training.distributed import all_gather, broadcast, process_count, rank
 
 
 @dataclass
@@ -56,8 +56,8 @@ class State:
         data["trained"] = {name: p.detach() for name, p in self.trained.items()}
         data["optimizer"] = self.optimizer.state_dict()
         data["memory"] = self.memory.state_dict() if self.memory else None
-        data["rng"] = of_all(torch.get_rng_state())
-        data["cuda_rng"] = of_all(torch.cuda.get_rng_state()) if torch.cuda.is_available() else []
+        data["rng"] = all_gather(torch.get_rng_state())
+        data["cuda_rng"] = all_gather(torch.cuda.get_rng_state()) if torch.cuda.is_available() else []
         if rank() > 0:
             return
         buffer = io.BytesIO()  # written as bytes, so that a full disk is an OSError
@@ -66,21 +66,21 @@ class State:
             temporary.write_bytes(buffer.getbuffer())
 
     def load(self, path: Path) -> None:
-        """Go back to a saved state, where there is one; all processes call it, and the first one reads.
+        """Return to a saved state, where there is one; all processes call it, and the first one reads.
 
         Raises:
             UserError: the file is damaged, or another number of processes wrote it.
         """
-        content = from_first(path.read_bytes() if rank() == 0 and path.is_file() else b"")
+        content = broadcast(path.read_bytes() if rank() == 0 and path.is_file() else b"")
         if not content:
             return
         try:
             data = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
         except Exception as error:
             raise UserError(f"training state {path} is damaged ({error}); remove it to train from the start") from error
-        if len(data["rng"]) != count():
+        if len(data["rng"]) != process_count():
             raise UserError(
-                f"training state {path} is of {len(data['rng'])} processes and cannot go on in {count()}; "
+                f"training state {path} is of {len(data['rng'])} processes and cannot resume in {process_count()}; "
                 "start as many, or remove it to train from the start"
             )
         for name in self._PLAIN:

@@ -7,7 +7,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from cmer.backbones import build
-from cmer.config import ConfigError, LiteBackbone, OpenClipBackbone, TinyBackbone, validate
+from cmer.backbones.lite.options import LiteOptions
+from cmer.backbones.open_clip.options import OpenClipOptions
+from cmer.backbones.tiny.options import TinyOptions
+from cmer.config.base import ConfigError, validate
 from cmer.errors import UserError
 
 TEXTS = ["a red plane", "two white boats lie left of the long pier in the harbour"]
@@ -15,12 +18,12 @@ TEXTS = ["a red plane", "two white boats lie left of the long pier in the harbou
 
 @pytest.fixture(scope="module")
 def tiny():
-    return build(TinyBackbone(kind="tiny", printed="tiny"))
+    return build(TinyOptions(kind="tiny", printed="tiny"))
 
 
 @pytest.fixture(scope="module")
 def lite():
-    return build(LiteBackbone(kind="lite", printed="lite", size=64))
+    return build(LiteOptions(kind="lite", printed="lite", size=64))
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def model(tmp_path, monkeypatch):
 
 
 def open_clip_row(**settings):
-    return validate(OpenClipBackbone, {"kind": "open_clip", "printed": "x"} | settings, "backbone")
+    return validate(OpenClipOptions, {"kind": "open_clip", "printed": "x"} | settings, "backbone")
 
 
 def test_trimmed_text_equals_padded_on_open_clip(tiny) -> None:

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from cmer.cli.evaluate import app
-from cmer.config import PROTOCOLS
+from cmer.config.experiment import PROTOCOLS
 from cmer.data.frames import read_frame, write_frame
 from cmer.errors import UserError
 

@@ -6,7 +6,7 @@ import pytest
 from data_cases import Options
 from PIL import Image
 
-from cmer.config import FolderDataset
+from cmer.config.datasets import FolderDataset
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from cmer.config import FolderDataset
+from cmer.config.datasets import FolderDataset
 
 Options = Callable[..., FolderDataset]
 

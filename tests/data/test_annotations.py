@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from data_cases import entry
 
-from cmer.config import ColumnLabels, FolderDataset, FolderLabels, PrefixLabels, SplitFractions
+from cmer.config.datasets import ColumnLabels, FolderDataset, FolderLabels, PrefixLabels, SplitFractions
 from cmer.data.annotations import Entry, plain, read_annotations, read_entries
 from cmer.data.labels import labels_of
 from cmer.data.layout import Layout, layout_of

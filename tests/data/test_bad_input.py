@@ -14,7 +14,7 @@ from data_cases import entry
 from PIL import Image
 from raster_cases import encoded, palette, picture, tiff
 
-from cmer.config import FolderDataset
+from cmer.config.datasets import FolderDataset
 from cmer.data.annotations import plain
 from cmer.data.frames import read_frame
 from cmer.data.prepare import Finding, prepare

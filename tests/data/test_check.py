@@ -9,7 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cmer.cli.data import app
-from cmer.config import KnownDataset, validate
+from cmer.config.base import validate
+from cmer.config.datasets import PublishedDataset
 from cmer.data import cards
 from cmer.data.annotations import Entry
 from cmer.data.cards import Card, Fingerprint
@@ -139,7 +140,7 @@ def test_the_verb_names_unknown_sets_and_empty_folders(tmp_path: Path) -> None:
 
 
 def test_preparing_stops_where_test_images_train(published: Path, tmp_path: Path) -> None:
-    options = validate(KnownDataset, {"source": "rsitmd", "root": str(published)}, "dataset")
+    options = validate(PublishedDataset, {"source": "rsitmd", "root": str(published)}, "dataset")
     assert prepare(options, tmp_path / "out") == []
     assert set(read_frame(tmp_path / "out/images.csv")["label"]) == set(SCENES)
     copy = entries()
@@ -170,7 +171,7 @@ def test_other_pictures_under_the_right_names_are_found(
     for item in entries():
         noise = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
         noise.resize((40, 40), Image.Resampling.NEAREST).save(published / "images" / item["filename"])
-    options = validate(KnownDataset, {"source": "rsitmd", "root": str(published)}, "dataset")
+    options = validate(PublishedDataset, {"source": "rsitmd", "root": str(published)}, "dataset")
     prepare(options, tmp_path / "first")
     hashes = read_frame(tmp_path / "first/hashes.csv")["hash"].tolist()
     real = take(parsed(entries()), labels(entries())).model_copy(update={"pictures": sample(parsed(entries()), hashes)})

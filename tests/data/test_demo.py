@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmer.config import DemoDataset
+from cmer.config.datasets import DemoDataset
 from cmer.data.frames import read_frame
 from cmer.data.images import open_images
 from cmer.data.prepare import prepare

@@ -14,17 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from snakemake.utils import update_config
 
-from cmer.config import (
-    ColumnLabels,
-    Config,
-    FolderLabels,
-    IdLabels,
-    LabelRule,
-    NoLabels,
-    PrefixLabels,
-    SplitFractions,
-    parse,
-)
+from cmer.config.datasets import ColumnLabels, FolderLabels, IdLabels, LabelRule, NoLabels, PrefixLabels, SplitFractions
+from cmer.config.experiment import Config, parse
 from cmer.data.annotations import Entry, plain, read_entries
 from cmer.data.frames import read_frame, write_frame
 from cmer.data.labels import labels_of

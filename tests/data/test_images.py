@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from raster_cases import encoded, palette, picture, sentinel, tiff
 
-from cmer.config import FolderDataset, Raster
+from cmer.config.datasets import FolderDataset, Raster
 from cmer.data.images import FolderImages, TarImages, decode, open_images
 from cmer.data.raster import UndecodableError
 from cmer.errors import UserError

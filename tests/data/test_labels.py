@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from cmer.config import ConfigError, FolderDataset, LabelRule, validate
+from cmer.config.base import ConfigError, validate
+from cmer.config.datasets import FolderDataset, LabelRule
 from cmer.data.annotations import Entry
 from cmer.data.labels import display_name, labels_of, merged
 from cmer.errors import UserError

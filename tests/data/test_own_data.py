@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from raster_cases import picture, sentinel, tiff
 
-from cmer.config import ConfigError, FolderDataset, Raster, SplitFractions, validate
+from cmer.config.base import ConfigError, validate
+from cmer.config.datasets import FolderDataset, Raster, SplitFractions
 from cmer.data.frames import read_frame
 from cmer.data.images import decode, open_images
 from cmer.data.prepare import prepare

@@ -13,7 +13,7 @@ import yaml
 from raster_cases import picture, sentinel, tiff
 from snakemake.utils import update_config
 
-from cmer.config import Config, parse
+from cmer.config.experiment import Config, parse
 from cmer.data.frames import read_frame
 from cmer.data.prepare import prepare
 

@@ -8,7 +8,7 @@ from raster_cases import encoded, palette, sentinel, tiff
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
-from cmer.config import PercentileStretch, RangeStretch, Raster
+from cmer.config.datasets import PercentileStretch, RangeStretch, Raster
 from cmer.data.images import decode
 from cmer.data.raster import BandsError, UndecodableError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cmer.config import ListLabels, NoLabels, PrefixLabels
+from cmer.config.datasets import ListLabels, NoLabels, PrefixLabels
 from cmer.data.annotations import Entry, read_annotations
 from cmer.data.cards import card, fingerprint
 from cmer.data.fingerprint import compare, take

@@ -7,7 +7,9 @@ import torch
 from PIL import Image
 
 from cmer.backbones import build
-from cmer.config import FeatureOptions, RangeStretch, Raster, TinyBackbone
+from cmer.backbones.tiny.options import TinyOptions
+from cmer.config.backbones import FeatureOptions
+from cmer.config.datasets import RangeStretch, Raster
 from cmer.data.images import FolderImages, open_images
 from cmer.errors import UserError
 from cmer.features import extract as extraction
@@ -16,7 +18,7 @@ from cmer.features.inputs import OnlineImages, online_texts
 from cmer.features.store import FeatureSpec, Manifest, Store
 from cmer.features.views import dihedral
 
-BACKBONE = TinyBackbone(kind="tiny", printed="tiny", features=FeatureOptions(views=4))
+BACKBONE = TinyOptions(kind="tiny", printed="tiny", features=FeatureOptions(views=4))
 
 
 def run(prepared, cache, backbone=BACKBONE):

@@ -4,7 +4,11 @@ import torch
 from cmer.backbones import build as build_backbone
 from cmer.backbones.base import Features
 from cmer.cli.models import _count
-from cmer.config import CmerOptions, FeatureOptions, MethodOptions, Projection, TinyBackbone
+from cmer.backbones.tiny.options import TinyOptions
+from cmer.config.backbones import FeatureOptions
+from cmer.config.methods import MethodOptions
+from cmer.methods.cmer.options import CmerOptions
+from cmer.methods.layers.settings import Projection
 from cmer.errors import UserError
 from cmer.losses.memory import Meta
 from cmer.methods import build
@@ -18,7 +22,7 @@ META = Meta(torch.arange(4), torch.arange(4), torch.tensor([0, 1, 0, 2]))
 
 @pytest.fixture
 def tower():
-    return build_backbone(TinyBackbone(kind="tiny", printed="tiny"))
+    return build_backbone(TinyOptions(kind="tiny", printed="tiny"))
 
 
 def cmer(tower, **options):
@@ -81,7 +85,7 @@ def test_every_trained_tensor_gets_a_gradient_and_no_other(tower, text) -> None:
 
 def with_updates(tower):
     """A tower with LoRA whose updates are not zero, and what its weights are once they are merged by hand."""
-    merged = build_backbone(TinyBackbone(kind="tiny", printed="tiny"))
+    merged = build_backbone(TinyOptions(kind="tiny", printed="tiny"))
     add_lora(tower, tower.seams().image_linears + tower.seams().text_linears, 4)
     torch.manual_seed(2)
     for name, parameter in tower.named_parameters():
@@ -104,12 +108,12 @@ def with_updates(tower):
 
 
 def test_lora_equals_the_merged_weights_and_leaves_the_frozen_ones(tower) -> None:
-    before = build_backbone(TinyBackbone(kind="tiny", printed="tiny")).model.transformer.resblocks[0].attn
+    before = build_backbone(TinyOptions(kind="tiny", printed="tiny")).model.transformer.resblocks[0].attn
     adapted, merged = with_updates(tower)
     tokens = adapted.tokenize(["a red plane", "two boats at a pier"])
     size = adapted.preprocess.size
     pixels = torch.randn(2, 3, size, size)
-    plain = build_backbone(TinyBackbone(kind="tiny", printed="tiny"))
+    plain = build_backbone(TinyOptions(kind="tiny", printed="tiny"))
     for encode in (lambda tower: tower.encode_texts(tokens), lambda tower: tower.encode_images(pixels)):
         with torch.no_grad():
             found = encode(adapted).pooled

@@ -7,17 +7,15 @@ from torch import nn
 from cmer.backbones import build as build_backbone
 from cmer.backbones.base import Site
 from cmer.cli.models import _count
-from cmer.config import (
-    METHOD_OPTIONS,
-    ClipAdapterOptions,
-    CrossModalAdapterOptions,
-    FeatureOptions,
-    LiteBackbone,
-    MethodOptions,
-    OpenClipBackbone,
-    PeRsitrOptions,
-    TinyBackbone,
-)
+from cmer.backbones.lite.options import LiteOptions
+from cmer.backbones.open_clip.options import OpenClipOptions
+from cmer.backbones.tiny.options import TinyOptions
+from cmer.config import METHOD_OPTIONS
+from cmer.config.backbones import FeatureOptions
+from cmer.config.methods import MethodOptions
+from cmer.methods.clip_adapter.options import ClipAdapterOptions
+from cmer.methods.cross_modal_adapter.options import CrossModalAdapterOptions
+from cmer.methods.pe_rsitr.options import PeRsitrOptions
 from cmer.losses.contrastive import contrastive
 from cmer.losses.memory import Meta
 from cmer.methods import build
@@ -31,8 +29,8 @@ META = Meta(torch.arange(4), torch.arange(4), torch.tensor([0, 1, 0, 2]))
 
 def tower_of(kind):
     if kind == "tiny":
-        return build_backbone(TinyBackbone(kind="tiny", printed="tiny"))
-    return build_backbone(LiteBackbone(kind="lite", printed="lite", size=64))
+        return build_backbone(TinyOptions(kind="tiny", printed="tiny"))
+    return build_backbone(LiteOptions(kind="lite", printed="lite", size=64))
 
 
 def rival(name, kind="tiny", **options):
@@ -48,7 +46,7 @@ def pixels_of(method):
 
 def meta_count(model, name, **options):
     with torch.device("meta"):
-        tower = build_backbone(OpenClipBackbone(kind="open_clip", model=model, printed=model))
+        tower = build_backbone(OpenClipOptions(kind="open_clip", model=model, printed=model))
         return build(name, METHOD_OPTIONS[name](**options), tower.shapes, FeatureOptions(), tower, 0).count()
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from cmer.config import validate
+from cmer.config.base import validate
 from cmer.errors import UserError
 from cmer.profiling import worker
 from cmer.profiling.bench import Bench

@@ -1,6 +1,7 @@
 """Runs as a table's spec holds them."""
 
-from cmer.config import METHOD_OPTIONS, MethodOptions
+from cmer.config import METHOD_OPTIONS
+from cmer.config.methods import MethodOptions
 
 OFF = {"focus_adapter": False, "queue_batches": 0, "scene_prompt": False}
 V2 = OFF | {"focus_adapter": True}

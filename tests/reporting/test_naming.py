@@ -1,7 +1,8 @@
 import pytest
 from reporting_cases import D1, D2, OFF, V2
 
-from cmer.config import CmerOptions, MethodOptions
+from cmer.config.methods import MethodOptions
+from cmer.methods.cmer.options import CmerOptions
 from cmer.reporting.naming import differences, printed_name, slug, variant
 from cmer.reporting.paper import printed
 

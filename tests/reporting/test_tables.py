@@ -3,7 +3,7 @@ import json
 import pytest
 from reporting_cases import D1, D2, OFF, V2, of, run
 
-from cmer.config import validate_json
+from cmer.config.base import validate_json
 from cmer.errors import UserError
 from cmer.reporting.tables import TableSpec, build_table
 

@@ -23,7 +23,7 @@ def test_a_class_of_its_own_for_every_image_is_perfect():
 
 
 def real(json_file: str, lists: str | None):
-    from cmer.config import ListLabels, PrefixLabels
+    from cmer.config.datasets import ListLabels, PrefixLabels
     from cmer.data.annotations import read_annotations
     from cmer.data.labels import labels_of
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from cmer.config import PROTOCOLS
+from cmer.config.experiment import PROTOCOLS
 from cmer.data.frames import write_frame
 from cmer.errors import UserError
 from cmer.retrieval.evaluate import evaluate, protocols, record, similarity

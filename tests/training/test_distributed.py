@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from test_training import extract_features, losses_of_five_steps, spec, train_arguments
 from torch import nn
 
-from cmer.config import LiteBackbone
+from cmer.backbones.lite.options import LiteOptions
 from cmer.errors import UserError
 from cmer.losses.contrastive import contrastive
 from cmer.training import distributed
@@ -54,7 +54,7 @@ def cases(prepared):
     stored = {"options": {"text": "lora"}, "batch_size": 7}
     online = {"inputs": "online", "batch_size": 7}
     heads = spec(prepared, "linear_probe", {"projection": {"kind": "mlp"}}, **online)
-    lite = LiteBackbone(kind="lite", printed="lite", size=64)
+    lite = LiteOptions(kind="lite", printed="lite", size=64)
     return [
         spec(prepared, **stored),
         spec(prepared, "clip_lora", **online),

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from cmer.cli.main import app
-from cmer.config import RunSpec, validate
+from cmer.config.base import validate
+from cmer.config.runs import RunSpec
 from cmer.data.frames import read_frame, write_frame
 from cmer.features.store import FeatureSpec
 from cmer.retrieval.embed import encode_images, encode_texts, score

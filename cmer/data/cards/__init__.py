@@ -7,7 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from cmer.config import LabelRule, Model, Source, validate
+from cmer.config.base import Model, validate
+from cmer.config.datasets import LabelRule, card_text
+from cmer.config.sources import Source
 from cmer.io import read_json
 
 FOLDER = Path(__file__).parent
@@ -71,8 +73,7 @@ class Card(Model):
 @cache
 def card(name: str) -> Card:
     """The card of a published dataset: "rsicd", "rsitmd", "ucm" or "sydney"."""
-    text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
-    return validate(Card, yaml.safe_load(text), f"the card of {name}")
+    return validate(Card, yaml.safe_load(card_text(name)), f"the card of {name}")
 
 
 @cache

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmer.config import DvcSource, HubSource, KnownDataset, LocalSource, Source, UrlSource
+from cmer.config.datasets import PublishedDataset
+from cmer.config.sources import DvcSource, HubSource, LocalSource, Source, UrlSource
 from cmer.data.cards import Card, card
 from cmer.data.fetch.archives import copy_in, open_archive
 from cmer.data.fetch.copies import Copy, SourceError, pack
@@ -36,7 +37,7 @@ class Fetched:
     warnings: list[str]
 
 
-def fetch_dataset(options: KnownDataset, folder: Path | str) -> Fetched:
+def fetch_dataset(options: PublishedDataset, folder: Path | str) -> Fetched:
     """Write images.tar and dataset.json into `folder`, from the first source that gives the dataset.
 
     The images are those that the annotation file names, in its order; labels follow the dataset's card.

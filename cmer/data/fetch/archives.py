@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cmer.config import ListLabels
+from cmer.config.datasets import ListLabels
 from cmer.data.annotations import files_below, some
 from cmer.data.cards import Card
 from cmer.data.fetch.copies import GIB, MOST_BYTES, MOST_BYTES_OF_FILE, Copy, SourceError

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from cmer.config import LabelRule, ListLabels
+from cmer.config.datasets import LabelRule, ListLabels
 from cmer.data.annotations import Entry, read_annotations, some
 from cmer.data.cards import card, fingerprint
 from cmer.data.fingerprint import compare, differences

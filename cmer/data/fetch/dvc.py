@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cmer.config import ColumnLabels, DvcSource
+from cmer.config.datasets import ColumnLabels
+from cmer.config.sources import DvcSource
 from cmer.data.fetch.archives import Tar, by_name
 from cmer.data.fetch.copies import Copy, SourceError
 from cmer.data.fetch.download import DOWNLOADS

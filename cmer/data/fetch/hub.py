@@ -12,7 +12,9 @@ from huggingface_hub import hf_hub_download
 from pyarrow import ArrowException
 from pydantic import BaseModel, Field
 
-from cmer.config import ConfigError, HubSource, LabelRule, validate
+from cmer.config.base import ConfigError, validate
+from cmer.config.datasets import LabelRule
+from cmer.config.sources import HubSource
 from cmer.data.cards import Card
 from cmer.data.fetch.archives import copy_in, open_archive
 from cmer.data.fetch.copies import Copy, SourceError

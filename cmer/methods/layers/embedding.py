@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cmer.backbones.base import Backbone, Shapes
-from cmer.config import FeatureOptions, MethodOptions
-from cmer.losses.contrastive import contrastive
-from cmer.losses.memory import Memory, Meta
-from cmer.methods.base import Method, same_text
+from cmer.losses.memory import Memory, PairIds
+from cmer.methods.base import Context, Method, StepInfo
 from cmer.methods.layers.heads import Heads
+from cmer.methods.layers.settings import EmbeddingOptions
+from cmer.registry import LOSSES
 
 
 class EmbeddingMethod(Method):
-    """Heads into the shared space, and the contrastive loss."""
+    """Heads into the shared space, and one loss between the embeddings."""
 
-    def __init__(
-        self, shapes: Shapes, options: MethodOptions, features: FeatureOptions, backbone: Backbone | None = None
-    ) -> None:
-        super().__init__(shapes, options, features, backbone)
-        self.options = options
-        self.heads = Heads(shapes, options.projection)
+    options: EmbeddingOptions
 
-    def losses(self, images: Tensor, texts: Tensor, meta: Meta, memory: Memory | None) -> dict[str, Tensor]:
-        """The contrastive loss alone."""
-        same = same_text(meta) if self.options.soft_multi_positive else None
-        return {"batch": contrastive(images, texts, self.heads.scale(), same)}
+    def __init__(self, options: EmbeddingOptions, context: Context) -> None:
+        super().__init__(options, context)
+        self.heads = Heads(context.backbone_shapes(), options.projection)
+
+    def losses(
+        self, images: Tensor, texts: Tensor, batch: PairIds, memory: Memory | None, step: StepInfo
+    ) -> dict[str, Tensor]:
+        """The loss that the options name."""
+        positives = batch.positives() if self.options.soft_multi_positive else None
+        return {"batch": LOSSES.get(self.options.loss)(images, texts, self.heads.scale(), positives)}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmer.backbones.base import Shapes
-from cmer.config import Projection
+from cmer.methods.layers.settings import Projection
 
 MAX_SCALE = 100.0
 """CLIP's upper bound of 1 / temperature."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from cmer.backbones.base import Backbone, Features, Tokens
-from cmer.config import MethodOptions
 from cmer.methods.layers.embedding import EmbeddingMethod
 
 
@@ -15,14 +14,7 @@ class TowerMethod(EmbeddingMethod):
     The towers come frozen and stay in eval mode (BatchNorm keeps its statistics); a subclass adds what trains.
     """
 
-    reads = "pixels"
-    text_reads = "tokens"
     backbone: Backbone
-
-    @classmethod
-    def needs_backbone(cls, options: MethodOptions) -> bool:
-        """Always."""
-        return True
 
     def encode_images(self, batch: Features | Tensor) -> Tensor:
         """Unit embeddings [B, e] of pixels."""

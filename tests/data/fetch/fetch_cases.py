@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cmer.config import KnownDataset
+from cmer.config.datasets import PublishedDataset
 from cmer.data.fetch import copies
 from cmer.data.fingerprint import Match
 
@@ -107,8 +107,8 @@ def make_parquet(folder: Path) -> list[Path]:
     return paths
 
 
-def known(*sources: Mapping[str, Any], name: str = "rsicd") -> KnownDataset:
-    return KnownDataset.model_validate({"source": name, "sources": sources})
+def known(*sources: Mapping[str, Any], name: str = "rsicd") -> PublishedDataset:
+    return PublishedDataset.model_validate({"source": name, "sources": sources})
 
 
 def local(path: Path | str) -> dict[str, str]:

@@ -29,7 +29,7 @@ from fetch_cases import (
     tar_of,
 )
 
-from cmer.config import KnownDataset
+from cmer.config.datasets import PublishedDataset
 from cmer.data.cards import card
 from cmer.data.fetch import fetch_dataset
 from cmer.data.fetch.copies import SourceError
@@ -83,11 +83,11 @@ def rsicd(hub: Hub, tmp_path: Path) -> Hub:
     return hub
 
 
-def on_hub(files: list[str]) -> KnownDataset:
+def on_hub(files: list[str]) -> PublishedDataset:
     return known({"kind": "hub", "repo": "arampacha/rsicd", "revision": "main", "files": files})
 
 
-def reason(options: KnownDataset) -> str:
+def reason(options: PublishedDataset) -> str:
     with pytest.raises(UserError) as error:
         fetch_dataset(options, "out")
     assert not Path("out").exists()

@@ -92,9 +92,9 @@ def test_a_running_pipeline_does_not_lock_the_fetch_out(base: Path) -> None:
     """`dvc repro` runs the workflow, and that runs the fetch."""
     Path("fetch.py").write_text(
         f"{AS_PUBLISHED}"
-        "from cmer.data.fetch import fetch_dataset; from cmer.config import KnownDataset\n"
+        "from cmer.data.fetch import fetch_dataset; from cmer.config import PublishedDataset\n"
         f"source = {{'kind': 'dvc', 'path': '{FOLDER}'}}\n"
-        "fetch_dataset(KnownDataset.model_validate({'source': 'rsicd', 'sources': [source]}), 'results/more')\n"
+        "fetch_dataset(PublishedDataset.model_validate({'source': 'rsicd', 'sources': [source]}), 'results/more')\n"
     )
     stage = {"cmd": f"{sys.executable} fetch.py", "outs": [{"results/more": {"persist": True}}]}
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"fetch": stage}}))

@@ -1,0 +1,1 @@
+"""A random CLIP of two blocks, for tests."""

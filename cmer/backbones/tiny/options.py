@@ -1,0 +1,14 @@
+"""Settings of the tiny backbone."""
+
+from __future__ import annotations
+
+from cmer.config.backbones import BackboneOptions
+from cmer.registry import BACKBONE_OPTIONS
+
+
+@BACKBONE_OPTIONS.register("tiny")
+class TinyOptions(BackboneOptions):
+    """A two-block random open_clip ViT for tests."""
+
+    printed: str = "tiny (random weights)"
+    seed: int = 0

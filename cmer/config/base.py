@@ -1,0 +1,119 @@
+"""The base of all settings, and errors that name the key as the user wrote it."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cmer.errors import UserError
+
+M = TypeVar("M", bound=BaseModel)
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$")]
+Positive = Annotated[int, Field(ge=1)]
+BatchSize = Annotated[int, Field(ge=2)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+MAX_SENTENCES = 20
+"""Sentences in one error."""
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+class ConfigError(UserError):
+    """The configuration is not valid; the message names every key that is wrong."""
+
+
+class Model(BaseModel):
+    """Base of all settings: unknown keys are errors, values never change after parsing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, data: Any) -> Any:
+        unknown = sorted(map(repr, set(data) - set(cls.model_fields))) if isinstance(data, dict) else []
+        if unknown:
+            known = ", ".join(cls.model_fields)
+            raise ValueError(f"unknown key {', '.join(unknown)}; known are {known}")
+        return data
+
+
+def validate(model: type[M], data: Any, what: str) -> M:
+    """Validate `data` as `model`; pydantic's errors become one `ConfigError` of readable sentences."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{what} is not valid:\n{sentences(error, data)}") from None
+
+
+def validate_json(model: type[M], text: str, what: str) -> M:
+    """Validate JSON text as `model`; a `ConfigError` where it is not JSON or not valid."""
+    try:
+        return validate(model, json.loads(text), what)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{what} is not JSON: {error}") from None
+
+
+def validate_part(model: type[M], data: Any, key: str) -> M:
+    """Validate the value of `key` within a validator of the whole; a `ValueError` whose sentences name full keys."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(sentences(error, data, key)) from None
+
+
+def require_unique(key: str, names: list[str]) -> None:
+    """Raise a `ValueError` where a name appears more than once in the list under `key`."""
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{key}: {', '.join(repeated)} appears more than once")
+
+
+def require_known(key: str, given: list[str], known: list[str]) -> None:
+    """Raise a `ValueError` where the list under `key` has a name that is not among the known ones."""
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ValueError(f"{key}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+
+
+def sentences(error: ValidationError, data: Any, within: str = "") -> str:
+    """One line per mistake: the key, what is wrong, what was given.
+
+    Args:
+        error: pydantic's.
+        data: what was validated.
+        within: key that `data` stands under.
+    """
+    lines: list[str] = []
+    for item in error.errors():
+        path = _path(item["loc"], data, item["type"])
+        key = ".".join([*([within] if within else []), *path]) or "top level"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "union_tag_not_found":
+            message = f"Field {item['ctx']['discriminator']} required"
+        given = "" if item["type"] in ("value_error", "missing") else f" (given: {_SHORT.repr(item['input'])})"
+        if message.startswith("  - "):  # sentences of a part that was validated on its own
+            lines += message.split("\n")
+        elif key == "top level" and item["type"] == "value_error":  # it names its key itself
+            lines.append(f"  - {message}")
+        else:
+            lines.append(f"  - {key}: {message}{given}")
+    rest = [f"  - and {len(lines) - MAX_SENTENCES:,} more"] if len(lines) > MAX_SENTENCES else []
+    return "\n".join(lines[:MAX_SENTENCES] + rest)
+
+
+def _path(location: tuple[int | str, ...], data: Any, kind: str) -> list[str]:
+    """The keys of a wrong value that are really in the data: pydantic adds the names of union members."""
+    path, here = [], data
+    for part in location:
+        inside = part in here if isinstance(here, dict) else isinstance(here, list | tuple) and isinstance(part, int)
+        if inside:
+            path.append(str(part))
+            here = here[part]
+        elif kind == "missing" and part == location[-1]:
+            path.append(str(part))
+    return path

@@ -1,0 +1,214 @@
+"""Datasets: a user's folder, drawn scenes, or a published set, each with the rule that labels its images."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from cmer.config.base import Model, Positive
+from cmer.config.sources import Source
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Percentage = Annotated[float, Field(ge=0.0, le=100.0)]
+Leak = Literal["similar_images", "twins", "shared_captions"]
+
+CARDS = resources.files("cmer.data") / "cards"
+
+
+class PrefixLabels(Model):
+    """The label is the file name's part before the first underscore; a name without one has no label."""
+
+    rule: Literal["prefix"] = "prefix"
+
+
+class ListLabels(Model):
+    """One `<class>.txt` a class, each naming its images; the file-name prefix labels what no list names."""
+
+    rule: Literal["lists"]
+    folder: str = Field(description="folder of the lists, relative to the dataset's root")
+
+
+class IdLabels(Model):
+    """The label of `<n>.tif` is `classes[(n - 1) // per_class]` (UCM-Captions)."""
+
+    rule: Literal["id"]
+    classes: list[str]
+    per_class: Positive = 100
+
+
+class ColumnLabels(Model):
+    """The label is a field of the image's entry in the annotation file."""
+
+    rule: Literal["column"] = "column"
+    column: str = "label"
+
+
+class FolderLabels(Model):
+    """The label is the name of the first folder of an image's path: "forest" of forest/2020/1.tif."""
+
+    rule: Literal["folder"] = "folder"
+
+
+class NoLabels(Model):
+    """The dataset has no scene labels: no prompts, and the queue filters by image only."""
+
+    rule: Literal["none"]
+
+
+LabelRule = Annotated[
+    PrefixLabels | ListLabels | IdLabels | ColumnLabels | FolderLabels | NoLabels, Field(discriminator="rule")
+]
+
+
+class DatasetOptions(Model):
+    """What every dataset has, wherever it comes from."""
+
+    title: str = Field(description="name as printed in the tables, e.g. RSITMD")
+    template: str = Field(default="{label}. {caption}", description="scene prompt (Eq. 14-15)")
+    on_bad: Literal["stop", "drop"] = Field(
+        default="stop",
+        description="blank captions, missing or undecodable images, missing labels: stop with a report, or drop them",
+    )
+    merge: dict[str, str] = Field(default={}, description="class → class that it is counted as")
+    exclude: list[Leak] = Field(
+        default=[], description="what of the train images is left out because it gives val or test away"
+    )
+
+    @model_validator(mode="after")
+    def _template_has_both(self) -> Self:
+        if not 0 <= self.template.find("{label}") < self.template.find("{caption}"):  # towers cut a long text's tail
+            raise ValueError(f"template {self.template!r} must hold {{label}} and, after it, {{caption}}")
+        return self
+
+
+class SplitFractions(Model):
+    """How images whose annotations name no split are split, at random but always alike."""
+
+    val: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="0: a tenth of the train images validates, drawn anew for every seed"
+    )
+    test: Share = 0.1
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _some_train(self) -> Self:
+        if self.val + self.test >= 1:
+            raise ValueError(f"val ({self.val}) and test ({self.test}) must leave some images to train on")
+        return self
+
+
+class Stretch(Model):
+    """Which values become black and white."""
+
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _low_below_high(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        return self
+
+
+class PercentileStretch(Stretch):
+    """Percentiles of each band of each image, over its pixels with data."""
+
+    kind: Literal["percentile"] = "percentile"
+    low: Percentage = 2.0
+    high: Percentage = 98.0
+
+
+class RangeStretch(Stretch):
+    """Two fixed values, the same in all images."""
+
+    kind: Literal["range"]
+
+
+class Raster(Model):
+    """How images of other than three 8-bit bands become RGB."""
+
+    bands: tuple[Positive, Positive, Positive] = Field(description="red, green, blue, counted from 1")
+    stretch: Annotated[PercentileStretch | RangeStretch, Field(discriminator="kind")] = PercentileStretch()
+
+
+class FolderDataset(DatasetOptions):
+    """A user's folder: images, which stay where they are, and captions in one of several layouts."""
+
+    source: Literal["folder"]
+    root: str = Field(description="folder; environment variables like ${CMER_DATA_ROOT} are expanded")
+    annotations: Annotated[str, Field(pattern=r"\.(json|csv|jsonl)$")] | None = Field(
+        default="dataset.json",
+        description=".json in the published layout, .csv or .jsonl; null: class folders, captioned by `caption`",
+    )
+    images: str = Field(default="images", description="folder of the images, below the root")
+    caption: Annotated[str, Field(pattern=r"\{label\}")] = Field(
+        default="an overhead image of {label}", description="of every image in class folders without annotations"
+    )
+    labels: LabelRule | None = Field(
+        default=None,
+        description="null: prefixes for a .json, column `label` for a .csv or .jsonl, else folders",
+    )
+    split: SplitFractions = SplitFractions()
+    raster: Raster | None = Field(default=None, description="for images of other than three 8-bit bands")
+
+
+class DemoDataset(DatasetOptions):
+    """Overhead scenes drawn by the project, written in the published layout."""
+
+    source: Literal["demo"]
+    seed: int = 0
+    images_per_class: Annotated[int, Field(ge=5)] = 30
+    size: Annotated[int, Field(ge=32)] = 128
+    labels: LabelRule = PrefixLabels()
+
+
+def published_names() -> list[str]:
+    """Names of the published datasets that the project has a card for."""
+    return sorted(file.name.removesuffix(".yaml") for file in CARDS.iterdir() if file.name.endswith(".yaml"))
+
+
+def card_text(name: str) -> str:
+    """The card of a published dataset, YAML."""
+    return (CARDS / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+class PublishedDataset(DatasetOptions):
+    """A published dataset: fetched, or in a user's folder, and compared with what is known of it."""
+
+    source: str = Field(description="name of a published dataset's card: rsicd, rsitmd, ucm, sydney, …")
+    title: str = Field(default="", description="name as printed in the tables; the card's by default")
+    root: str | None = Field(default=None, description="folder of a copy that is used in place; null: fetch it")
+    sources: list[Source] | None = Field(default=None, description="tried in this order; null: those of its card")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _title_of_the_card(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("title") and data.get("source") in published_names():
+            return data | {"title": yaml.safe_load(card_text(data["source"]))["title"]}
+        return data
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.source not in published_names():
+            known = ", ".join(["demo", "folder", *published_names()])
+            raise ValueError(f"unknown source {self.source!r}; known are {known}")
+        if self.root is not None and self.sources is not None:
+            raise ValueError("give `root` (a copy that stays where it is) or `sources` (to fetch one), not both")
+        return self
+
+
+def _kind(data: Any) -> str:
+    """Which of the models describes a dataset: its `source`, or that of published ones."""
+    source = data.get("source") if isinstance(data, dict) else data.source
+    return source if source in ("folder", "demo") else "published"
+
+
+Dataset = Annotated[
+    Annotated[FolderDataset, Tag("folder")]
+    | Annotated[DemoDataset, Tag("demo")]
+    | Annotated[PublishedDataset, Tag("published")],
+    Discriminator(_kind),
+]

@@ -1,0 +1,180 @@
+"""An experiment: everything that a config file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from cmer.config.backbones import Backbone, parse_backbone
+from cmer.config.base import Model, Name, require_known, require_unique, validate
+from cmer.config.datasets import Dataset
+from cmer.config.runs import Run, RunDefaults, RunEntry, RunSpec, expand_runs
+from cmer.config.training import ProfileOptions, Training
+from cmer.registry import FIGURES, TABLES, Registry
+
+Protocol = Literal["none", "predicted", "oracle", "shuffled"]
+PROTOCOLS: tuple[Protocol, ...] = ("none", "predicted", "oracle", "shuffled")
+
+
+class Table(Model):
+    """A table: `{results}/{name}.csv`."""
+
+    kind: str = Field(default="", description="module of cmer/reporting/tables/; by default the table's name")
+    runs: list[str] = Field(description="names or patterns such as lite.*, in the order of the rows")
+    datasets: list[Name] | None = Field(
+        default=None, description="of the measured rows; null: all that the runs are on"
+    )
+    protocols: list[Protocol] = Field(default=["none", "oracle"], description="label protocols, one row each")
+
+
+class Figure(Model):
+    """A figure: `{results}/figures/{name}.png`."""
+
+    kind: str = Field(default="", description="module of cmer/reporting/figures/; by default the figure's name")
+    runs: list[str] = Field(description="names or patterns such as lite.*")
+    dataset: Name | None = Field(default=None, description="null: the only dataset that the runs are on")
+
+
+class Config(Model):
+    """Everything an experiment depends on."""
+
+    results: str = Field(default="results", description="folder of this experiment's results")
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(
+        default=[2022], description="one training for each; tables give the mean and the spread over them"
+    )
+    datasets: dict[Name, Dataset]
+    backbones: dict[Name, Backbone] = Field(default={}, description="frozen towers, by the name used in runs")
+    training: Training = Field(default=Training(), description="of every run; a run's own `training` overrides keys")
+    profile: ProfileOptions = ProfileOptions()
+    run_defaults: RunDefaults = RunDefaults()
+    runs: dict[Name, RunEntry]
+    tables: dict[Name, Table] = Field(default={}, description="by the name of their file")
+    figures: dict[Name, Figure] = Field(default={}, description="by the name of their file")
+
+    @field_validator("backbones", mode="before")
+    @classmethod
+    def _kinds(cls, data: Any) -> Any:
+        """Each backbone parsed here, where its name is known to errors."""
+        if not isinstance(data, dict):
+            return data
+        parsed, mistakes = {}, []
+        for name, value in data.items():
+            try:
+                parsed[name] = parse_backbone(value, f"backbones.{name}")
+            except ValueError as error:
+                mistakes.append(str(error))
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return parsed
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_is_the_name(cls, data: Any) -> Any:
+        """The kind of a table or figure is its name, where it says nothing else."""
+        if not isinstance(data, dict):
+            return data
+        filled = dict(data)
+        for section in ("tables", "figures"):
+            if isinstance(data.get(section), dict):
+                filled[section] = {
+                    name: {"kind": name} | entry if isinstance(entry, dict) else entry
+                    for name, entry in data[section].items()
+                }
+        return filled
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        require_unique("seeds", [str(seed) for seed in self.seeds])
+        require_unique("runs", [run.name for run in self.expanded])
+        for run in self.expanded:
+            require_known(f"runs.{self.entry_of(run)}.datasets", run.datasets, list(self.datasets))
+        require_known("profile.count_only", self.profile.count_only, list(self.backbones))
+        for name, table in self.tables.items():
+            _check_kind(f"tables.{name}.kind", table.kind, TABLES)
+            self._check_rows(f"tables.{name}", table.runs, table.datasets)
+        for name, figure in self.figures.items():
+            _check_kind(f"figures.{name}.kind", figure.kind, FIGURES)
+            self._check_rows(f"figures.{name}", figure.runs, [figure.dataset] if figure.dataset else None)
+            self.dataset_of(name)
+        return self
+
+    def _check_rows(self, where: str, patterns: list[str], datasets: list[str] | None) -> None:
+        for pattern in patterns:
+            if not self.matching([pattern]):
+                known = ", ".join(run.name for run in self.expanded)
+                raise ValueError(f"{where}.runs: {pattern!r} matches no run; known are {known}")
+        if datasets is not None:
+            require_known(f"{where}.datasets", datasets, list(self.datasets))
+            if not self.rows(patterns, datasets):
+                raise ValueError(f"{where}: none of its runs is on {', '.join(datasets)}")
+
+    @cached_property
+    def expanded(self) -> list[Run]:
+        """All runs, one per backbone and per value of a sweep, in the config's order."""
+        return expand_runs(self.runs, self.run_defaults, self.training, list(self.backbones))
+
+    def entry_of(self, run: Run) -> str:
+        """The key under `runs` that a run comes from."""
+        name = run.name.removeprefix(f"{run.backbone}.")
+        return next(key for key in sorted(self.runs, key=len, reverse=True) if f"{name}.".startswith(f"{key}."))
+
+    def run(self, name: str) -> Run:
+        """The run of that name."""
+        return next(run for run in self.expanded if run.name == name)
+
+    def matching(self, patterns: list[str]) -> list[Run]:
+        """The runs whose names match, each once, in the order of the patterns."""
+        found = [run for pattern in patterns for run in self.expanded if fnmatchcase(run.name, pattern)]
+        return list({run.name: run for run in found}.values())
+
+    def rows(self, patterns: list[str], datasets: list[str] | None) -> list[tuple[Run, str]]:
+        """Pairs of a run and a dataset that it is on, dataset by dataset; None: all datasets."""
+        runs = self.matching(patterns)
+        names = list(self.datasets) if datasets is None else datasets
+        return [(run, dataset) for dataset in names for run in runs if dataset in run.datasets]
+
+    def dataset_of(self, figure: str) -> str:
+        """The dataset of a figure.
+
+        Raises:
+            ValueError: it names none, and its runs are not on exactly one.
+        """
+        entry = self.figures[figure]
+        used = [entry.dataset] if entry.dataset else sorted({name for _, name in self.rows(entry.runs, None)})
+        if len(used) != 1:
+            raise ValueError(f"figures.{figure}.dataset: its runs are on {', '.join(used) or 'no dataset'}; name one")
+        return used[0]
+
+    def spec(self, run: str, dataset: str, seed: int) -> RunSpec:
+        """Exactly what that training run reads."""
+        row = self.run(run)
+        return RunSpec(
+            run=run,
+            dataset=dataset,
+            seed=seed,
+            backbone=self.backbones[row.backbone] if row.backbone else None,
+            method=row.method,
+            options=row.options,
+            training=row.training,
+            source=self.datasets[dataset] if row.training.inputs == "online" else None,
+        )
+
+
+def _check_kind(key: str, kind: str, registry: Registry[Any]) -> None:
+    try:
+        registry.check(kind)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def parse(data: Mapping[str, Any]) -> Config:
+    """Validate a mapping read from YAML.
+
+    Raises:
+        ConfigError: with one sentence for every key that is wrong.
+    """
+    return validate(Config, data, "config")

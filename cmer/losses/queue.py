@@ -1,0 +1,56 @@
+"""The negative queue of CMER: unit embeddings of past batches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cmer.losses.memory import Memory, PairIds
+
+
+class NegativeQueue(nn.Module, Memory):
+    """The last `capacity` pairs of unit embeddings with their image ids and labels, first in, first out.
+
+    Entries are detached copies, up to capacity / batch steps old (CMER, Fig. 4); only filled places count.
+
+    Args:
+        capacity: pairs kept (queue length times batch size).
+        dim: of the embeddings.
+    """
+
+    images: Tensor
+    texts: Tensor
+    image_ids: Tensor
+    labels: Tensor
+    filled: Tensor
+    position: Tensor
+
+    def __init__(self, capacity: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("images", torch.zeros(capacity, dim))
+        self.register_buffer("texts", torch.zeros(capacity, dim))
+        self.register_buffer("image_ids", torch.full((capacity,), -1))
+        self.register_buffer("labels", torch.full((capacity,), -1))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def enqueue(self, images: Tensor, texts: Tensor, batch: PairIds) -> None:
+        """Replace the oldest entries by the batch [B, e]."""
+        capacity = len(self.images)
+        images, texts = images[-capacity:], texts[-capacity:]
+        where = (self.position + torch.arange(len(images), device=images.device)) % capacity
+        self.images[where], self.texts[where] = images.float(), texts.float()
+        self.image_ids[where], self.labels[where] = batch.images[-capacity:], batch.labels[-capacity:]
+        self.position.copy_((self.position + len(images)) % capacity)
+        self.filled.copy_((self.filled + len(images)).clamp(max=capacity))
+
+    def negatives(self, batch: PairIds) -> Tensor:
+        """[B, capacity], true where a filled entry has another image and another label than the pair.
+
+        An unlabelled pair or entry is told apart by its image alone.
+        """
+        filled = torch.arange(len(self.images), device=self.images.device) < self.filled
+        other_image = batch.images[:, None] != self.image_ids
+        unlabelled = (batch.labels[:, None] < 0) | (self.labels < 0)
+        return filled & other_image & (unlabelled | (batch.labels[:, None] != self.labels))

@@ -1,0 +1,46 @@
+"""The one place that builds a method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from cmer.backbones.base import Backbone
+from cmer.backbones.build import resolve_blocks
+from cmer.config.backbones import FeatureOptions
+from cmer.config.methods import MethodOptions
+from cmer.methods.base import Context, Method
+from cmer.registry import METHODS
+
+
+def build(name: str, options: MethodOptions, context: Context) -> Method:
+    """A new method with weights drawn from the context's seed; what no parameter group matches is frozen.
+
+    Raises:
+        UserError: the method does not fit the backbone.
+    """
+    torch.manual_seed(context.seed)
+    method: Method = METHODS.get(name)(options, context)
+    for parameter_name, parameter in method.named_parameters():
+        if method.group_of(parameter_name) is None:
+            parameter.requires_grad_(False)
+    return method
+
+
+def context_of(
+    options: MethodOptions,
+    backbone: Backbone | None,
+    features: FeatureOptions,
+    captions: Sequence[str],
+    seed: int,
+) -> Context:
+    """The context of a method whose backbone, if it has one, is at hand.
+
+    Raises:
+        UserError: `features` names a block that the backbone lacks.
+    """
+    if backbone is None:
+        return Context(None, features, None, captions, seed)
+    given = backbone if options.runs_backbone else None
+    return Context(backbone.shapes, resolve_blocks(features, backbone), given, captions, seed)

@@ -1,0 +1,1 @@
+"""Bottleneck adapters in both towers."""

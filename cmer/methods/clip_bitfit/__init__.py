@@ -1,0 +1,1 @@
+"""Bias tuning of both towers."""

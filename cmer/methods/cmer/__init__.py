@@ -1,0 +1,1 @@
+"""CMER: a side branch beside the frozen image tower, recycled negatives, scene prompts."""

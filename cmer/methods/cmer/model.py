@@ -1,0 +1,98 @@
+"""CMER: text adaptation, a Focus-Adapter side branch beside the frozen image tower, recycled negatives, scene prompts.
+
+The paper's ablation rows are settings of it: v1 (text only), v2 (+ Focus-Adapter), d1 (+ negative queue),
+d2 (+ scene prompts); `label_dropout` 0.5 makes it fit for plain queries too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmer.backbones.base import BlockSpec, Features, Tokens
+from cmer.errors import UserError
+from cmer.losses.hinge import queue_hinge
+from cmer.losses.memory import Memory, PairIds
+from cmer.losses.queue import NegativeQueue
+from cmer.methods.base import Context, StepInfo
+from cmer.methods.cmer.options import CmerOptions
+from cmer.methods.layers.embedding import EmbeddingMethod
+from cmer.methods.layers.lora import add_lora
+from cmer.methods.layers.side_branch import SideBranch
+from cmer.registry import METHODS
+
+
+@METHODS.register("cmer")
+class Cmer(EmbeddingMethod):
+    """v = normalise(x + q): x the frozen unit image embedding, q the side branch over the frozen blocks.
+
+    No gradient enters the image tower, so its activations are never kept. The text tower is adapted by LoRA, or,
+    where it should see no backward pass either, by a side branch of its own whose regions are whole captions
+    (this project's choice, not the paper's).
+    """
+
+    options: CmerOptions
+
+    def __init__(self, options: CmerOptions, context: Context) -> None:
+        super().__init__(options, context)
+        self.image_branch = self.text_branch = None
+        shapes, features = context.backbone_shapes(), context.features
+        if options.focus_adapter:
+            self.image_blocks = features.blocks or []
+            self.image_branch = self._branch(
+                shapes.blocks, self.image_blocks, options.focus_field, options.focus_dropout, options.focus_drop_path
+            )
+        if options.text == "side_branch":
+            self.text_blocks = features.text_blocks or []
+            self.text_branch = self._branch(shapes.text_blocks, self.text_blocks, 0)
+        else:
+            assert self.backbone is not None
+            add_lora(self.backbone, self.backbone.attachment_points().text_linears, options.lora_rank)
+
+    def _branch(
+        self,
+        specs: Sequence[BlockSpec],
+        blocks: Sequence[int],
+        field: int,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> SideBranch:
+        if not blocks:
+            raise UserError("a side branch has no block to read; name some in the backbone's features, or null for all")
+        options = self.options
+        return SideBranch(specs, blocks, options.hidden, options.heads, field, self.heads.dim, dropout, drop_path)
+
+    def encode_images(self, batch: Features | Tensor) -> Tensor:
+        """Unit embeddings [B, e] of frozen features."""
+        assert isinstance(batch, Features)
+        x = self.heads.images(batch.pooled)
+        return x if self.image_branch is None else F.normalize(x + self.image_branch(batch), dim=-1)
+
+    def encode_texts(self, batch: Features | Tokens) -> Tensor:
+        """Unit embeddings [B, e] of tokens (LoRA) or of frozen features (side branch)."""
+        if isinstance(batch, Tokens):
+            assert self.backbone is not None
+            batch = self.backbone.encode_texts(batch)
+        s = self.heads.texts(batch.pooled)
+        return s if self.text_branch is None else F.normalize(s + self.text_branch(batch), dim=-1)
+
+    def losses(
+        self, images: Tensor, texts: Tensor, batch: PairIds, memory: Memory | None, step: StepInfo
+    ) -> dict[str, Tensor]:
+        """L = L_batch + weight * L_queue (Eq. 22)."""
+        losses = super().losses(images, texts, batch, memory, step)
+        if isinstance(memory, NegativeQueue):
+            hinge = queue_hinge(images, texts, batch, memory, self.options.margin, self.options.difficulty)
+            losses["queue"] = self.options.queue_weight * hinge
+        return losses
+
+    def memory(self, batch_size: int) -> NegativeQueue | None:
+        """The empty queue of `queue_batches` batches."""
+        length = self.options.queue_batches * batch_size
+        return NegativeQueue(length, self.heads.dim) if length else None
+
+    def prompt_share(self) -> float:
+        """See `Method`."""
+        return 1 - self.options.label_dropout if self.options.scene_prompt else 0.0

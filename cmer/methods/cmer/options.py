@@ -1,0 +1,99 @@
+"""Settings of CMER, and what its ablation calls their combinations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cmer.config.base import Fraction, Positive
+from cmer.methods.layers.settings import EmbeddingOptions
+from cmer.registry import METHOD_OPTIONS
+
+VARIANTS = {
+    (False, False, False): "v1",
+    (True, False, False): "v2",
+    (True, True, False): "d1",
+    (True, True, True): "d2",
+}
+"""(focus adapter, negative queue, scene prompt) → name in the CMER paper, Table 4."""
+SWITCHES = {"focus_adapter", "queue_batches", "scene_prompt"}
+"""Settings that turn a part off; the name of the variant says which."""
+
+
+@METHOD_OPTIONS.register("cmer")
+class CmerOptions(EmbeddingOptions):
+    """CMER (text LoRA, Focus-Adapter side branch, negative recycling, scene prompts)."""
+
+    text: Literal["lora", "side_branch"] = Field(
+        default="lora", description="what adapts the text tower; side_branch needs no backward pass through it"
+    )
+    lora_rank: Positive = 16
+    focus_adapter: bool = Field(default=True, description="the image side branch (v2); false is v1")
+    hidden: Positive = Field(default=192, description="width of the side branch")
+    heads: Positive = Field(default=6, description="attention heads in a region")
+    focus_field: Positive = Field(default=2, description="side of a region, in patches")
+    focus_dropout: Fraction = Field(
+        default=0.0, description="dropout of what the image side branch reads; the paper has none"
+    )
+    focus_drop_path: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="share of images that train without the image side branch; the paper has none"
+    )
+    queue_batches: Annotated[int, Field(ge=0)] = Field(
+        default=4, description="length of the negative queue in batches; 0: no queue"
+    )
+    queue_weight: Annotated[float, Field(ge=0)] = Field(default=1.0, description="weight of the queue's loss")
+    margin: Annotated[float, Field(ge=0)] = Field(default=0.2, description="alpha of Eq. 16-17")
+    difficulty: Annotated[float, Field(ge=0)] = Field(
+        default=0.5, description="beta of Eq. 18: how fast hard negatives lose weight"
+    )
+    scene_prompt: bool = Field(default=True, description="scene labels in front of training captions")
+    label_dropout: Fraction = Field(default=0.5, description="share of training captions drawn without their prompt")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+        return self
+
+    @property
+    def text_input(self) -> Literal["features", "tokens"]:
+        """LoRA runs the text tower; a side branch reads its frozen blocks."""
+        return "tokens" if self.text == "lora" else "features"
+
+    @property
+    def variant(self) -> str:
+        """v1, v2, d1 or d2; "" for another combination of CMER's parts.
+
+        The printed d2 never drops its prompt: with label dropout it is another system.
+        """
+        if self.scene_prompt and self.label_dropout > 0:
+            return ""
+        return VARIANTS.get((self.focus_adapter, self.queue_batches > 0, self.scene_prompt), "")
+
+    def published(self) -> Self:
+        """The printed CMER uses the scene prompt for every training caption."""
+        return type(self)(label_dropout=0.0)
+
+    def differences(self) -> dict[str, str]:
+        """See `MethodOptions`; settings of a part that is turned off have no effect."""
+        unused = self._unused()
+        return {name: words for name, words in super().differences().items() if name not in unused}
+
+    def _unused(self) -> set[str]:
+        branch = self.focus_adapter or self.text == "side_branch"
+        parts = {
+            "lora_rank": self.text == "lora",
+            **dict.fromkeys(("hidden", "heads"), branch),
+            **dict.fromkeys(("focus_field", "focus_dropout", "focus_drop_path"), self.focus_adapter),
+            **dict.fromkeys(("queue_weight", "margin", "difficulty"), self.queue_batches > 0),
+            "label_dropout": self.scene_prompt,
+        }
+        turned_off = {name for name in SWITCHES if self.variant and not getattr(self, name)}
+        return {name for name, in_effect in parts.items() if not in_effect} | turned_off
+
+    def variant_title(self) -> str | None:
+        """The printed system alone is d2 with the printed settings."""
+        if self.variant == "d2" and not self.differences():
+            return None
+        return f"CMER {self.variant}".strip()

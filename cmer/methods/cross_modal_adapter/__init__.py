@@ -1,0 +1,1 @@
+"""Adapters that the two towers share in part."""

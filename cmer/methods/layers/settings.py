@@ -1,0 +1,52 @@
+"""Settings that methods with embeddings in a shared space have in common."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from cmer.config.base import Fraction, Model, Positive
+from cmer.config.methods import MethodOptions
+from cmer.registry import LOSSES
+
+
+class Projection(Model):
+    """The trained head per tower that unaligned backbones need."""
+
+    kind: Literal["linear", "mlp"] = "linear"
+    dim: Positive = Field(default=512, description="width of the shared space")
+    hidden: Positive = Field(default=1024, description="width of the mlp")
+    dropout: Fraction = 0.0
+
+
+class EmbeddingOptions(MethodOptions):
+    """Settings of methods that give unit embeddings of a shared space."""
+
+    projection: Projection = Projection()
+    loss: str = Field(default="contrastive", description="module of cmer/losses/batch/")
+    soft_multi_positive: bool = Field(
+        default=False, description="captions with the same text in a batch count as positives of each other"
+    )
+
+    @field_validator("loss")
+    @classmethod
+    def _loss_is_known(cls, name: str) -> str:
+        LOSSES.check(name)
+        return name
+
+    def modules(self) -> tuple[str, ...]:
+        """The loss's."""
+        return (LOSSES.module(self.loss),)
+
+    def differences(self) -> dict[str, str]:
+        """See `MethodOptions`; of the projection, which no published system has, its kind counts."""
+        found = super().differences()
+        found.pop("projection", None)
+        return found | ({"projection": "mlp heads"} if self.projection.kind == "mlp" else {})
+
+
+class TowerOptions(EmbeddingOptions):
+    """Settings of methods that train within both towers: no stored features can stand for these."""
+
+    image_input: ClassVar[Literal["features", "pixels"]] = "pixels"

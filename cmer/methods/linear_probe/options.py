@@ -1,0 +1,11 @@
+"""Settings of linear_probe."""
+
+from __future__ import annotations
+
+from cmer.methods.layers.settings import EmbeddingOptions
+from cmer.registry import METHOD_OPTIONS
+
+
+@METHOD_OPTIONS.register("linear_probe")
+class LinearProbeOptions(EmbeddingOptions):
+    """One linear map per tower."""

@@ -1,0 +1,1 @@
+"""One adapter for all blocks of both towers."""

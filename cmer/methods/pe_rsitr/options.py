@@ -1,0 +1,24 @@
+"""Settings of pe_rsitr."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from cmer.config.base import Fraction, Positive
+from cmer.methods.layers.settings import TowerOptions
+from cmer.registry import METHOD_OPTIONS
+
+
+@METHOD_OPTIONS.register("pe_rsitr")
+class PeRsitrOptions(TowerOptions):
+    """One adapter for all blocks of both towers, and a hybrid loss."""
+
+    note: ClassVar[str] = "its loss runs both towers twice a step"
+
+    bottleneck: Positive = 64
+    shared: Positive = Field(default=64, description="channels of the up-projection that both towers share")
+    dropout: Fraction = Field(default=0.5, description="within the adapter")
+    input_dropout: Fraction = Field(default=0.2, description="of the input embeddings in the second pass")
+    intra_weight: Annotated[float, Field(ge=0)] = Field(default=1.0, description="weight of the two intra-modal losses")

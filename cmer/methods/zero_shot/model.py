@@ -1,0 +1,43 @@
+"""Zero-shot: the backbone as it is, on towers that share a space."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmer.backbones.base import Features, Tokens
+from cmer.errors import UserError
+from cmer.losses.memory import Memory, PairIds
+from cmer.methods.base import Context, Method, StepInfo
+from cmer.methods.zero_shot.options import ZeroShotOptions
+from cmer.registry import METHODS
+
+
+@METHODS.register("zero_shot")
+class ZeroShot(Method):
+    """Cosine of the frozen embeddings; nothing is trained.
+
+    Raises:
+        UserError: the towers were trained apart, so their dot product means nothing.
+    """
+
+    def __init__(self, options: ZeroShotOptions, context: Context) -> None:
+        super().__init__(options, context)
+        if not context.backbone_shapes().aligned:
+            raise UserError("zero_shot needs a backbone whose towers share a space; this one's were trained apart")
+
+    def encode_images(self, batch: Features | Tensor) -> Tensor:
+        """Unit embeddings [B, e] of frozen features."""
+        assert isinstance(batch, Features)
+        return F.normalize(batch.pooled, dim=-1)
+
+    def encode_texts(self, batch: Features | Tokens) -> Tensor:
+        """Unit embeddings [B, e] of frozen features."""
+        assert isinstance(batch, Features)
+        return F.normalize(batch.pooled, dim=-1)
+
+    def losses(
+        self, images: Tensor, texts: Tensor, batch: PairIds, memory: Memory | None, step: StepInfo
+    ) -> dict[str, Tensor]:
+        """None: there is nothing to train."""
+        return {}

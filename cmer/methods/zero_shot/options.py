@@ -1,0 +1,15 @@
+"""Settings of zero_shot."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from cmer.config.methods import MethodOptions
+from cmer.registry import METHOD_OPTIONS
+
+
+@METHOD_OPTIONS.register("zero_shot")
+class ZeroShotOptions(MethodOptions):
+    """The frozen embeddings themselves: nothing to set, nothing to train."""
+
+    trains: ClassVar[bool] = False

@@ -1,0 +1,213 @@
+"""One run: put together from its spec, trained, and embedded. What the commands call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cmer.backbones.build import build as build_backbone
+from cmer.config.backbones import FeatureOptions
+from cmer.config.base import validate
+from cmer.config.runs import RunSpec
+from cmer.data.frames import read_frame
+from cmer.data.images import open_images
+from cmer.data.pairs import Pairs
+from cmer.errors import UserError
+from cmer.features.device import device
+from cmer.features.extract import extract, open_store
+from cmer.features.inputs import (
+    Inputs,
+    OnlineImages,
+    online_images,
+    online_texts,
+    stored_images,
+    stored_texts,
+    token_texts,
+)
+from cmer.features.store import Manifest
+from cmer.io import digest, sha256, write_text
+from cmer.methods.base import Context, Method
+from cmer.methods.build import build, context_of
+from cmer.provenance import code_digest, versions
+from cmer.retrieval import MODULES as EMBEDDING
+from cmer.retrieval.embed import embeddings
+from cmer.training import MODULES as TRAINING
+from cmer.training.checkpoint import load, save
+from cmer.training.distributed import rank
+from cmer.training.loop import Trainer, load_tensors
+
+FEATURES = Path("work/features")
+STATES = Path("work/train")
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run reads.
+
+    Attributes:
+        folder: of the prepared dataset.
+        captions: all captions with their prompts (`cmer augment`).
+        validation: ids of the validation images (`cmer split`).
+        excluded: train captions to leave out (`cmer exclude`).
+        features: manifest of the stored features; None for an online run.
+    """
+
+    folder: Path
+    captions: Path
+    validation: Path
+    excluded: Path | None = None
+    features: Path | None = None
+
+    def pairs(self, spec: RunSpec) -> Pairs:
+        """The dataset as the run sees it."""
+        pairs = Pairs.read(self.folder, self.captions, self.validation, self.excluded)
+        return pairs.subsample(spec.training.train_images)
+
+    def hashes(self) -> list[str]:
+        """Of everything but the features, whose digest the record holds."""
+        return [sha256(file) for file in (self.captions, self.validation, self.excluded) if file is not None]
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A run ready to train or embed: `method` on the training device, and what it reads."""
+
+    method: Method
+    inputs: Inputs
+    digest: str
+
+
+def assemble(spec: RunSpec, pairs: Pairs, folder: Path, manifest: Path | None) -> Assembled:
+    """Build the method of a run and its inputs.
+
+    A run on stored features loads the backbone only where the method runs a tower itself; features that the cache
+    lacks are rebuilt first. An online run opens the images and needs no features.
+
+    Args:
+        spec: of the run.
+        pairs: the dataset.
+        folder: holds the prepared dataset.
+        manifest: of the stored features; None for an online run.
+
+    Raises:
+        UserError: the method needs pixels and the run has stored features, or the features do not fit the images.
+    """
+    train_captions = [pairs.texts[caption] for caption in pairs.captions_of(pairs.train_images)]
+    if spec.training.inputs == "online":
+        return _online(spec, pairs, folder, train_captions)
+    if spec.options.image_input == "pixels":
+        raise UserError(f"method {spec.method} reads pixels: set training.inputs: online for run {spec.run}")
+    if manifest is None:
+        raise UserError(f"run {spec.run} reads stored features; give their manifest, or set training.inputs: online")
+    return _stored(spec, pairs, folder, manifest, train_captions)
+
+
+def _stored(spec: RunSpec, pairs: Pairs, folder: Path, manifest: Path, captions: Sequence[str]) -> Assembled:
+    def rebuild(old: Manifest) -> Manifest:
+        images = open_images(old.spec.dataset, folder)
+        return extract(old.spec, pairs.files, pairs.sha256, images, old.texts, FEATURES)
+
+    assert spec.backbone is not None
+    store = open_store(manifest, FEATURES, rebuild)
+    backbone = build_backbone(spec.backbone).to(device()) if spec.options.runs_backbone else None
+    features = spec.backbone.features.model_copy(update=store.manifest.blocks())
+    context = Context(store.manifest.shapes, features, backbone, captions, spec.seed)
+    method = build(spec.method, spec.options, context).to(device())
+    tokens = spec.options.text_input == "tokens"
+    texts = token_texts(method.tokenize) if tokens else stored_texts(store, method.text_blocks)
+    return Assembled(method, Inputs(stored_images(store, method.image_blocks), texts), store.manifest.digest)
+
+
+def _online(spec: RunSpec, pairs: Pairs, folder: Path, captions: Sequence[str]) -> Assembled:
+    assert spec.source is not None
+    options = spec.backbone
+    backbone = None if options is None else build_backbone(options).to(device())
+    features = FeatureOptions() if options is None else options.features
+    context = context_of(spec.options, backbone, features, captions, spec.seed)
+    method = build(spec.method, spec.options, context).to(device())
+    images = open_images(spec.source, folder)
+    preprocess = method.preprocess if backbone is None else backbone.preprocess
+    crop = spec.training.augmentation == "crop_flip"
+    pixels = OnlineImages(preprocess, images, pairs.files, pairs.sha256, crop)
+    inputs = Inputs(pixels, token_texts(method.tokenize))
+    if backbone is not None and options is not None:
+        if spec.options.image_input == "features":
+            inputs = Inputs(online_images(pixels, backbone, options, method.image_blocks), inputs.texts)
+        if spec.options.text_input == "features":
+            inputs = Inputs(inputs.images, online_texts(backbone, options, method.text_blocks))
+    return Assembled(method, inputs, digest(pairs.sha256))
+
+
+def train_run(spec: RunSpec, files: RunFiles, out: Path) -> dict[str, Any]:
+    """Train a run, or resume it, and write its checkpoint and, beside it, its curve.
+
+    Returns:
+        images seen and validation mR, for the record of the call.
+
+    Raises:
+        UserError: an input does not fit the run, the loss is not finite, or the disk is full.
+    """
+    pairs = files.pairs(spec)
+    ready = assemble(spec, pairs, files.folder, files.features)
+    record = _record(spec, ready)
+    state_file = STATES / _state_digest(spec, record, files) / "state.pt"
+    best, curve, seen = {}, [], 0
+    if ready.method.trained():
+        state = Trainer(ready.method, ready.inputs, pairs, spec, state_file).run()
+        best, curve, seen = state.best, state.curve, state.images_seen
+    validated = [entry for entry in curve if "val_mr" in entry]
+    top = max(validated, key=lambda entry: entry["val_mr"], default={"epoch": 0, "val_mr": None})
+    if rank() == 0:  # the first process writes
+        record |= {
+            "train_images": len(pairs.train_images),
+            "train_captions": len(pairs.captions_of(pairs.train_images)),
+            "images_seen": seen,
+            "epochs": len(curve),
+            "best_epoch": top["epoch"],
+            "val_mr": top["val_mr"],
+        }
+        write_text(out.with_suffix(".curve.jsonl"), "".join(json.dumps(entry) + "\n" for entry in curve))
+        save(out, best, record)
+        state_file.unlink(missing_ok=True)
+    return {"images_seen": seen, "val_mr": top["val_mr"]}
+
+
+def _record(spec: RunSpec, ready: Assembled) -> dict[str, Any]:
+    return {
+        "spec": spec.model_dump(),
+        "trainable_parameters": ready.method.count(),
+        "features": ready.digest,
+        "code": code_digest(*TRAINING, *spec.modules()),
+        "versions": versions(),
+        "threads": spec.training.threads,
+    }
+
+
+def _state_digest(spec: RunSpec, record: dict[str, Any], files: RunFiles) -> str:
+    """The same for every number of processes: another number is refused, and does not start from nothing."""
+    same = record | {"spec": spec.model_dump(exclude={"training": {"processes"}})}
+    return digest([same, *files.hashes()])
+
+
+def embed_run(checkpoint: Path, files: RunFiles, queries: Path, out: Path) -> None:
+    """Encode the test images, and the test captions under every label protocol, and write them.
+
+    Raises:
+        UserError: the checkpoint is missing, damaged, or of another run.
+    """
+    tensors, record = load(checkpoint)
+    spec = validate(RunSpec, record["spec"], str(checkpoint))
+    torch.set_num_threads(spec.training.threads)
+    pairs = files.pairs(spec)
+    ready = assemble(spec, pairs, files.folder, files.features)
+    load_tensors(ready.method.trained(), tensors)
+    frame = read_frame(queries)
+    texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
+    views = spec.backbone.features.views if spec.backbone else 1
+    record |= {"embedding": {"code": code_digest(*EMBEDDING, *spec.modules()), "versions": versions()}}
+    save(out, embeddings(ready.method, ready.inputs, pairs.test_images, views, texts), record)
