@@ -50,48 +50,47 @@ def evaluate(
 
 @app.command()
 def table(
-    spec: Annotated[str, typer.Option(help="JSON: the table's number, runs, label protocols and seeds.")],
+    spec: Annotated[str, typer.Option(help="JSON: the table's kind, runs, label protocols and seeds.")],
     out: Annotated[Path, typer.Option(help="CSV to write.")],
     metrics: Metrics = None,
     efficiency: Efficiency = None,
     show: Annotated[bool, typer.Option("--show", help="Print the table too.")] = False,
     record: Record = None,
 ) -> None:
-    """Write one of the paper's tables: its printed rows, and the measured ones beside them.
+    """Write a table: the paper's printed rows, and the measured ones beside them.
 
-    A difference stands only where dataset, backbone, system and label protocol are the printed row's. Table 3 reads
-    profiles, the others metrics.
+    A difference is given only where dataset, backbone, system and label protocol are the printed row's.
     """
     from cmer.data.frames import write_frame
+    from cmer.reporting.base import Files, TableSpec, build_table
     from cmer.reporting.show import show as print_table
-    from cmer.reporting.tables import TableSpec, build_table
 
     with recorded(record):
         parsed = validate_json(TableSpec, spec, "--spec")
-        result = build_table(parsed, (efficiency if parsed.number == 3 else metrics) or [])
+        result = build_table(parsed, Files(metrics or [], efficiency or []))
         write_frame(out, result)
     if show:
-        print_table(result, f"Table {parsed.number}")
+        print_table(result, out.stem)
 
 
 @app.command()
 def figure(
-    spec: Annotated[str, typer.Option(help="JSON: the runs on their dataset, and their seeds.")],
+    spec: Annotated[str, typer.Option(help="JSON: the figure's kind, its runs on their dataset, and their seeds.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
-    points: Annotated[Path, typer.Option(help="CSV of the figure's points to write.")],
+    points: Annotated[Path, typer.Option(help="CSV of what the figure shows.")],
     metrics: Metrics = None,
     efficiency: Efficiency = None,
     record: Record = None,
 ) -> None:
-    """Draw accuracy (mR of plain queries) against the memory and the time of training, a point a run."""
+    """Draw a figure, and write what it shows as a table beside it."""
     from cmer.data.frames import write_frame
-    from cmer.reporting.accuracy_cost import FigureSpec, as_table, draw, read_points
+    from cmer.reporting.base import FigureSpec, Files, draw_figure
 
     with recorded(record):
-        found = read_points(validate_json(FigureSpec, spec, "--spec"), metrics or [], efficiency or [])
-        write_frame(points, as_table(found))
+        drawing, shown = draw_figure(validate_json(FigureSpec, spec, "--spec"), Files(metrics or [], efficiency or []))
+        write_frame(points, shown)
         with atomic(out) as temporary:  # no version of the drawing library: the same points give the same bytes
-            draw(found).savefig(temporary, format="png", metadata={"Software": None})
+            drawing.savefig(temporary, format="png", metadata={"Software": None})
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -65,6 +65,8 @@ LabelRule = Annotated[
 
 class DatasetOptions(Model):
     """What every dataset has, wherever it comes from."""
+
+    kind: ClassVar[Literal["folder", "demo", "published"]]
 
     title: str = Field(description="name as printed in the tables, e.g. RSITMD")
     template: str = Field(default="{label}. {caption}", description="scene prompt (Eq. 14-15)")
@@ -137,6 +139,8 @@ class Raster(Model):
 class FolderDataset(DatasetOptions):
     """A user's folder: images, which stay where they are, and captions in one of several layouts."""
 
+    kind: ClassVar[Literal["folder", "demo", "published"]] = "folder"
+
     source: Literal["folder"]
     root: str = Field(description="folder; environment variables like ${CMER_DATA_ROOT} are expanded")
     annotations: Annotated[str, Field(pattern=r"\.(json|csv|jsonl)$")] | None = Field(
@@ -158,7 +162,10 @@ class FolderDataset(DatasetOptions):
 class DemoDataset(DatasetOptions):
     """Overhead scenes drawn by the project, written in the published layout."""
 
+    kind: ClassVar[Literal["folder", "demo", "published"]] = "demo"
+
     source: Literal["demo"]
+    title: str = "demo"
     seed: int = 0
     images_per_class: Annotated[int, Field(ge=5)] = 30
     size: Annotated[int, Field(ge=32)] = 128
@@ -177,6 +184,8 @@ def card_text(name: str) -> str:
 
 class PublishedDataset(DatasetOptions):
     """A published dataset: fetched, or in a user's folder, and compared with what is known of it."""
+
+    kind: ClassVar[Literal["folder", "demo", "published"]] = "published"
 
     source: str = Field(description="name of a published dataset's card: rsicd, rsitmd, ucm, sydney, …")
     title: str = Field(default="", description="name as printed in the tables; the card's by default")
@@ -200,10 +209,12 @@ class PublishedDataset(DatasetOptions):
         return self
 
 
-def _kind(data: Any) -> str:
-    """Which of the models describes a dataset: its `source`, or that of published ones."""
-    source = data.get("source") if isinstance(data, dict) else data.source
-    return source if source in ("folder", "demo") else "published"
+def _kind(data: Any) -> str | None:
+    """Which of the models describes a dataset; None where it has no `source`."""
+    if isinstance(data, DatasetOptions):
+        return data.kind
+    source = data.get("source") if isinstance(data, dict) else None
+    return str(source) if source in ("folder", "demo", None) else "published"
 
 
 Dataset = Annotated[

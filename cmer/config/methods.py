@@ -15,12 +15,14 @@ class MethodOptions(Model):
         trains: whether there is anything to train.
         own_towers: whether the method brings its own towers and needs no backbone.
         image_input: what `encode_images` takes: frozen features, or pixels.
+        gpu: whether a method with towers of its own has a GPU to itself.
         note: what a reader of its row in a table of costs should know.
     """
 
     trains: ClassVar[bool] = True
     own_towers: ClassVar[bool] = False
     image_input: ClassVar[Literal["features", "pixels"]] = "features"
+    gpu: ClassVar[bool] = False
     note: ClassVar[str] = ""
 
     @property

@@ -1,14 +1,27 @@
-"""Tables 1 (RSITMD) and 2 (RSICD): the comparison with other systems."""
+"""Tables that compare systems by recall, beside printed values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pandas as pd
 
-from cmer.reporting.measured import BUDGET, RECALLS, Measured, Metrics, TableRun, difference, number, of_run, summarise
-from cmer.reporting.naming import differences, printed_name, slug, variant
-from cmer.reporting.paper import DATASET, printed
+from cmer.reporting.base import Files, Table, TableSpec
+from cmer.reporting.measured import (
+    BUDGET,
+    RECALLS,
+    Measured,
+    Metrics,
+    TableRun,
+    difference,
+    number,
+    of_run,
+    read_metrics,
+    summarise,
+)
+from cmer.reporting.naming import differences, printed_name, slug
+from cmer.reporting.paper import DATASET, presumed_protocol, printed
 
 COLUMNS = [
     *("source", "method", "options", "run", "dataset", "backbone", "text_encoder", "label_protocol", "params_m"),
@@ -18,22 +31,29 @@ COLUMNS = [
 PRESUMED = "presumed protocol: true scene label in the test query"
 
 
-def benchmark(
-    table: int, metrics: Metrics, runs: Sequence[TableRun], protocols: Sequence[str], seeds: Sequence[int]
-) -> pd.DataFrame:
+class Benchmark(Table):
     """Every printed row, then every measured run under every protocol, then the control of each dataset.
 
     `delta_mr` is filled only where dataset, backbone, system and label protocol are the printed row's. CMER's is
     taken against `oracle`: its printed numbers are explained only by true labels in the test queries.
+
+    Class attributes:
+        number: of the printed table.
     """
-    paper = printed(table)
-    measured = [summarise(metrics, run, protocol, seeds) for run in runs for protocol in protocols]
-    matches = [_match(row, paper, DATASET[table]) for row in measured]
-    rows = [_paper_row(row, DATASET[table], _ran(index, measured, matches)) for index, row in paper.iterrows()]
-    rows += [_measured_row(row, paper, *match) for row, match in zip(measured, matches, strict=True)]
-    datasets = {run.dataset: run for run in runs}
-    rows += [_control_row(metrics, run, seeds) for run in datasets.values()]
-    return pd.DataFrame(rows, columns=COLUMNS)
+
+    reads = ("metrics",)
+    number: ClassVar[int]
+
+    def build(self, spec: TableSpec, files: Files) -> pd.DataFrame:
+        """See `Table`."""
+        metrics, paper, dataset = read_metrics(files.metrics), printed(self.number), DATASET[self.number]
+        measured = [summarise(metrics, run, protocol, spec.seeds) for run in spec.runs for protocol in spec.protocols]
+        matches = [_match(row, paper, dataset) for row in measured]
+        rows = [_paper_row(row, dataset, _ran(index, measured, matches)) for index, row in paper.iterrows()]
+        rows += [_measured_row(row, paper, *match) for row, match in zip(measured, matches, strict=True)]
+        datasets = {run.dataset: run for run in spec.runs}
+        rows += [_control_row(metrics, run, spec.seeds) for run in datasets.values()]
+        return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _match(row: Measured, paper: pd.DataFrame, dataset: str) -> tuple[int | None, str]:
@@ -41,12 +61,11 @@ def _match(row: Measured, paper: pd.DataFrame, dataset: str) -> tuple[int | None
     run = row.run
     same_method = paper["method"].map(slug) == run.method
     same_backbone = paper["backbone_vision"] == run.backbone_printed
-    is_cmer = run.method == "cmer"
     differs = {
         "dataset": run.dataset_title != dataset,
-        "method": not same_method.any() or bool(differences(run.options)) or (is_cmer and variant(run.options) != "d2"),
+        "method": not same_method.any() or bool(differences(run.options)) or run.options.variant_title() is not None,
         "backbone": not (same_backbone & same_method).any(),
-        "label protocol": row.protocol != ("oracle" if is_cmer else "none"),
+        "label protocol": row.protocol != presumed_protocol(run.method),
     }
     found = [name for name, yes in differs.items() if yes]
     if found:
@@ -60,15 +79,15 @@ def _ran(index: object, measured: Sequence[Measured], matches: Sequence[tuple[in
 
 
 def _paper_row(row: pd.Series, dataset: str, status: str) -> dict[str, str]:
-    cmer = slug(row["method"]) == "cmer"
+    protocol = presumed_protocol(slug(row["method"]))
     return row.to_dict() | {
         "source": "paper",
         "dataset": dataset,
         "backbone": row["backbone_vision"],
         "text_encoder": row["backbone_text"],
-        "label_protocol": "oracle" if cmer else "none",
+        "label_protocol": protocol,
         "status": status,
-        "note": PRESUMED if cmer else "",
+        "note": PRESUMED if protocol == "oracle" else "",
     }
 
 

@@ -1,4 +1,4 @@
-"""Table 3: what a training step costs in memory, arithmetic and time, and how that compares with two rivals."""
+"""What a training step costs in memory, arithmetic and time, compared with two reference methods."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from cmer.config.base import validate
 from cmer.errors import UserError
 from cmer.io import read_json
 from cmer.profiling.show import REFERENCES
+from cmer.registry import METHOD_OPTIONS
+from cmer.reporting.base import Files, Table, TableSpec
 from cmer.reporting.measured import TableRun, number
 from cmer.reporting.naming import differences, printed_name, slug
 from cmer.reporting.paper import printed
@@ -23,7 +25,7 @@ MB = 1e6
 """Bytes."""
 
 MEASURES = ("memory", "saved", "speed")
-RATIOS = [f"{measure}_ratio_to_{rival}" for rival in REFERENCES for measure in MEASURES]
+RATIOS = [f"{measure}_ratio_to_{reference}" for reference in REFERENCES for measure in MEASURES]
 PAPER_RATIOS = [f"paper_{name}" for name in RATIOS if not name.startswith("saved")]
 COLUMNS = [
     *("source", "method", "options", "run", "backbone", "setting", "batch", "params_m"),
@@ -39,11 +41,6 @@ MEMORY = {
     "cuda": "memory: the most that tensors took, weights included",
     "cpu": "memory: how far the process rose above weights, optimiser state and batch",
 }
-OF_METHOD = {
-    "clip_adapter": "the paper does not print its configuration; preset paper_count has the printed parameters",
-    "pe_rsitr": "its loss runs both towers twice a step",
-}
-
 Measures = Mapping[str, float | None]
 
 
@@ -142,36 +139,39 @@ def significant(value: float | None, unit: float = 1) -> str:
     return "" if value is None else f"{float(f'{value / unit:.4g}') + 0.0:.12g}"  # + 0.0: no "-0"
 
 
-def efficiency(costs: Sequence[Cost], runs: Sequence[TableRun]) -> pd.DataFrame:
+class Efficiency(Table):
     """Every printed row, then every run under every setting and batch size; a megabyte is 10^6 bytes.
 
-    Ratios are taken between rows of one backbone, setting and batch size; where the rival was not measured they are
-    empty. Of the paper only ratios stand beside a measured row, and only where method, options and backbone are the
-    printed row's: what a step takes differs from device to device.
-
-    Raises:
-        UserError: a run was not measured.
+    Ratios are taken between rows of one backbone, setting and batch size; where the reference was not measured they
+    are empty. Of the paper only ratios stand beside a measured row, and only where method, options and backbone are
+    the printed row's: what a step takes differs from device to device.
     """
-    paper = printed(3)
-    names = printed(1)["method"].tolist()  # Table 3 has but some of them
-    rows = [_paper_row(row, paper) for _, row in paper.iterrows()]
-    measured = []
-    for run in runs:
-        found = costs_of(costs, run)
-        cells = {"method": printed_name(run.method, run.options, names)}
-        same = (paper["method"] == cells["method"]) & (paper["backbone_vision"] == run.backbone_printed)
-        if same.any() and not differences(run.options):
-            row = rows[same.argmax()]
-            done = _status(found[0].step)
-            row["status"] = f"{done}: {run.name}" if row["status"] == NOT_RUN else f"{row['status']}, {run.name}"
-            cells |= {name: row[name.removeprefix("paper_")] for name in PAPER_RATIOS}
-        measured += [cells | _measured_row(run, cost, costs) for cost in found]
-    return pd.DataFrame(rows + measured, columns=COLUMNS)
+
+    reads = ("efficiency",)
+    printed = (1, 3)
+
+    def build(self, spec: TableSpec, files: Files) -> pd.DataFrame:
+        """See `Table`."""
+        costs, paper = read_costs(files.efficiency), printed(3)
+        names = printed(1)["method"].tolist()  # Table 3 has but some of them
+        rows = [_paper_row(row, paper) for _, row in paper.iterrows()]
+        measured = []
+        for run in spec.runs:
+            found = costs_of(costs, run)
+            cells = {"method": printed_name(run.method, run.options, names)}
+            same = (paper["method"] == cells["method"]) & (paper["backbone_vision"] == run.backbone_printed)
+            if same.any() and not differences(run.options):
+                row = rows[same.argmax()]
+                done = _status(found[0].step)
+                row["status"] = f"{done}: {run.name}" if row["status"] == NOT_RUN else f"{row['status']}, {run.name}"
+                cells |= {name: row[name.removeprefix("paper_")] for name in PAPER_RATIOS}
+            measured += [cells | _measured_row(run, cost, costs) for cost in found]
+        return pd.DataFrame(rows + measured, columns=COLUMNS)
 
 
 def _paper_row(row: pd.Series, paper: pd.DataFrame) -> dict[str, str]:
     beside = paper[paper["backbone_vision"] == row["backbone_vision"]]
-    rivals = {slug(other["method"]): _printed_measures(other) for _, other in beside.iterrows()}
+    references = {slug(other["method"]): _printed_measures(other) for _, other in beside.iterrows()}
     return {
         "source": "paper",
         "method": row["method"],
@@ -179,9 +179,9 @@ def _paper_row(row: pd.Series, paper: pd.DataFrame) -> dict[str, str]:
         "params_m": row["params_m"],
         "memory_mb": row["memory_mb"],
         "pairs_per_s": row["throughput_pairs_s"],
-        **_ratios(_printed_measures(row), rivals),
+        **_ratios(_printed_measures(row), references),
         "status": NOT_RUN,
-        "note": "; ".join([PRINTED, *_of_method(slug(row["method"]))]),
+        "note": "; ".join([PRINTED, *_note(slug(row["method"]))]),
     }
 
 
@@ -193,8 +193,8 @@ def _measured_row(run: TableRun, cost: Cost, costs: Sequence[Cost]) -> dict[str,
     step, saved = cost.step, cost.saved
     case = (cost.backbone, step.setting, step.batch)
     beside = [other for other in costs if (other.backbone, other.step.setting, other.step.batch) == case]
-    # Of several runs of a rival the config's first is meant.
-    rivals = {other.step.method: other.measures() for other in reversed(beside)}
+    # Of several runs of a reference the config's first is meant.
+    references = {other.step.method: other.measures() for other in reversed(beside)}
     memory = [] if step.peak_bytes is None else [MEMORY[cost.device.partition(":")[0]]]
     return {
         "source": "measured",
@@ -213,22 +213,22 @@ def _measured_row(run: TableRun, cost: Cost, costs: Sequence[Cost]) -> dict[str,
         "pairs_per_s_high": significant(step.pairs_per_second_high),
         "gmacs_forward_per_pair": significant(step.macs_forward, step.batch * 1e9),
         "gmacs_backward_per_pair": significant(step.macs_backward, step.batch * 1e9),
-        **_ratios(cost.measures(), rivals),
+        **_ratios(cost.measures(), references),
         "precision": step.precision,
         "attention": step.attention,
         "tokens": str(step.tokens),
         "device": cost.device,
         "threads": str(cost.threads),
         "status": _status(step),
-        "note": "; ".join([*memory, *_of_method(run.method)]),
+        "note": "; ".join([*memory, *_note(run.method)]),
     }
 
 
-def _ratios(own: Measures, rivals: Mapping[str, Measures]) -> dict[str, str]:
+def _ratios(own: Measures, references: Mapping[str, Measures]) -> dict[str, str]:
     found = {}
-    for rival, measure in product(REFERENCES, MEASURES):
-        value, other = own[measure], rivals.get(rival, {}).get(measure)
-        found[f"{measure}_ratio_to_{rival}"] = "" if value is None or not other else number(value / other)
+    for reference, measure in product(REFERENCES, MEASURES):
+        value, other = own[measure], references.get(reference, {}).get(measure)
+        found[f"{measure}_ratio_to_{reference}"] = "" if value is None or not other else number(value / other)
     return found
 
 
@@ -238,5 +238,7 @@ def _status(step: MeasuredStep) -> str:
     return "out of memory here" if step.saved_bytes is None else "counted here"
 
 
-def _of_method(method: str) -> list[str]:
-    return [OF_METHOD[method]] if method in OF_METHOD else []
+def _note(method: str) -> list[str]:
+    """What a reader of the method's row should know; nothing of a printed system that is no method here."""
+    options = METHOD_OPTIONS.get(method) if method in METHOD_OPTIONS.names() else None
+    return [options.note] if options is not None and options.note else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 import pandas as pd
 
@@ -13,13 +14,23 @@ ABLATION_BACKBONE, ABLATION_DATASET = "ViT-B-16", "RSITMD"
 """Setting of Tables 5 and 6; Table 4 has the same backbone and both datasets."""
 
 
+def presumed_protocol(method: str) -> str:
+    """The label protocol of a method's printed rows: CMER's are explained only by true labels in the test queries."""
+    return "oracle" if method == "cmer" else "none"
+
+
+def printed_file(number: int) -> Traversable:
+    """The CSV that holds table `number`."""
+    name = "tables_1_2.csv" if number in DATASET else f"table_{number}.csv"
+    return resources.files("cmer.reporting") / "paper" / name
+
+
 def printed(number: int) -> pd.DataFrame:
     """Table `number` (1 to 6) of the CMER paper, its rows and columns in the printed order.
 
     Cells are strings, as printed; one that the paper leaves empty is "".
     """
-    name = "tables_1_2.csv" if number in DATASET else f"table_{number}.csv"
-    with resources.as_file(resources.files("cmer.reporting") / "paper" / name) as path:
+    with resources.as_file(printed_file(number)) as path:
         table = pd.read_csv(path, dtype=str, comment="#", keep_default_na=False)
     if number in DATASET:
         table = table[table["table"] == str(number)].drop(columns="table").reset_index(drop=True)

@@ -129,8 +129,10 @@ class Shares:
         return tree_unflatten([self._gather(leaf) for leaf in padded], structure)
 
     def _gather(self, own: Tensor) -> Tensor:
+        world = dist.group.WORLD
+        assert world is not None
         with _other_processes():
-            whole: Tensor = all_gather_tensor_autograd(own.contiguous(), 0, dist.group.WORLD)
+            whole: Tensor = all_gather_tensor_autograd(own.contiguous(), 0, world)
         return whole[: self.size]
 
     def _whole(self, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:

@@ -9,7 +9,7 @@ rule augment_captions:
         prompts="<results>/captions/{dataset}.csv",
         queries="<results>/captions/{dataset}.queries.csv",
     params:
-        spec=prompt_spec,
+        spec=planned(PLAN.prompt_spec),
         code=code_digest("cmer.data.prompts"),
         folder=subpath(input.images, parent=True),
     log:

@@ -6,11 +6,11 @@ rule draw_demo:
         images="<results>/data/{dataset}/images.tar",
         annotations="<results>/data/{dataset}/dataset.json",
     params:
-        spec=data_spec,
+        spec=planned(PLAN.data_spec),
         code=code_digest("cmer.scenes"),
         folder=subpath(output.images, parent=True),
     wildcard_constraints:
-        dataset="|".join(map(re.escape, DRAWN)) or "(?!)",
+        dataset=one_of(PLAN.drawn),
     log:
         text="<logs>/data/{dataset}/draw.log",
         record="<logs>/data/{dataset}/draw.record.json",
@@ -29,12 +29,12 @@ rule fetch_data:
         images="<results>/data/{dataset}/images.tar",
         annotations="<results>/data/{dataset}/dataset.json",
     params:
-        spec=source_spec,
-        card=card_digest,
+        spec=planned(PLAN.fetch_spec),
+        card=planned(PLAN.card_digest),
         code=code_digest("cmer.data.fetch"),
         folder=subpath(output.images, parent=True),
     wildcard_constraints:
-        dataset="|".join(map(re.escape, FETCHED)) or "(?!)",
+        dataset=one_of(PLAN.fetched),
     log:
         text="<logs>/data/{dataset}/fetch.log",
         record="<logs>/data/{dataset}/fetch.record.json",
@@ -50,14 +50,14 @@ rule fetch_data:
 
 rule prepare_data:
     input:
-        drawn_or_fetched,
+        planned(PLAN.dataset_files),
     output:
         images="<results>/data/{dataset}/images.csv",
         captions="<results>/data/{dataset}/captions.csv",
         hashes="<results>/data/{dataset}/hashes.csv",
     params:
-        spec=data_spec,
-        card=card_digest,
+        spec=planned(PLAN.data_spec),
+        card=planned(PLAN.card_digest),
         code=code_digest("cmer.data.prepare"),
         folder=subpath(output.images, parent=True),
     log:
@@ -91,3 +91,52 @@ rule split_validation:
     shell:
         "cmer split --folder {params.folder:q} --seed {wildcards.seed} --out {output:q} --record {log.record:q}"
         " 2>&1 | tee {log.text:q} >&2"
+
+
+# What of val and test is given away elsewhere, in all datasets that runs are on: a table on demand, and the captions
+# that a dataset with `exclude` does not train on.
+rule leaks:
+    input:
+        images=expand("<results>/data/{dataset}/images.csv", dataset=PLAN.used),
+        captions=expand("<results>/data/{dataset}/captions.csv", dataset=PLAN.used),
+        hashes=expand("<results>/data/{dataset}/hashes.csv", dataset=PLAN.used),
+    output:
+        pairs="<results>/data/leaks.csv",
+        summary="<results>/data/leaks.summary.csv",
+    params:
+        code=code_digest("cmer.data.leaks"),
+        folders=folders,
+    log:
+        text="<logs>/data/leaks.log",
+        record="<logs>/data/leaks.record.json",
+    threads: 1
+    resources:
+        mem_mb=amount(2000, each=100),
+        runtime=amount(10, each=5),
+    shell:
+        "cmer leaks {params.folders} --out {output.pairs:q} --summary {output.summary:q} --record {log.record:q}"
+        " 2>&1 | tee {log.text:q} >&2"
+
+
+rule exclude_leaks:
+    input:
+        images=rules.leaks.input.images,
+        captions=rules.leaks.input.captions,
+        hashes=rules.leaks.input.hashes,
+        validation="<results>/data/{dataset}/validation.seed{seed}.csv",
+    output:
+        "<results>/data/{dataset}/excluded.seed{seed}.csv",
+    params:
+        spec=planned(PLAN.exclusion_spec),
+        code=code_digest("cmer.data.leaks"),
+        folders=folders,
+    log:
+        text="<logs>/data/{dataset}/exclude.seed{seed}.log",
+        record="<logs>/data/{dataset}/exclude.seed{seed}.record.json",
+    threads: 1
+    resources:
+        mem_mb=amount(2000, each=100),
+        runtime=amount(10, each=5),
+    shell:
+        "cmer exclude --spec {params.spec:q} {params.folders} --validation {input.validation:q} --out {output:q}"
+        " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

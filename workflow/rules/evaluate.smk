@@ -7,24 +7,27 @@ rule embed:
         images="<results>/data/{dataset}/images.csv",
         captions="<results>/captions/{dataset}.csv",
         queries="<results>/captions/{dataset}.queries.csv",
-        features=features_of_run,
+        validation="<results>/data/{dataset}/validation.seed{seed}.csv",
+        excluded=planned(PLAN.excluded_of_run),
+        features=planned(PLAN.features_of_run),
     output:
         "<results>/embeddings/{dataset}/{run}/seed{seed}.safetensors",
     params:
-        code=embedding_code,
+        code=planned(PLAN.embedding_code),
         folder=subpath(input.images, parent=True),
-        features=features_option,
+        inputs=options(excluded="--excluded", features="--features"),
     log:
         text="<logs>/embed/{dataset}/{run}/seed{seed}.log",
         record="<logs>/embed/{dataset}/{run}/seed{seed}.record.json",
-    threads: threads_of_run
+    threads: planned(PLAN.threads)
     resources:
-        mem_mb=memory_of_towers,
+        mem_mb=amount(planned(PLAN.memory), each=200),
         runtime=amount(10, each=3),
-        gpu=gpus,
+        gpu=planned(PLAN.gpus),
+        gpu_jobs=uses_gpu(PLAN.gpus),
     shell:
         "cmer embed --checkpoint {input.checkpoint:q} --folder {params.folder:q} --captions {input.captions:q}"
-        " --queries {input.queries:q} {params.features} --out {output:q} --record {log.record:q}"
+        " --validation {input.validation:q} --queries {input.queries:q} {params.inputs} --out {output:q} --record {log.record:q}"
         " 2>&1 | tee {log.text:q} >&2"
 
 

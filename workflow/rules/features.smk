@@ -10,17 +10,18 @@ rule extract_features:
     output:
         "<results>/features/{dataset}/{backbone}.json",
     params:
-        spec=features_spec,
-        code=extraction_code,
+        spec=planned(PLAN.features_spec),
+        code=planned(PLAN.extraction_code),
         folder=subpath(input.images, parent=True),
     log:
         text="<logs>/features/{dataset}/{backbone}.log",
         record="<logs>/features/{dataset}/{backbone}.record.json",
-    threads: threads_of_backbone
+    threads: planned(PLAN.backbone_threads)
     resources:
-        mem_mb=memory_of_towers,
+        mem_mb=amount(planned(PLAN.memory_of_backbone), each=200),
         runtime=amount(15, each=15),
-        gpu=gpus,
+        gpu=planned(PLAN.gpus_of_backbone),
+        gpu_jobs=uses_gpu(PLAN.gpus_of_backbone),
     shell:
         "cmer features --spec {params.spec:q} --folder {params.folder:q} --captions {input.captions:q}"
         " --queries {input.queries:q} --out {output:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

@@ -1,26 +1,25 @@
-# Figures, each with a CSV of its points beside it.
+# Figures, each with a CSV of what it shows beside it.
 
 
-rule accuracy_cost:
+rule figure:
     input:
-        metrics=metrics_of_rows,
-        efficiency=efficiency_of_table,
+        metrics=planned(PLAN.figure_metrics),
+        efficiency=planned(PLAN.figure_profiles),
     output:
-        figure="<results>/figures/accuracy_cost.png",
-        points="<results>/figures/accuracy_cost.csv",
+        figure="<results>/figures/{figure}.png",
+        points="<results>/figures/{figure}.csv",
     params:
-        spec=figure_spec,
-        code=code_digest("cmer.reporting.accuracy_cost"),
-        metrics=metrics_options,
-        efficiency=efficiency_options,
+        spec=planned(PLAN.figure_spec),
+        code=planned(PLAN.figure_code),
+        inputs=options(metrics="--metrics", efficiency="--efficiency"),
     log:
-        text="<logs>/figures/accuracy_cost.log",
-        record="<logs>/figures/accuracy_cost.record.json",
+        text="<logs>/figures/{figure}.log",
+        record="<logs>/figures/{figure}.record.json",
     threads: 1
     resources:
         mem_mb=amount(1000),
         runtime=amount(10),
     localrule: True
     shell:
-        "cmer figure --spec {params.spec:q} {params.metrics} {params.efficiency} --out {output.figure:q}"
-        " --points {output.points:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"
+        "cmer figure --spec {params.spec:q} {params.inputs} --out {output.figure:q} --points {output.points:q}"
+        " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

@@ -1,21 +1,23 @@
-# What a training step of Table 3's runs costs on a backbone, all of them in one job, so that they can be compared.
+# What a training step of runs costs on a backbone, all of them in one job, so that they can be compared.
 
 
 rule profile:
     output:
         "<results>/efficiency/{backbone}.json",
     params:
-        spec=profile_spec,
-        code=profile_code,
+        spec=planned(PLAN.profile_spec),
+        code=planned(PLAN.profile_code),
     wildcard_constraints:
-        backbone="|".join(re.escape(name) for name in CONFIG.backbones if profiled_runs(name)) or "(?!)",
+        backbone=one_of(PLAN.profiled),
     log:
         text="<logs>/efficiency/{backbone}.log",
         record="<logs>/efficiency/{backbone}.record.json",
-    threads: threads_of_profile
+    # All of a machine that runs jobs beside each other: what is timed is timed alone. A cluster's job is alone.
+    threads: workflow.cores
     resources:
         mem_mb=amount(16000),
         runtime=amount(240),
-        gpu=gpus,
+        gpu=planned(PLAN.gpus_of_backbone),
+        gpu_jobs=uses_gpu(PLAN.gpus_of_backbone),
     shell:
         "cmer profile --spec {params.spec:q} --out {output:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

@@ -1,5 +1,5 @@
 # One training: a method on a backbone's features, for one seed. Unfinished work is kept in work/train/, not in the
-# outputs, which Snakemake removes when a job fails: the same command continues where it was killed.
+# outputs, which Snakemake removes when a job fails: rerun the same command to resume.
 
 
 rule train:
@@ -7,42 +7,42 @@ rule train:
         images="<results>/data/{dataset}/images.csv",
         captions="<results>/captions/{dataset}.csv",
         validation="<results>/data/{dataset}/validation.seed{seed}.csv",
-        excluded=excluded_of_run,
-        features=features_of_run,
+        excluded=planned(PLAN.excluded_of_run),
+        features=planned(PLAN.features_of_run),
     output:
         checkpoint="<results>/checkpoints/{dataset}/{run}/seed{seed}.safetensors",
         curve="<results>/checkpoints/{dataset}/{run}/seed{seed}.curve.jsonl",
     params:
-        spec=run_spec,
-        code=training_code,
-        cmer=cmer_of_training,
+        spec=planned(PLAN.run_spec),
+        code=planned(PLAN.training_code),
+        cmer=launcher,
         folder=subpath(input.images, parent=True),
-        excluded=excluded_option,
-        features=features_option,
+        inputs=options(excluded="--excluded", features="--features"),
     log:
         text="<logs>/train/{dataset}/{run}/seed{seed}.log",
         record="<logs>/train/{dataset}/{run}/seed{seed}.record.json",
-    threads: threads_of_training
+    threads: training_threads
     resources:
-        mem_mb=memory_of_training,
-        runtime=minutes_of_training,
-        gpu=gpus_of_training,
+        mem_mb=training_memory,
+        runtime=amount(planned(PLAN.minutes_of_training)),
+        gpu=planned(PLAN.gpus_of_training),
+        gpu_jobs=uses_gpu(PLAN.gpus_of_training),
         nodes=1,  # of a cluster: torchrun's processes are on one
     shell:
         "{params.cmer} train --spec {params.spec:q} --folder {params.folder:q} --captions {input.captions:q}"
-        " --validation {input.validation:q} {params.excluded} {params.features} --out {output.checkpoint:q}"
+        " --validation {input.validation:q} {params.inputs} --out {output.checkpoint:q}"
         " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"
 
 
 # What settings are chosen on: the validation recall of every run of the config.
 rule validation:
     input:
-        checkpoints_of_all,
+        checkpoints=PLAN.checkpoints(),
     output:
         "<results>/validation.csv",
     params:
         code=code_digest("cmer.reporting.validation"),
-        checkpoints=checkpoints_options,
+        checkpoints=options(checkpoints="--checkpoint"),
     log:
         text="<logs>/tables/validation.log",
         record="<logs>/tables/validation.record.json",

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from pathlib import Path
 from textwrap import wrap
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from pydantic import Field
 from sklearn.isotonic import isotonic_regression
 
-from cmer.config.base import Model
 from cmer.errors import UserError
+from cmer.registry import FIGURES
+from cmer.reporting.base import Figure, FigureSpec, Files
 from cmer.reporting.efficiency import MB, Cost, costs_of, read_costs, significant
-from cmer.reporting.measured import BUDGET, Measured, TableRun, read_metrics, summarise
+from cmer.reporting.measured import BUDGET, Measured, read_metrics, summarise
 from cmer.reporting.naming import printed_name
 from cmer.reporting.paper import printed
 
@@ -44,13 +43,6 @@ LEFT, RIGHT, TOP, BOTTOM = 0.44, 0.12, 0.06, 0.55  # around the two panels and t
 PANEL, LOWEST = 0.9, 2.3  # no panel is smaller
 DPI = 300
 LINK: dict[str, Any] = {"color": "0.65", "linewidth": 0.4}
-
-
-class FigureSpec(Model):
-    """The runs of the figure, all on one dataset, and their seeds."""
-
-    runs: Annotated[list[TableRun], Field(min_length=1)]
-    seeds: list[int]
 
 
 @dataclass(frozen=True)
@@ -85,13 +77,26 @@ class Point:
         return None if speed is None else 1000 / speed
 
 
-def read_points(spec: FigureSpec, metrics: Iterable[Path | str], efficiency: Iterable[Path | str]) -> list[Point]:
+@FIGURES.register("accuracy_cost")
+class AccuracyCost(Figure):
+    """A point per run: accuracy against memory and time, with intervals."""
+
+    reads = ("metrics", "efficiency")
+    printed = (1,)
+
+    def draw(self, spec: FigureSpec, files: Files) -> tuple[Drawing, pd.DataFrame]:
+        """See `Figure`."""
+        points = read_points(spec, files)
+        return draw(points), as_table(points)
+
+
+def read_points(spec: FigureSpec, files: Files) -> list[Point]:
     """The points, in the order of the spec's runs.
 
     Raises:
         UserError: a run's metrics or costs are missing.
     """
-    measured, costs = read_metrics(metrics), read_costs(efficiency)
+    measured, costs = read_metrics(files.metrics), read_costs(files.efficiency)
     names = printed(1)["method"].tolist()
     called = [(printed_name(run.method, run.options, names), run.backbone_printed) for run in spec.runs]
     times = Counter(called)
@@ -129,7 +134,7 @@ def as_table(points: Sequence[Point]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def draw(points: Sequence[Point]) -> Figure:
+def draw(points: Sequence[Point]) -> Drawing:
     """Two panels with one accuracy axis, and between them the labels, each tied to its points. CMER is filled.
 
     The figure is one printed column wide; wider where long labels need it, and the taller the more labels there are.
@@ -153,14 +158,14 @@ def draw(points: Sequence[Point]) -> Figure:
     return figure
 
 
-def _frame(points: Sequence[Point], title: Sequence[str], legend: int) -> tuple[Figure, Axes, Axes, Axes]:
+def _frame(points: Sequence[Point], title: Sequence[str], legend: int) -> tuple[Drawing, Axes, Axes, Axes]:
     """An empty figure under its title with room for `legend` lines; its middle for the labels, and its two panels."""
     middle = max(_width(point) for point in points) + 0.12
     side = max(PANEL, (COLUMN - LEFT - middle - RIGHT) / 2)
     height = max(LOWEST, 1.3 * LINE * len(points))
     bottom = BOTTOM + LINE * legend
     width, whole = LEFT + side + middle + side + RIGHT, bottom + height + LINE * len(title) + TOP
-    figure = Figure((width, whole), dpi=DPI)
+    figure = Drawing((width, whole), dpi=DPI)
     for index, line in enumerate(title):
         y = 1 - (TOP / 2 + index * LINE) / whole
         figure.text(0.5, y, line, ha="center", va="top", weight="normal" if index else "bold")

@@ -1,0 +1,1 @@
+"""The figures that a config can name, one module each."""

@@ -1,0 +1,1 @@
+"""The tables that a config can name, one module each."""

@@ -1,0 +1,14 @@
+"""Table 1 of the paper: the comparison on RSITMD."""
+
+from __future__ import annotations
+
+from cmer.registry import TABLES
+from cmer.reporting.benchmark import Benchmark
+
+
+@TABLES.register("table1")
+class Table1(Benchmark):
+    """Systems on RSITMD, by recall."""
+
+    number = 1
+    printed = (1,)
