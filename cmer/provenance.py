@@ -35,14 +35,11 @@ LIBRARIES = ("torch", "open_clip_torch", "peft", "transformers", "numpy", "pillo
 
 @cache
 def _source(module: str) -> tuple[str, frozenset[str]] | None:
-    """The syntax tree of a module as text, and the modules of its own package that it imports; None if no module.
+    """The syntax tree of a module as text, and the modules of its package, or of cmer, that it imports.
 
-    The file is found by its path: `importlib` would import the packages above it, and torch with them.
+    None where there is no such module.
     """
-    package, *parts = module.split(".")
-    folder = PACKAGE if package == __package__ else _folder(package)
-    path = folder.joinpath(*parts)
-    file = path / "__init__.py" if path.is_dir() else path.with_name(f"{path.name}.py")
+    package, file = module.partition(".")[0], _file(module)
     if not file.is_file():
         return None
     tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -58,10 +55,22 @@ def _source(module: str) -> tuple[str, frozenset[str]] | None:
     return _text(tree), frozenset(name for name in imports if name.partition(".")[0] in own)
 
 
-def _folder(package: str) -> Path:
-    """Of an installed top-level package; a path that does not exist where there is none."""
-    found = importlib.util.find_spec(package)
-    return Path(found.origin).parent if found and found.origin else Path(package)
+def _file(module: str) -> Path:
+    """Where a module's source lies, if it exists.
+
+    Found by its path: `importlib` would import the packages above it, and torch with them.
+    """
+    package, *parts = module.split(".")
+    if package == __package__:
+        folder = PACKAGE
+    else:
+        found = importlib.util.find_spec(package)
+        origin = Path(found.origin) if found and found.origin else Path(package)
+        if not parts:
+            return origin
+        folder = origin.parent
+    path = folder.joinpath(*parts)
+    return path / "__init__.py" if path.is_dir() else path.with_name(f"{path.name}.py")
 
 
 def _text(node: Any) -> str:

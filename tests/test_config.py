@@ -1,25 +1,26 @@
 import copy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from snakemake.utils import update_config
 
-from cmer.config import ONLINE
 from cmer.config.base import ConfigError, validate
 from cmer.config.experiment import Config, parse
 from cmer.config.runs import RunSpec
 from cmer.methods.cmer.options import CmerOptions
-from cmer.registry import METHODS
+from cmer.registry import METHOD_OPTIONS, METHODS
 
 ROOT = Path(__file__).parents[1]
-OVERLAYS = sorted(path.name for path in (ROOT / "config").glob("*.yaml"))
+OTHERS = sorted(path.name for path in (ROOT / "config").glob("*.yaml"))
 MINIMAL: dict[str, Any] = {
-    "datasets": {"demo": {"source": "demo", "title": "demo"}},
-    "backbones": {"tiny": {"kind": "tiny", "printed": "tiny"}},
-    "runs": [{"name": "tiny.cmer", "datasets": ["demo"], "backbone": "tiny", "method": "cmer"}],
-    "tables": [{"number": 1, "datasets": ["demo"], "runs": ["tiny.cmer"]}],
+    "datasets": {"demo": {"source": "demo"}},
+    "backbones": {"tiny": {"kind": "tiny"}},
+    "run_defaults": {"datasets": ["demo"], "backbones": ["tiny"]},
+    "runs": {"cmer": {"method": "cmer"}},
+    "tables": {"table1": {"datasets": ["demo"], "runs": ["tiny.cmer"]}},
 }
 
 
@@ -27,29 +28,93 @@ def changed(*path: str | int, to: Any) -> dict[str, Any]:
     data = copy.deepcopy(MINIMAL)
     inner: Any = data
     for key in path[:-1]:
-        inner = inner[key]
+        inner = inner.setdefault(key, {})
     inner[path[-1]] = to
     return data
 
 
-def overlaid(overlay: str | None) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
-    if overlay:
-        update_config(config, yaml.safe_load((ROOT / "config" / overlay).read_text()))
+def read(name: str | None) -> dict[str, Any]:
+    file = ROOT / "config" / name if name else ROOT / "config.yaml"
+    config: dict[str, Any] = yaml.safe_load(file.read_text())
     return config
+
+
+def with_runs(**runs: dict[str, Any]) -> Config:
+    return parse(MINIMAL | {"runs": runs, "tables": {}})
 
 
 def test_defaults_of_a_minimal_config() -> None:
     config = parse(MINIMAL)
     assert (config.results, config.seeds, config.training.epochs) == ("results", [2022], 20)
     assert config.run("tiny.cmer").options == CmerOptions()
+    assert (config.tables["table1"].kind, config.datasets["demo"].title) == ("table1", "demo")
 
 
-def test_table_3_brings_its_figure_where_it_names_a_dataset() -> None:
-    assert parse(MINIMAL).figures == []
-    assert parse(changed("tables", to=[{"number": 3, "runs": ["tiny.cmer"]}])).figures == []
-    table = {"number": 3, "runs": ["tiny.cmer"], "datasets": ["demo"]}
-    assert parse(changed("tables", to=[table])).figures == ["accuracy_cost"]
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_based_on_another_and_on_the_defaults() -> None:
+    config = with_runs(
+        first={"method": "cmer", "options": {"margin": 0.3, "projection": {"dim": 64}}, "training": {"lr": 0.1}},
+        second={"based_on": "first", "options": {"projection": {"dropout": 0.5}}, "training": {"epochs": 3}},
+        third={"based_on": "second", "options": {"margin": 0.4}},
+    )
+    third = config.run("tiny.third")
+    assert isinstance(third.options, CmerOptions)
+    assert (third.options.margin, third.options.projection.dim, third.options.projection.dropout) == (0.4, 64, 0.5)
+    assert (third.training.lr, third.training.epochs, third.datasets) == (0.1, 3, ["demo"])
+    assert config.run("tiny.first").training.epochs == 20
+
+
+def test_backbones_and_sweeps_expand_into_runs_with_readable_names() -> None:
+    data = changed("backbones", "lite", to={"kind": "lite"}) | {"tables": {}}
+    sweep = {"training.lr": [0.1, 0.002], "options.queue_batches": [0, 2]}
+    data["runs"] = {"cmer": {"method": "cmer", "backbones": ["tiny", "lite"], "sweep": sweep}}
+    config = parse(data)
+    names = [f"{t}.cmer.lr_{lr}.queue_batches_{q}" for lr in (0.1, 0.002) for q in (0, 2) for t in ("tiny", "lite")]
+    assert [run.name for run in config.expanded] == names
+    run = config.run("lite.cmer.lr_0.002.queue_batches_2")
+    assert isinstance(run.options, CmerOptions)
+    assert (run.training.lr, run.options.queue_batches, run.backbone) == (0.002, 2, "lite")
+
+
+def test_a_sweep_is_not_inherited() -> None:
+    config = with_runs(
+        one={"method": "cmer", "sweep": {"training.lr": [0.1]}}, two={"based_on": "one", "training": {"epochs": 2}}
+    )
+    assert [run.name for run in config.expanded] == ["tiny.one.lr_0.1", "tiny.two"]
+
+
+def test_a_run_overrides_single_training_keys() -> None:
+    data = changed("runs", "cmer", "training", to={"lr": 0.1}) | {"training": {"lr": 0.2, "epochs": 3}}
+    training = parse(data).run("tiny.cmer").training
+    assert (training.lr, training.epochs) == (0.1, 3)
+
+
+def test_inputs_are_the_methods_usual_ones_unless_the_config_says_otherwise() -> None:
+    config = with_runs(
+        probe={"method": "linear_probe"},
+        lora={"method": "clip_lora"},
+        online={"method": "linear_probe", "training": {"inputs": "online"}},
+    )
+    assert [run.training.inputs for run in config.expanded] == ["stored", "online", "online"]
+
+
+def test_rows_of_a_table_come_in_the_order_of_its_patterns() -> None:
+    config = with_runs(a={"method": "cmer"}, b1={"method": "cmer"}, b2={"method": "cmer"})
+    assert [run.name for run in config.matching(["tiny.b*", "tiny.*"])] == ["tiny.b1", "tiny.b2", "tiny.a"]
+
+
+def test_a_figure_is_of_the_only_dataset_of_its_runs() -> None:
+    figure = {"accuracy_cost": {"runs": ["tiny.cmer"]}}
+    assert parse(MINIMAL | {"figures": figure}).dataset_of("accuracy_cost") == "demo"
+    data = changed("datasets", "more", to={"source": "demo"}) | {"figures": figure}
+    data["run_defaults"]["datasets"].append("more")
+    with pytest.raises(ConfigError, match=r"figures\.accuracy_cost\.dataset: its runs are on demo, more; name one"):
+        parse(data)
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -59,54 +124,86 @@ def test_table_3_brings_its_figure_where_it_names_a_dataset() -> None:
         (changed("training", to={"epoch": 3}), ["training", "'epoch'", "epochs"]),
         (changed("training", to={"epochs": "many"}), ["training.epochs", "integer", "'many'"]),
         (changed("training", to={"epochs": 0}), ["training.epochs", "greater than or equal to 1", "0"]),
-        (changed("runs", 0, "backbone", to="tini"), ["runs[tiny.cmer].backbone", "tini", "known are tiny"]),
-        (changed("runs", 0, "datasets", to=["rsitm"]), ["runs[tiny.cmer].datasets", "rsitm", "known are demo"]),
-        (changed("runs", 0, "method", to="cmerr"), ["runs[tiny.cmer]", "unknown method 'cmerr'", "linear_probe"]),
-        (changed("runs", 0, "options", to={"hidde": 3}), ["runs[tiny.cmer].options", "'hidde'", "hidden"]),
-        (changed("runs", 0, "options", to={"heads": 5}), ["hidden (192) must be a multiple of heads (5)"]),
-        (changed("runs", 0, "training", to={"lrr": 3}), ["runs[tiny.cmer].training", "'lrr'", "known are", "lr"]),
+        (changed("runs", "cmer", "backbones", to=["tini"]), ["runs.cmer.backbones", "tini", "known are tiny"]),
+        (changed("runs", "cmer", "datasets", to=["rsitm"]), ["runs.cmer.datasets", "rsitm", "known are demo"]),
+        (changed("runs", "cmer", "method", to="cmerr"), ["runs.cmer", "unknown method 'cmerr'", "linear_probe"]),
+        (changed("runs", "cmer", "options", to={"hidde": 3}), ["runs.cmer.options", "'hidde'", "hidden"]),
+        (changed("runs", "cmer", "options", to={"heads": 5}), ["hidden (192) must be a multiple of heads (5)"]),
+        (changed("runs", "cmer", "options", to={"margin": -1}), ["runs.cmer.options.margin", "greater than", "-1"]),
+        (changed("runs", "cmer", "options", to={"loss": "tripplet"}), ["runs.cmer.options.loss", "contrastive"]),
+        (changed("runs", "cmer", "training", to={"lrr": 3}), ["runs.cmer.training", "'lrr'", "known are", "lr"]),
         (
-            changed("runs", 0, "training", to={"augmentation": "crop_flip"}),
-            ["runs[tiny.cmer].training", "crop_flip", "inputs: online"],
+            changed("runs", "cmer", "training", to={"augmentation": "crop_flip"}),
+            ["runs.cmer.training", "crop_flip", "inputs: online"],
         ),
-        (changed("runs", 0, "method", to="clip_lora"), ["runs[tiny.cmer]", "clip_lora", "training: {inputs: online}"]),
-        (changed("backbones", "tiny", "kind", to="vit"), ["backbones.tiny", "'vit'", "'open_clip'", "'lite'"]),
         (
-            changed("tables", 0, to={"number": 3, "datasets": ["demo", "rsicd"]}),
-            ["tables.0", "table 3 takes one dataset at most"],
+            changed("runs", "cmer", to={"method": "clip_lora", "training": {"inputs": "stored"}}),
+            ["runs.cmer", "clip_lora", "inputs: stored"],
         ),
+        (changed("runs", "cmer", "based_on", to="cmr"), ["runs.cmer.based_on", "unknown run 'cmr'", "known are cmer"]),
+        (changed("runs", "cmer", "based_on", to="cmer"), ["runs.cmer.based_on", "circle"]),
+        (changed("runs", "cmer", "sweep", to={"lr": [1]}), ["runs.cmer.sweep", "'lr'", "training.lr"]),
+        (changed("runs", "cmer", "sweep", to={"training.lr": []}), ["runs.cmer.sweep.training.lr", "at least one"]),
+        (changed("runs", "cmer", to={}), ["runs.cmer.method", "required"]),
+        (changed("run_defaults", to={"datasets": ["demo"]}), ["runs.cmer.backbones", "required", "known are tiny"]),
+        (changed("backbones", "tiny", "kind", to="vit"), ["backbones.tiny", "'vit'", "open_clip", "lite"]),
+        (changed("backbones", "tiny", "threads", to=0), ["backbones.tiny.threads", "greater than or equal to 1"]),
+        (changed("backbones", "tiny", to={"printed": "x"}), ["backbones.tiny", "'kind' is required"]),
+        (changed("datasets", "demo", "source", to="rsitm"), ["datasets.demo", "rsitm", "demo, folder, rsicd, rsitmd"]),
+        (changed("datasets", "demo", to={}), ["datasets.demo", "source"]),
+        (changed("datasets", "demo", "labels", to={"rule": "lists"}), ["datasets.demo.labels.folder", "required"]),
+        (changed("datasets", "demo", "template", to="{label}"), ["datasets.demo", "template", "{caption}"]),
         (changed("seeds", to=[1, 1]), ["\n  - seeds: 1 appears more than once"]),
         (changed("seeds", to=[-1]), ["seeds.0", "greater than or equal to 0"]),
-        (changed("backbones", "tiny", to={"printed": "x"}), ["backbones.tiny", "'kind' required"]),
-        (changed("tables", 0, "runs", to=[]), ["tables[1]", "none of its runs is on demo"]),
-        (changed("tables", 0, "number", to=7), ["tables.0.number", "1, 2, 3, 4, 5 or 6", "7"]),
-        (changed("tables", 0, "runs", to=["x.y"]), ["tables[1].runs", "x.y", "known are tiny.cmer"]),
-        (changed("runs", to=MINIMAL["runs"] * 2), ["runs", "tiny.cmer", "more than once"]),
-        (changed("datasets", "demo", "template", to="{label}"), ["datasets.demo", "template", "{caption}"]),
+        (changed("tables", "table1", "runs", to=[]), ["tables.table1", "none of its runs is on demo"]),
+        (changed("tables", "table7", to={"runs": ["*"]}), ["tables.table7.kind", "unknown table 'table7'", "table6"]),
+        (changed("tables", "table1", "runs", to=["x.*"]), ["tables.table1.runs", "'x.*'", "known are tiny.cmer"]),
+        (changed("figures", "photo", to={"runs": ["*"]}), ["figures.photo.kind", "'photo'", "accuracy_cost"]),
     ],
 )
 def test_a_mistake_names_key_given_and_allowed(data: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ConfigError) as error:
         parse(data)
     assert all(word in str(error.value) for word in words), str(error.value)
+    assert "function-" not in str(error.value) and "tagged" not in str(error.value)
 
 
 def test_every_mistake_is_told_at_once() -> None:
     data = changed("training", to={"epochs": 0, "lr": -1})
     with pytest.raises(ConfigError, match=r"(?s)training\.epochs.*training\.lr"):
         parse(data)
+    two = {"one": {"method": "cmer", "options": {"heads": 5}}, "two": {"method": "cmerr"}}
+    with pytest.raises(ConfigError, match=r"(?s)runs\.one\.options.*runs\.two\.method"):
+        parse(MINIMAL | {"runs": two})
 
 
-def test_a_run_overrides_single_training_keys() -> None:
-    data = changed("runs", 0, "training", to={"lr": 0.1}) | {"training": {"lr": 0.2, "epochs": 3}}
-    config = parse(data)
-    training = config.training_of(config.run("tiny.cmer"))
-    assert (training.lr, training.epochs) == (0.1, 3)
+# --- methods, and what planning knows of them -------------------------------------------------------------------------
 
 
-def test_methods_that_read_pixels_are_known_without_importing_them() -> None:
-    names = [path.stem for path in (ROOT / "cmer/methods").glob("[a-z]*.py") if path.stem != "base"]
-    assert {name for name in names if METHODS.get(name).reads == "pixels"} == set(ONLINE)
+def test_planning_imports_no_torch() -> None:
+    code = (
+        "import sys, yaml; from cmer.config.experiment import parse; from cmer.plan import Plan\n"
+        "plan = Plan(parse(yaml.safe_load(open('config/paper.yaml'))))\n"
+        "plan.training_code('vit_b_16.cmer'), plan.table_spec('table3'), plan.profile_code('vit_b_16')\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("name", METHOD_OPTIONS.names())
+def test_a_method_registers_itself_and_its_options_under_the_name_of_its_folder(name: str) -> None:
+    options, method = METHOD_OPTIONS.get(name), METHODS.get(name)
+    assert options.__module__ == f"cmer.methods.{name}.options"
+    assert method.__module__ == f"cmer.methods.{name}.model"
+
+
+def test_methods_within_the_towers_read_pixels() -> None:
+    online = {"clip_adapter", "clip_bitfit", "clip_lora", "cross_modal_adapter", "pe_rsitr", "single_language"}
+    builtin = [name for name in METHOD_OPTIONS.names() if not name.startswith("toy")]
+    assert {name for name in builtin if METHOD_OPTIONS.get(name).image_input == "pixels"} == online
+
+
+# --- specs and the project's own configs ------------------------------------------------------------------------------
 
 
 def test_spec_survives_json() -> None:
@@ -115,21 +212,22 @@ def test_spec_survives_json() -> None:
     assert isinstance(spec.options, CmerOptions)
 
 
-@pytest.mark.parametrize("overlay", [None, *OVERLAYS])
-def test_every_config_of_the_project_is_valid(overlay: str | None) -> None:
-    config = parse(overlaid(overlay))
-    assert config.results == ("results" if overlay is None else f"results/{Path(str(overlay)).stem}")
+@pytest.mark.parametrize("name", [None, *OTHERS])
+def test_every_config_of_the_project_is_valid_and_complete(name: str | None) -> None:
+    config = parse(read(name))
+    assert config.results == ("results" if name is None else f"results/{Path(str(name)).stem}")
+
+
+@pytest.mark.parametrize(("name", "most"), [(None, 120), ("paper.yaml", 80)])
+def test_configs_are_short(name: str | None, most: int) -> None:
+    file = ROOT / "config" / name if name else ROOT / "config.yaml"
+    assert len(file.read_text().splitlines()) <= most
 
 
 def test_default_ablation_is_the_papers() -> None:
-    config = parse(overlaid(None))
+    config = parse(read(None))
     rows = [config.run(f"lite.cmer_{name}").options for name in ("v1", "v2", "d1", "d2")]
     parts = [(o.focus_adapter, o.queue_batches, o.scene_prompt) for o in rows if isinstance(o, CmerOptions)]
     assert parts == [(False, 0, False), (True, 0, False), (True, 4, False), (True, 4, True)]
     shared = {"focus_adapter", "queue_batches", "scene_prompt", "label_dropout"}
     assert len({row.model_dump_json(exclude=shared) for row in rows}) == 1
-
-
-def test_schema_describes_every_key_of_the_default_config() -> None:
-    properties = Config.model_json_schema()["properties"]
-    assert set(overlaid(None)) <= set(properties)

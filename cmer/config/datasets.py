@@ -214,12 +214,12 @@ def _kind(data: Any) -> str | None:
     if isinstance(data, DatasetOptions):
         return data.kind
     source = data.get("source") if isinstance(data, dict) else None
-    return str(source) if source in ("folder", "demo", None) else "published"
+    return source if source in ("folder", "demo", None) else "published"
 
 
 Dataset = Annotated[
     Annotated[FolderDataset, Tag("folder")]
     | Annotated[DemoDataset, Tag("demo")]
     | Annotated[PublishedDataset, Tag("published")],
-    Discriminator(_kind),
+    Discriminator(_kind, custom_error_type="no_source", custom_error_message="the field 'source' is required"),
 ]

@@ -31,6 +31,11 @@ class MethodOptions(Model):
         return "tokens" if self.image_input == "pixels" else "features"
 
     @property
+    def usual_inputs(self) -> Literal["stored", "online"]:
+        """What a run reads that does not say: stored features, where these can stand for the towers."""
+        return "online" if self.image_input == "pixels" else "stored"
+
+    @property
     def runs_backbone(self) -> bool:
         """Whether the method runs a tower of the backbone itself; otherwise stored features serve."""
         return not self.own_towers and (self.image_input == "pixels" or self.text_input == "tokens")

@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -69,7 +69,19 @@ class RunSpec(Model):
     @model_validator(mode="before")
     @classmethod
     def _options_of_the_method(cls, data: Any) -> Any:
-        return parse_options_field(data)
+        parsed = parse_options_field(data)
+        training = parsed.get("training") if isinstance(parsed, dict) else None
+        if isinstance(training, dict) and isinstance(parsed.get("options"), MethodOptions):
+            inputs = training.get("inputs") or parsed["options"].usual_inputs
+            return parsed | {"training": training | {"inputs": inputs}}
+        return parsed
+
+    @model_validator(mode="after")
+    def _towers_of_one_kind(self) -> Self:
+        if self.options.own_towers != (self.backbone is None):
+            needs = "brings its own towers: no backbone" if self.options.own_towers else "needs a backbone"
+            raise ValueError(f"method {self.method} {needs}")
+        return self
 
     def modules(self) -> list[str]:
         """Modules that registries find for the run by name, to which no import leads: they count for code digests."""
@@ -173,12 +185,11 @@ def _training(
 ) -> Training:
     """The run's training settings: the top-level ones with its own on top; one process where nothing trains."""
     given = training.model_dump() | settings["training"] | ({} if options.trains else {"processes": 1})
-    pixels = options.image_input == "pixels"
-    if given["inputs"] == "stored" and pixels and settings.get("datasets"):
+    if given["inputs"] == "stored" and options.usual_inputs == "online" and settings.get("datasets"):
         raise ValueError(
             f"  - {where}: {method} trains within the image tower and reads pixels; remove `inputs: stored`"
         )
-    given["inputs"] = given["inputs"] or ("online" if pixels else "stored")
+    given["inputs"] = given["inputs"] or options.usual_inputs
     return validate_part(Training, given, f"{where}.training")
 
 

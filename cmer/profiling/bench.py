@@ -13,7 +13,7 @@ import torch
 
 from cmer.profiling.measure import keep_freed_memory, macs, peak_bytes, release, saved_bytes, seconds
 from cmer.profiling.spec import ProfileRow, ProfileSpec, Setting
-from cmer.profiling.step import Model, Step, synthetic_pairs
+from cmer.profiling.step import Model, Step
 
 Found = TypeVar("Found")
 
@@ -30,7 +30,7 @@ class Bench:
         torch.backends.cudnn.allow_tf32 = False  # float32 is float32 under `paper_like`; no other step has float32
         keep_freed_memory(False)
         self.spec, self.row = spec, row
-        self.model = Model.build(spec.backbone, row, synthetic_pairs(max(spec.profile.batches)).texts)
+        self.model = Model.build(spec, row)
         self.timed: Step | None = None
 
     def device(self) -> str:

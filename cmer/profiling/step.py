@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cmer.backbones.base import Backbone, Features, Preprocess, Tokens
 from cmer.backbones.build import build as build_backbone
-from cmer.config.backbones import BackboneOptions, FeatureOptions
+from cmer.config.backbones import FeatureOptions
 from cmer.config.runs import RunSpec
 from cmer.config.training import Training
 from cmer.data.pairs import Pairs
@@ -55,16 +55,17 @@ class Model:
         return self.method.tokenize(texts) if self.backbone is None else self.backbone.tokenize(texts)
 
     @classmethod
-    def build(cls, options: BackboneOptions | None, row: ProfileRow, captions: Sequence[str]) -> Model:
+    def build(cls, spec: ProfileSpec, row: ProfileRow) -> Model:
         """Build a row's method, with random weights where others would have to be fetched: no cost depends on them.
 
         Raises:
             UserError: the backbone cannot be built, the method does not fit it, or it trains nothing.
         """
-        backbone = None
-        features = FeatureOptions()
-        if options is not None and not row.options.own_towers:
-            backbone, features = build_backbone(options.without_weights()).to(device()), options.features
+        backbone, features = None, FeatureOptions()
+        if spec.backbone is not None and not row.options.own_towers:
+            backbone = build_backbone(spec.backbone.without_weights()).to(device())
+            features = spec.backbone.features
+        captions = synthetic_pairs(max(spec.profile.batches)).texts
         context = context_of(row.options, backbone, features, captions, seed=0)
         method = build(row.method, row.options, context).to(device())
         if not method.count():
@@ -115,7 +116,7 @@ class Step:
             run=row.run,
             dataset="synthetic",
             seed=0,
-            backbone=spec.backbone,
+            backbone=None if row.options.own_towers else spec.backbone,
             method=row.method,
             options=row.options,
             training=training,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cmer.backbones import build
+from cmer.backbones.build import build
 from cmer.backbones.tiny.options import TinyOptions
 from cmer.config.backbones import FeatureOptions
 from cmer.config.datasets import RangeStretch, Raster
@@ -14,7 +14,7 @@ from cmer.data.images import FolderImages, open_images
 from cmer.errors import UserError
 from cmer.features import extract as extraction
 from cmer.features.extract import extract, open_store
-from cmer.features.inputs import OnlineImages, online_texts
+from cmer.features.inputs import OnlineImages, online_images, online_texts
 from cmer.features.store import FeatureSpec, Manifest, Store
 from cmer.features.views import dihedral
 
@@ -36,7 +36,8 @@ def stored(prepared, tmp_path_factory):
 def test_stored_features_are_those_of_the_towers(prepared, stored) -> None:
     backbone = build(BACKBONE)
     images = open_images(prepared.options, prepared.folder)
-    online = OnlineImages(backbone, BACKBONE, images, prepared.pairs.files, prepared.pairs.sha256, [0, 1], crop=False)
+    pixels = OnlineImages(backbone.preprocess, images, prepared.pairs.files, prepared.pairs.sha256, crop=False)
+    online = online_images(pixels, backbone, BACKBONE, [0, 1])
     ids, views = np.array([3, 0, 17]), np.array([0, 3, 1])
     here, there = stored.images(ids, views, [0, 1]), online(ids, views, training=True)
     assert torch.allclose(here.pooled, there.pooled, atol=1e-5)

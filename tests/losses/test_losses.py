@@ -5,16 +5,18 @@ import torch
 import torch.nn.functional as F
 from open_clip import ClipLoss
 
-from cmer.losses.contrastive import contrastive
-from cmer.losses.memory import Meta, NegativeQueue, queue_hinge
+from cmer.losses.batch.contrastive import contrastive
+from cmer.losses.hinge import queue_hinge
+from cmer.losses.memory import PairIds
+from cmer.losses.queue import NegativeQueue
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def meta(images: list[int], labels: list[int]) -> Meta:
-    return Meta(torch.tensor(images), torch.tensor(images), torch.tensor(labels))
+def meta(images: list[int], labels: list[int]) -> PairIds:
+    return PairIds(torch.tensor(images), torch.tensor(images), torch.tensor(labels))
 
 
 def test_contrastive_equals_open_clips_loss() -> None:

@@ -1,23 +1,25 @@
 import pytest
 import torch
 
-from cmer.backbones import build as build_backbone
 from cmer.backbones.base import Features
-from cmer.cli.models import _count
+from cmer.backbones.build import build as build_backbone
 from cmer.backbones.tiny.options import TinyOptions
+from cmer.cli.models import _count
 from cmer.config.backbones import FeatureOptions
-from cmer.config.methods import MethodOptions
-from cmer.methods.cmer.options import CmerOptions
-from cmer.methods.layers.settings import Projection
 from cmer.errors import UserError
-from cmer.losses.memory import Meta
-from cmer.methods import build
-from cmer.methods.base import full_precision
+from cmer.losses.memory import PairIds
+from cmer.methods.base import Context, StepInfo
+from cmer.methods.build import build
+from cmer.methods.cmer.options import CmerOptions
+from cmer.methods.items import full_precision
 from cmer.methods.layers.lora import add_lora
+from cmer.methods.layers.settings import Projection
+from cmer.methods.linear_probe.options import LinearProbeOptions
+from cmer.methods.zero_shot.options import ZeroShotOptions
 from cmer.registry import METHODS
 
 FEATURES = FeatureOptions(blocks=[0, 1], text_blocks=[0, 1])
-META = Meta(torch.arange(4), torch.arange(4), torch.tensor([0, 1, 0, 2]))
+META = PairIds(torch.arange(4), torch.arange(4), torch.tensor([0, 1, 0, 2]))
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def tower():
 
 def cmer(tower, **options):
     given = CmerOptions(hidden=24, heads=3, **options)
-    return build("cmer", given, tower.shapes, FEATURES, tower if given.text == "lora" else None, 0)
+    return build("cmer", given, Context(tower.shapes, FEATURES, tower if given.text == "lora" else None, [], 0))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_every_trained_tensor_gets_a_gradient_and_no_other(tower, text) -> None:
     image = tower.encode_images(torch.randn(4, 3, 32, 32), [0, 1])
     tokens = tower.tokenize(["a red plane", "two boats", "a pond", "many dense trees"])
     texts = tokens if text == "lora" else tower.encode_texts(tokens, [0, 1])
-    losses = method.losses(method.encode_images(image), method.encode_texts(texts), META, None)
+    losses = method.losses(method.encode_images(image), method.encode_texts(texts), META, None, STEP)
     sum(losses.values()).backward()
     with_gradient = {name for name, p in method.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
     assert with_gradient == set(method.trained())
@@ -86,7 +88,7 @@ def test_every_trained_tensor_gets_a_gradient_and_no_other(tower, text) -> None:
 def with_updates(tower):
     """A tower with LoRA whose updates are not zero, and what its weights are once they are merged by hand."""
     merged = build_backbone(TinyOptions(kind="tiny", printed="tiny"))
-    add_lora(tower, tower.seams().image_linears + tower.seams().text_linears, 4)
+    add_lora(tower, tower.attachment_points().image_linears + tower.attachment_points().text_linears, 4)
     torch.manual_seed(2)
     for name, parameter in tower.named_parameters():
         if "lora_B" in name:
@@ -156,7 +158,7 @@ def test_losses_take_items_of_a_bfloat16_forward(tower, text) -> None:
         items = full_precision((method.encode_images(image), method.encode_texts(texts)))
     memory = method.memory(4)
     memory.enqueue(items[0].detach(), items[1].detach(), META)
-    total = sum(method.losses(*items, META, memory).values())
+    total = sum(method.losses(*items, META, memory, STEP).values())
     total.backward()
     assert total.dtype == torch.float32 and torch.isfinite(total)
 
@@ -164,7 +166,9 @@ def test_losses_take_items_of_a_bfloat16_forward(tower, text) -> None:
 def test_a_side_branch_without_blocks_is_an_error(tower) -> None:
     with pytest.raises(UserError, match="no block to read"):
         build(
-            "cmer", CmerOptions(text="side_branch"), tower.shapes, FeatureOptions(blocks=[], text_blocks=[0]), None, 0
+            "cmer",
+            CmerOptions(text="side_branch"),
+            Context(tower.shapes, FeatureOptions(blocks=[], text_blocks=[0]), None, [], 0),
         )
 
 
@@ -179,9 +183,9 @@ def test_the_queue_joins_the_loss_once_it_holds_something(tower) -> None:
     items = torch.nn.functional.normalize(torch.randn(4, 32), dim=-1)
     memory = method.memory(4)
     assert memory is not None and len(memory.images) == 8
-    assert method.losses(items, items, META, memory)["queue"] == 0
-    memory.enqueue(items, items, Meta(torch.arange(4) + 10, META.texts, torch.tensor([5, 5, 6, 6])))
-    assert method.losses(items, items, META, memory)["queue"] > 0
+    assert method.losses(items, items, META, memory, STEP)["queue"] == 0
+    memory.enqueue(items, items, PairIds(torch.arange(4) + 10, META.texts, torch.tensor([5, 5, 6, 6])))
+    assert method.losses(items, items, META, memory, STEP)["queue"] > 0
     assert cmer(tower, text="side_branch", queue_batches=0).memory(4) is None
 
 
@@ -193,7 +197,7 @@ def test_prompt_share_follows_the_options(tower) -> None:
 
 
 def test_linear_probe_starts_at_the_frozen_embeddings(tower) -> None:
-    method = build("linear_probe", MethodOptions(), tower.shapes, FEATURES, None, 0)
+    method = build("linear_probe", LinearProbeOptions(), Context(tower.shapes, FEATURES, None, [], 0))
     pooled = torch.randn(3, 32)
     plain = torch.nn.functional.normalize(pooled, dim=-1)
     assert torch.allclose(method.encode_images(Features(pooled)), plain, atol=1e-6)
@@ -201,14 +205,14 @@ def test_linear_probe_starts_at_the_frozen_embeddings(tower) -> None:
 
 def test_unaligned_towers_train_projections_and_temperature(tower) -> None:
     shapes = tower.shapes.model_copy(update={"aligned": False})
-    options = MethodOptions(projection=Projection(kind="mlp", dim=7, hidden=9))
-    method = build("linear_probe", options, shapes, FEATURES, None, 0)
+    options = LinearProbeOptions(projection=Projection(kind="mlp", dim=7, hidden=9))
+    method = build("linear_probe", options, Context(shapes, FEATURES, None, [], 0))
     assert method.encode_images(Features(torch.randn(3, 32))).shape == (3, 7)
     assert {"heads.log_scale", "heads.image.0.running_var"} <= set(method.trained())
     constant = torch.ones(8, 32) * 3
     assert method.heads.image[0](constant + 1e-6 * torch.randn(8, 32)).abs().max() < 1e-3  # not blown up to unit size
     with pytest.raises(UserError, match="share a space"):
-        build("zero_shot", MethodOptions(), shapes, FEATURES, None, 0)
+        build("zero_shot", ZeroShotOptions(), Context(shapes, FEATURES, None, [], 0))
 
 
 def test_a_frozen_tower_inside_a_method_stays_in_eval_mode(tower) -> None:
@@ -221,3 +225,6 @@ def test_the_registry_knows_its_files_and_refuses_a_second() -> None:
     METHODS.get("zero_shot")
     with pytest.raises(ValueError, match="registered twice"):
         METHODS.register("zero_shot")(object)
+
+
+STEP = StepInfo(0, 1)

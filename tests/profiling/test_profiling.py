@@ -35,7 +35,7 @@ def spec(*methods, backbone=TINY, count_only=False, **options):
 def model_of(method):
     torch.set_num_threads(1)
     asked = spec(method)
-    return Model.build(asked.backbone, asked.rows[0])
+    return Model.build(asked, asked.rows[0])
 
 
 def step_of(method, setting="today", size=2):
@@ -79,7 +79,7 @@ def test_linear_probe_keeps_nothing_of_the_towers() -> None:
 @pytest.mark.parametrize("attention", [plain_attention, nullcontext])
 def test_an_attention_with_lora_keeps_no_less_than_one_without(attention) -> None:
     rows = spec("clip_adapter", "clip_lora")
-    plain, adapted = (Model.build(rows.backbone, row).method.backbone for row in rows.rows)
+    plain, adapted = (Model.build(rows, row).method.backbone for row in rows.rows)
     x = torch.randn(2, 17, 64, requires_grad=True)
 
     def kept(tower):
@@ -195,7 +195,7 @@ def test_a_pretrained_model_is_profiled_without_its_weights(monkeypatch) -> None
     backbone = {"kind": "open_clip", "model": "ViT-B-32-quickgelu", "pretrained": "openai", "printed": "ViT-B-32"}
     asked = spec("cmer", backbone=backbone)
     with pytest.raises(ZeroDivisionError):
-        Model.build(asked.backbone, asked.rows[0])
+        Model.build(asked, asked.rows[0])
     assert given[0].pretrained is None and given[0].model == "ViT-B-32-quickgelu"
 
 

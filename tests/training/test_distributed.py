@@ -14,13 +14,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.multiprocessing as mp
+import toy  # noqa: F401  (its methods register themselves)
 from safetensors.torch import load_file
 from test_training import extract_features, losses_of_five_steps, spec, train_arguments
 from torch import nn
 
 from cmer.backbones.lite.options import LiteOptions
 from cmer.errors import UserError
-from cmer.losses.contrastive import contrastive
+from cmer.losses.batch.contrastive import contrastive
 from cmer.training import distributed
 
 TOLERANCE = 1e-5
@@ -47,15 +48,17 @@ def train(prepared, run, out, *, processes):
 
 
 def cases(prepared):
-    """A method with a queue on stored features, a rival within the towers that reads pixels, and trained heads on lite.
+    """Toys of every kind of scoring, a queue on stored features, training within the towers, trained heads on lite.
 
-    Their batches make shares of three and four pairs.
+    Their batches of seven do not divide evenly.
     """
     stored = {"options": {"text": "lora"}, "batch_size": 7}
     online = {"inputs": "online", "batch_size": 7}
     heads = spec(prepared, "linear_probe", {"projection": {"kind": "mlp"}}, **online)
     lite = LiteOptions(kind="lite", printed="lite", size=64)
+    toys = [spec(prepared, name, **online) for name in ("toy_pairs", "toy_conditioned", "toy_rates")]
     return [
+        *toys,
         spec(prepared, **stored),
         spec(prepared, "clip_lora", **online),
         heads.model_copy(update={"backbone": lite}),
@@ -98,10 +101,10 @@ def head():
     return model
 
 
-def gradients(model, images, texts):
+def gradients(model, images, texts, shares):
     """Of the contrastive loss over all pairs, of which this process encodes the given ones."""
     items = {"a": model["body"](images), "b": [model["body"](texts)]}
-    items = distributed.gather(items)
+    items = shares.gather(items)
     loss = contrastive(nn.functional.normalize(items["a"]), nn.functional.normalize(items["b"][0]), model.scale)
     loss.backward()
     distributed.average_gradients(model.parameters())
@@ -115,14 +118,14 @@ def pairs():
 def encode_share(number, folder):
     with join(number, folder):
         model = head()
-        distributed.prepare(model, seed=0)
+        shares = distributed.Shares(model, seed=0)
         images, texts = pairs()
-        own = slice(0, 3) if number == 0 else slice(3, 7)
-        torch.save(gradients(model, images[own], texts[own]), folder / f"{number}.pt")
+        own = shares.rows(7)  # four each, the last one filled up with the first pair
+        torch.save(gradients(model, images[own], texts[own], shares), folder / f"{number}.pt")
 
 
 def test_gathered_gradients_and_statistics_are_those_of_one_process(tmp_path) -> None:
-    expected = gradients(head(), *pairs())
+    expected = gradients(head(), *pairs(), distributed.Shares(head(), seed=0))
     for found in in_two_processes(encode_share, tmp_path):
         for mine, whole in zip(found, expected, strict=True):
             torch.testing.assert_close(mine, whole, atol=1e-6, rtol=1e-5)
@@ -167,9 +170,9 @@ def test_a_killed_training_of_two_ends_with_the_same_bytes_and_not_in_one_proces
     assert "training.processes is 2, but 1 of them started" in alone.communicate()[1]
     fewer = run.model_copy(update={"training": run.training.model_copy(update={"processes": 1})})
     alone = start(prepared, fewer, "killed.safetensors", processes=1)
-    assert "is of 2 processes and cannot go on in 1" in alone.communicate()[1]
+    assert "is of 2 processes and cannot resume in 1" in alone.communicate()[1]
     resumed = start(prepared, run, "killed.safetensors", processes=2)
-    assert f"goes on where it stopped (epochs done: {state['epoch']}, steps: 0)" in resumed.communicate()[1]
+    assert f"resumes (epochs done: {state['epoch']}, steps: 0)" in resumed.communicate()[1]
     assert Path("killed.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
 
 
@@ -216,8 +219,8 @@ def test_a_process_that_fails_ends_the_others_and_one_of_them_says_why(
 
 
 def test_a_state_of_another_number_of_processes_is_refused(prepared, workspace, monkeypatch) -> None:
-    from cmer.training.assemble import assemble
     from cmer.training.loop import Trainer
+    from cmer.training.run import assemble
 
     run = spec(prepared)
 
@@ -226,6 +229,6 @@ def test_a_state_of_another_number_of_processes_is_refused(prepared, workspace, 
         return Trainer(ready.method, ready.inputs, prepared.pairs, run, Path("state.pt"))
 
     trainer().state.save(Path("state.pt"))
-    monkeypatch.setattr("cmer.training.state.count", lambda: 2)
-    with pytest.raises(UserError, match=r"state\.pt is of 1 processes and cannot go on in 2"):
+    monkeypatch.setattr("cmer.training.state.process_count", lambda: 2)
+    with pytest.raises(UserError, match=r"state\.pt is of 1 processes and cannot resume in 2"):
         trainer()

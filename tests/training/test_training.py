@@ -19,9 +19,9 @@ from cmer.config.base import validate
 from cmer.config.runs import RunSpec
 from cmer.data.frames import read_frame, write_frame
 from cmer.features.store import FeatureSpec
-from cmer.retrieval.embed import encode_images, encode_texts, score
-from cmer.training.assemble import assemble
+from cmer.registry import METHOD_OPTIONS
 from cmer.training.loop import Trainer, schedule
+from cmer.training.run import assemble
 
 BACKBONE = {"kind": "tiny", "printed": "tiny", "features": {"views": 4}}
 TRAINING = {"epochs": 3, "batch_size": 6, "lr": 0.002, "threads": 1}
@@ -32,7 +32,9 @@ def spec(prepared, method="cmer", options=None, **training):
     given |= options or {}
     settings = TRAINING | training
     online = settings.get("inputs") == "online"
-    data = {"run": f"tiny.{method}", "dataset": "squares", "seed": 0, "backbone": BACKBONE, "method": method}
+    own = METHOD_OPTIONS.get(method).own_towers
+    backbone = None if own else BACKBONE
+    data = {"run": f"tiny.{method}", "dataset": "squares", "seed": 0, "backbone": backbone, "method": method}
     data |= {"options": given, "training": settings, "source": prepared.options if online else None}
     return validate(RunSpec, data, "spec")
 
@@ -105,6 +107,7 @@ def trained_mr(prepared):
 
 def embed(prepared, features=None):
     files = ["--folder", prepared.folder, "--captions", prepared.captions, "--queries", prepared.queries]
+    files += ["--validation", prepared.validation]
     stored = ["--features", features] if features else []
     call("embed", "--checkpoint", "checkpoint.safetensors", *files, *stored, "--out", "embeddings.safetensors")
 
@@ -196,36 +199,6 @@ def test_identical_captions_have_identical_embeddings(prepared, workspace) -> No
     rows = pd.Series(tensors["index/none"].numpy()).groupby(texts).nunique()
     assert texts.duplicated().any() and (rows == 1).all()
     assert len(tensors["texts/none"]) == texts.nunique()
-
-
-def test_a_pair_scorer_goes_all_the_way_to_a_table(prepared, workspace) -> None:
-
-    import toy  # noqa: F401
-
-    run = spec(prepared, "toy_pairs", epochs=2, inputs="online")
-    call(*train_arguments(prepared, run))
-    embed(prepared)
-    tensors = load_file("embeddings.safetensors")
-    assert tensors["scores/none"].shape == (9, 45)
-    assert evaluate(prepared)["record"]["images_seen"] == 2 * 5 * len(prepared.pairs.train_images)
-    row = {"name": run.run, "dataset": "squares", "dataset_title": "squares", "backbone_printed": "tiny"}
-    table = {"number": 1, "runs": [row | {"method": "toy_pairs", "options": {}}], "protocols": ["none"], "seeds": [0]}
-    call("table", "--spec", json.dumps(table), "--metrics", "metrics.json", "--out", "table1.csv")
-    assert "tiny.toy_pairs" in Path("table1.csv").read_text()
-
-
-def test_scores_in_blocks_are_the_whole_matrix(prepared, workspace, monkeypatch) -> None:
-
-    import toy  # noqa: F401
-
-    run = spec(prepared, "toy_pairs", inputs="online")
-    ready = assemble(run, prepared.pairs, prepared.folder, None)
-    images = encode_images(ready.method, ready.inputs, prepared.pairs.test_images, 2)
-    items, index = encode_texts(ready.method, ready.inputs, prepared.pairs.texts[:20])
-    whole = score(ready.method, images, items, index)
-    monkeypatch.setattr("cmer.retrieval.embed.IMAGES_A_BATCH", 4)
-    monkeypatch.setattr("cmer.retrieval.embed.TEXTS_A_BATCH", 3)
-    assert np.allclose(whole, score(ready.method, images, items, index), atol=1e-5)
 
 
 def test_schedule_rises_then_falls_to_zero() -> None:

@@ -4,27 +4,27 @@ import pytest
 import torch
 from torch import nn
 
-from cmer.backbones import build as build_backbone
 from cmer.backbones.base import Site
-from cmer.cli.models import _count
+from cmer.backbones.build import build as build_backbone
 from cmer.backbones.lite.options import LiteOptions
 from cmer.backbones.open_clip.options import OpenClipOptions
 from cmer.backbones.tiny.options import TinyOptions
-from cmer.config import METHOD_OPTIONS
+from cmer.cli.models import _count
 from cmer.config.backbones import FeatureOptions
-from cmer.config.methods import MethodOptions
+from cmer.losses.batch.contrastive import contrastive
+from cmer.losses.memory import PairIds
+from cmer.methods.base import Context, StepInfo
+from cmer.methods.build import build
 from cmer.methods.clip_adapter.options import ClipAdapterOptions
 from cmer.methods.cross_modal_adapter.options import CrossModalAdapterOptions
-from cmer.methods.pe_rsitr.options import PeRsitrOptions
-from cmer.losses.contrastive import contrastive
-from cmer.losses.memory import Meta
-from cmer.methods import build
 from cmer.methods.layers.adapters import Adapter, SharedAdapter, attach_parallel, attach_serial
+from cmer.methods.pe_rsitr.options import PeRsitrOptions
+from cmer.registry import METHOD_OPTIONS
 
-RIVALS = ["clip_adapter", "clip_bitfit", "clip_lora", "cross_modal_adapter", "pe_rsitr", "single_language"]
+BASELINES = ["clip_adapter", "clip_bitfit", "clip_lora", "cross_modal_adapter", "pe_rsitr", "single_language"]
 STARTS_FROZEN = ["clip_adapter", "clip_bitfit", "clip_lora", "pe_rsitr", "single_language"]
 TEXTS = ["a red plane", "two boats at a pier", "a pond", "many dense trees"]
-META = Meta(torch.arange(4), torch.arange(4), torch.tensor([0, 1, 0, 2]))
+META = PairIds(torch.arange(4), torch.arange(4), torch.tensor([0, 1, 0, 2]))
 
 
 def tower_of(kind):
@@ -33,10 +33,10 @@ def tower_of(kind):
     return build_backbone(LiteOptions(kind="lite", printed="lite", size=64))
 
 
-def rival(name, kind="tiny", **options):
+def baseline(name, kind="tiny", **options):
     tower = tower_of(kind)
-    given = METHOD_OPTIONS.get(name, MethodOptions)(**options)
-    return build(name, given, tower.shapes, FeatureOptions(), tower, 0)
+    given = METHOD_OPTIONS.get(name)(**options)
+    return build(name, given, Context(tower.shapes, FeatureOptions(), tower, [], 0))
 
 
 def pixels_of(method):
@@ -47,7 +47,8 @@ def pixels_of(method):
 def meta_count(model, name, **options):
     with torch.device("meta"):
         tower = build_backbone(OpenClipOptions(kind="open_clip", model=model, printed=model))
-        return build(name, METHOD_OPTIONS[name](**options), tower.shapes, FeatureOptions(), tower, 0).count()
+        context = Context(tower.shapes, FeatureOptions(), tower, [], 0)
+        return build(name, METHOD_OPTIONS.get(name)(**options), context).count()
 
 
 @pytest.mark.parametrize(
@@ -94,9 +95,9 @@ def should_train(name, method):
 
 
 @pytest.mark.parametrize("kind", ["tiny", "lite"])
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_gradients_reach_what_should_train_and_nothing_else(name, kind) -> None:
-    method = rival(name, kind)
+    method = baseline(name, kind)
     method.aligned = kind == "tiny"
     torch.manual_seed(1)
     for parameter in method.parameters():  # off the zeros that block gradients in the first step
@@ -104,7 +105,7 @@ def test_gradients_reach_what_should_train_and_nothing_else(name, kind) -> None:
             nn.init.normal_(parameter, std=0.1)
     method.train()
     texts = method.backbone.tokenize(TEXTS)
-    losses = method.losses(method.encode_images(pixels_of(method)), method.encode_texts(texts), META, None)
+    losses = method.losses(method.encode_images(pixels_of(method)), method.encode_texts(texts), META, None, STEP)
     sum(losses.values()).backward()
     reached = {n for n, p in method.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
     expected = should_train(name, method)
@@ -116,7 +117,7 @@ def test_gradients_reach_what_should_train_and_nothing_else(name, kind) -> None:
 @pytest.mark.parametrize("kind", ["tiny", "lite"])
 @pytest.mark.parametrize("name", STARTS_FROZEN)
 def test_training_starts_at_the_frozen_model(name, kind) -> None:
-    method, tower = rival(name, kind).eval(), tower_of(kind)
+    method, tower = baseline(name, kind).eval(), tower_of(kind)
     pixels, texts = pixels_of(method), tower.tokenize(TEXTS)
     with torch.no_grad():
         images = method.heads.images(tower.encode_images(pixels).pooled)
@@ -129,23 +130,23 @@ def test_training_starts_at_the_frozen_model(name, kind) -> None:
 def test_sites_are_sub_layers_within_a_residual(kind) -> None:
     """What enters a site and what leaves it have one shape, its width, and both towers offer MLP sites."""
     tower = tower_of(kind)
-    seams = tower.seams()
+    points = tower.attachment_points()
     shapes = {}
 
     def note(key, index):
         return lambda _module, *rest: shapes.__setitem__(key, rest[index])
 
-    for site in seams.image_sites + seams.text_sites:
+    for site in points.image_sites + points.text_sites:
         tower.get_submodule(site.entry).register_forward_pre_hook(note((site, "in"), 0))
         tower.get_submodule(site.exit).register_forward_hook(note((site, "out"), 1))
     tower.encode_images(torch.randn(2, 3, tower.preprocess.size, tower.preprocess.size))
     tower.encode_texts(tower.tokenize(TEXTS))
-    for site in seams.image_sites + seams.text_sites:
+    for site in points.image_sites + points.text_sites:
         entered, left = shapes[site, "in"][0], shapes[site, "out"]
         assert entered.shape == left.shape
         assert entered.shape[1 if site.channels_first else -1] == site.width
-    assert {site.part for site in seams.text_sites} == {"attention", "mlp"}
-    assert any(site.part == "mlp" for site in seams.image_sites)
+    assert {site.part for site in points.text_sites} == {"attention", "mlp"}
+    assert any(site.part == "mlp" for site in points.image_sites)
 
 
 class Residual(nn.Module):
@@ -191,7 +192,7 @@ def test_shared_channels_come_last_and_are_one_tensor() -> None:
 
 
 def test_official_cross_modal_adapter_shares_by_block() -> None:
-    adapters = rival("cross_modal_adapter", preset="official").adapters
+    adapters = baseline("cross_modal_adapter", preset="official").adapters
     for block in (0, 1):
         for part in ("attention", "mlp"):
             assert adapters[f"image_{part}_{block}"].shared is adapters[f"text_{part}_{block}"].shared
@@ -200,14 +201,14 @@ def test_official_cross_modal_adapter_shares_by_block() -> None:
 
 
 def test_houlsby_has_two_adapters_a_block_and_paper_count_one() -> None:
-    assert len(rival("clip_adapter", preset="houlsby64").adapters) == 2 * len(rival("clip_adapter").adapters) == 8
+    assert len(baseline("clip_adapter", preset="houlsby64").adapters) == 2 * len(baseline("clip_adapter").adapters) == 8
     assert ClipAdapterOptions().preset == "paper_count"
 
 
 def test_pe_rsitrs_loss_is_the_sum_of_three_and_its_second_pass_differs() -> None:
-    method = rival("pe_rsitr", intra_weight=0.5, dropout=0.0).train()
+    method = baseline("pe_rsitr", intra_weight=0.5, dropout=0.0).train()
     images, texts = method.encode_images(pixels_of(method)), method.encode_texts(method.backbone.tokenize(TEXTS))
-    losses = method.losses(images, texts, META, None)
+    losses = method.losses(images, texts, META, None, STEP)
     scale = method.heads.scale()
     assert losses["batch"] == contrastive(images[0], texts[0], scale)
     assert losses["images"] == 0.5 * contrastive(images[0], images[1], scale)
@@ -219,14 +220,14 @@ def test_pe_rsitrs_loss_is_the_sum_of_three_and_its_second_pass_differs() -> Non
 
 
 def test_pe_rsitr_without_input_dropout_sees_twice_the_same() -> None:
-    method = rival("pe_rsitr", dropout=0.0, input_dropout=0.0).train()
+    method = baseline("pe_rsitr", dropout=0.0, input_dropout=0.0).train()
     once, again = method.encode_images(pixels_of(method))
     assert torch.equal(once, again)
     assert PeRsitrOptions().input_dropout == 0.2
 
 
 def test_full_fine_tuning_keeps_batchnorms_statistics() -> None:
-    method = rival("single_language", "lite").train()
+    method = baseline("single_language", "lite").train()
     before = {name: buffer.clone() for name, buffer in method.backbone.named_buffers()}
     method.encode_images(pixels_of(method))
     assert all(torch.equal(buffer, before[name]) for name, buffer in method.backbone.named_buffers())
@@ -234,7 +235,7 @@ def test_full_fine_tuning_keeps_batchnorms_statistics() -> None:
 
 def test_lora_on_convolutions_equals_the_merged_ones() -> None:
     """W + B A of a 1x1 convolution, merged by hand, gives the adapted tower's embedding."""
-    method, merged = rival("clip_lora", "lite").eval(), tower_of("lite")
+    method, merged = baseline("clip_lora", "lite").eval(), tower_of("lite")
     torch.manual_seed(4)
     for name, parameter in method.named_parameters():
         if "lora_B" in name:
@@ -242,10 +243,13 @@ def test_lora_on_convolutions_equals_the_merged_ones() -> None:
     pixels = pixels_of(method)
     with torch.no_grad():
         plain = merged.encode_images(pixels).pooled
-        for name in merged.seams().image_linears:
+        for name in merged.attachment_points().image_linears:
             layer = method.backbone.get_submodule(name)
             update = layer.lora_B["default"].weight.flatten(1) @ layer.lora_A["default"].weight.flatten(1)
             merged.get_submodule(name).weight += update[:, :, None, None]
         found = method.backbone.encode_images(pixels).pooled
         assert torch.allclose(found, merged.encode_images(pixels).pooled, rtol=1e-3, atol=1e-3)
         assert not torch.allclose(found, plain, rtol=1e-2, atol=1e-2)
+
+
+STEP = StepInfo(0, 1)
