@@ -5,8 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from fetch_cases import Loopback, pass_for_published
-
-from cmer.data.fetch import download
+from urllib3.util import retry
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +27,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> None:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that would be waited between attempts; nothing is."""
     seconds: list[float] = []
-    monkeypatch.setattr(download, "time", SimpleNamespace(sleep=seconds.append, time=time.time))
+    monkeypatch.setattr(retry, "time", SimpleNamespace(sleep=seconds.append, time=time.time))
     return seconds
 
 
