@@ -50,14 +50,20 @@ class Member:
         size: declared size in bytes.
         archive: the folder or archive.
         load: reads the content, as long as the archive is open.
-        fault: why the file cannot be used; "" where it can.
+        kind: why a file of its kind cannot be used; "" where it can.
     """
 
     name: str
     size: int
     archive: Path
     load: Callable[[], bytes]
-    fault: str = ""
+    kind: str = ""
+
+    @property
+    def fault(self) -> str:
+        """Why the file cannot be used; "" where it can."""
+        large = self.size > MOST_BYTES_OF_FILE
+        return self.kind or (f"has {self.size / GIB:.1f} GiB, more than is read," if large else "")
 
     @property
     def path(self) -> PurePosixPath:
@@ -125,7 +131,7 @@ def _folder_members(folder: Path) -> Iterator[Member]:
 
 def _zip_members(path: Path, file: zipfile.ZipFile) -> Iterator[Member]:
     for info in file.infolist():
-        yield Member(info.filename, info.file_size, path, partial(_unzip, file, info), _zip_fault(info))
+        yield Member(info.filename, info.file_size, path, partial(_unzip, file, info), _zip_kind(info))
 
 
 def _unzip(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -134,7 +140,7 @@ def _unzip(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         return member.read(info.file_size + 1)
 
 
-def _zip_fault(info: zipfile.ZipInfo) -> str:
+def _zip_kind(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & 1:
         return "is encrypted"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile bounds the output of these only
@@ -169,19 +175,14 @@ def _tar_members(path: Path, tar: tarfile.TarFile) -> Iterator[Member]:
         if info.offset_data + info.size > MOST_BYTES:
             raise SourceError(f"{path} is refused: unpacked, it has more than {MOST_BYTES / GIB:.0f} GiB")
         if not info.isdir():
-            fault = "" if info.isfile() else "is a link or a device"
-            yield Member(info.name, info.size, path, partial(_untar, tar, info), fault)
-    _check_end(tar)
+            kind = "" if info.isfile() else "is a link or a device"
+            yield Member(info.name, info.size, path, partial(_untar, tar, info), kind)
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # without it, tarfile takes a part for a whole
+        raise tarfile.ReadError("it ends too early")
 
 
 def _untar(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     file = tar.extractfile(info)
     return file.read() if file else b""
-
-
-def _check_end(tar: tarfile.TarFile) -> None:
-    """Refuse a tar that lacks the empty block at its end, which tarfile takes for a whole one."""
-    if file := tar.fileobj:
-        file.seek(tar.offset)
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("it ends too early")

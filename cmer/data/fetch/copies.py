@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from cmer.config import ListLabels
 from cmer.data.annotations import Entry, read_annotations, some
 from cmer.data.cards import Card, fingerprint
-from cmer.data.fetch.archives import GIB, MOST_BYTES, MOST_BYTES_OF_FILE, Member, SourceError, open_archive
+from cmer.data.fetch.archives import GIB, MOST_BYTES, Member, SourceError, open_archive
 from cmer.data.fingerprint import compare, differences
 from cmer.data.labels import known_labels
 from cmer.errors import UserError
@@ -72,8 +72,8 @@ def _by_name(members: Iterable[Member]) -> tuple[dict[str, Member], dict[str, st
         name = member.path.name
         if name in files:
             faults[name] = f"is there twice, as {files[name].name} and {member.name},"
-        elif member.fault or member.size > MOST_BYTES_OF_FILE:
-            faults[name] = member.fault or f"has {member.size / GIB:.1f} GiB, more than is read,"
+        elif member.fault:
+            faults[name] = member.fault
         files.setdefault(name, member)
     return {name: member for name, member in files.items() if name not in faults}, faults
 

@@ -6,6 +6,7 @@ import logging
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -16,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import BaseHTTPResponse, Retry
-from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, ProtocolError
+from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
 
 from cmer.data.fetch.archives import SourceError
 from cmer.io import digest, locked, sha256
@@ -27,10 +28,9 @@ LOG = logging.getLogger(__name__)
 DOWNLOADS = Path("work/downloads")
 ATTEMPTS = 6
 """Attempts in a row that gain no byte, before a source is given up."""
-LONGEST_WAIT = 60.0
-"""Seconds between two attempts at most: 1 before the second, doubled for each further one."""
-PATIENCE = 600.0
-"""Seconds that a server may ask us to wait."""
+IN_VAIN = f"; given up after {ATTEMPTS} attempts in vain"
+LONGEST_WAIT, PATIENCE = 60.0, 600.0
+"""Seconds to wait at most before another attempt: of our own accord, and where the server asks for it."""
 TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and between two bytes."""
 MIB = 2**20
@@ -43,33 +43,22 @@ PAGE = (
 
 
 class _Retries(Retry):
-    """urllib3's retries; where the server asks for no other pause, they wait before the second attempt as well."""
-
-    def get_backoff_time(self) -> float:
-        """Seconds to wait where the server does not say."""
-        return min(2.0 ** (len(self.history) - 1), LONGEST_WAIT)
-
-    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        """Seconds that the server asks for; None where it asks for nothing that can be read.
-
-        Raises:
-            SourceError: they are more than `PATIENCE`.
-        """
-        try:
-            wait = super().get_retry_after(response)
-        except InvalidHeader:
-            return None
-        if wait and wait > PATIENCE:
-            fault = f"the server answers {response.status} {response.reason}"
-            raise SourceError(f"{fault} and wants to be asked again in {wait / 60:.0f} minutes")
-        return wait
+    """urllib3's retries, which say what they wait for and do not wait for hours."""
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
-        """Wait for the next attempt, and say why."""
+        """Wait as long as the server asks for; else 1 s before the second attempt, doubled for each further one.
+
+        Raises:
+            SourceError: the server asks for more than `PATIENCE`.
+        """
         past = self.history[-1]
-        reason = past.error or f"status {past.status}"
-        LOG.warning("%s: %s; attempt %d of %d follows", past.url, reason, len(self.history) + 1, ATTEMPTS)
-        super().sleep(response)
+        fault = past.error or f"the server answers {past.status}"
+        asked = self.get_retry_after(response) if response else None
+        if asked and asked > PATIENCE:
+            raise SourceError(f"{fault} and wants to be asked again in {asked / 60:.0f} minutes")
+        wait = asked or min(2.0 ** (len(self.history) - 1), LONGEST_WAIT)
+        LOG.warning("%s: %s; again in %.0f s", past.url, fault, wait)
+        time.sleep(wait)
 
 
 RETRIES = _Retries(ATTEMPTS - 1, status_forcelist={408, 429, *range(500, 600)}, raise_on_status=False)
@@ -96,7 +85,10 @@ def downloaded(url: str, checksum: str | None) -> Iterator[Path]:
     try:
         with locked(path.with_name(f"{path.name}.lock")):
             if not path.is_file():
-                _download(direct(url), path)
+                part = path.with_name(f"{path.name}.part")
+                _download(direct(url), part)
+                part.replace(path)
+                _validator(part).unlink(missing_ok=True)
             _check(path, checksum)
     except OSError as error:
         raise SourceError(f"cannot write {path}: {error.strerror or error}; free space there") from None
@@ -127,30 +119,22 @@ def _check(path: Path, checksum: str | None) -> None:
         raise SourceError(f"its SHA-256 is {found}, not {checksum} as it should be; what was fetched is deleted")
 
 
-def _download(url: str, path: Path) -> None:
-    """Fetch `url` into `path`, by way of `path`.part, which the next call continues."""
-    part = path.with_name(f"{path.name}.part")
+def _download(url: str, part: Path) -> None:
+    """Fetch what `part` lacks of the file at `url`: a killed call is continued by the next one."""
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
         try:
             _complete(session, url, part)
-        except requests.ConnectionError as error:
-            raise _given_up(getattr(error.args[0], "reason", error.args[0])) from None
-        except MaxRetryError as error:
-            raise _given_up(error.reason) from None
+        except (requests.ConnectionError, MaxRetryError) as error:
+            fault = error if isinstance(error, MaxRetryError) else error.args[0]
+            raise SourceError(f"{getattr(fault, 'reason', fault)}{IN_VAIN}") from None
         except requests.RequestException as error:
             raise SourceError(str(error)) from None
-    part.replace(path)
-    _validator(part).unlink(missing_ok=True)
-
-
-def _given_up(reason: object) -> SourceError:
-    return SourceError(f"{reason}; given up after {ATTEMPTS} attempts in vain")
 
 
 def _complete(session: requests.Session, url: str, part: Path) -> None:
-    """Ask for the rest of the file until `part` is whole; the session itself repeats requests without an answer."""
+    """Ask for the rest until `part` is whole; requests that get no answer are repeated by the session itself."""
     retries, longest = RETRIES, 0
     while True:
         try:
@@ -175,35 +159,20 @@ def _continue(session: requests.Session, url: str, part: Path) -> None:
         if _size(_validator(part)):
             headers["If-Range"] = _validator(part).read_text()
     with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        status = answer.status_code
         whole = re.fullmatch(rf"bytes (?:\*|{start}-\d+)/(\d{{1,18}})", answer.headers.get("Content-Range", ""))
-        if answer.status_code == 416 and whole and int(whole[1]) == start:
+        if status == 416 and whole and int(whole[1]) == start:
             return
-        if answer.status_code == 416 or (answer.status_code == 206 and not whole):
+        if status == 416 or (status == 206 and not whole):
             part.unlink(missing_ok=True)
             raise ProtocolError("the server does not continue what it began")
-        _refuse(answer)
-        _write(answer, part, start if whole else 0, int(whole[1]) if whole else _length(answer))
+        if status not in (200, 206):
+            raise SourceError(f"the server answers {status} {answer.reason}{IN_VAIN * RETRIES.is_retry('GET', status)}")
+        _write(answer, part, start if whole else 0, int(whole[1]) if whole else answer.raw.length_remaining or 0)
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _refuse(answer: requests.Response) -> None:
-    """Raise unless the answer is a file."""
-    status, fault = answer.status_code, f"the server answers {answer.status_code} {answer.reason}"
-    if status in RETRIES.status_forcelist:
-        raise _given_up(fault)
-    if status not in (200, 206):
-        raise SourceError(fault)
-    if answer.headers.get("Content-Type", "").startswith("text/html"):
-        raise SourceError(PAGE)
-
-
-def _length(answer: requests.Response) -> int:
-    """Announced length of the body, 0 where none is."""
-    length = re.fullmatch(r"\d{1,18}", answer.headers.get("Content-Length", ""))
-    return int(length[0]) if length else 0
 
 
 def _write(answer: requests.Response, part: Path, start: int, total: int) -> None:
@@ -214,10 +183,12 @@ def _write(answer: requests.Response, part: Path, start: int, total: int) -> Non
     # One read of the socket at a time: what came before a connection dropped is kept.
     chunks = iter(partial(answer.raw.read1, MIB, decode_content=False), b"")
     first = next(chunks, b"")
+    page = start == 0 and re.match(rb"\s*<(!doctype\s+)?html", first, re.I)
+    if page or answer.headers.get("Content-Type", "").startswith("text/html"):
+        raise SourceError(PAGE)
     if start == 0:
-        if re.match(rb"\s*<(!doctype\s+)?html", first, re.I):
-            raise SourceError(PAGE)
-        _note_validator(answer, part)
+        etag = answer.headers.get("ETag", "W/")
+        _validator(part).write_text(answer.headers.get("Last-Modified", "") if etag.startswith("W/") else etag)
     shown = _mib(start)
     bar = progress(f"Fetching {part.stem}, MiB", _mib(total), shown) if total else nullcontext(lambda count: None)
     with part.open("ab" if start else "wb") as file, bar as advance:
@@ -236,10 +207,5 @@ def _mib(count: int) -> int:
 
 
 def _validator(part: Path) -> Path:
-    """Holds what tells the file that `part` began with from a later one: its strong ETag, or its date."""
+    """Holds what tells the file that `part` began with from a later one: its strong ETag, or its date, or nothing."""
     return part.with_name(f"{part.name}.validator")
-
-
-def _note_validator(answer: requests.Response, part: Path) -> None:
-    etag = answer.headers.get("ETag", "W/")
-    _validator(part).write_text(answer.headers.get("Last-Modified", "") if etag.startswith("W/") else etag)

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 from fetch_cases import Loopback, pass_for_published
-from urllib3.util import retry
+
+from cmer.data.fetch import download
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> None:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that would be waited between attempts; nothing is."""
     seconds: list[float] = []
-    monkeypatch.setattr(retry, "time", SimpleNamespace(sleep=seconds.append, time=time.time))
+    monkeypatch.setattr(download, "time", SimpleNamespace(sleep=seconds.append, time=time.time))
     return seconds
 
 
