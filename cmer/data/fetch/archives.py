@@ -50,20 +50,20 @@ class Member:
         size: declared size in bytes.
         archive: the folder or archive.
         load: reads the content, as long as the archive is open.
-        kind: why a file of its kind cannot be used; "" where it can.
+        defect: why it cannot be used, whatever its size; "" where it can.
     """
 
     name: str
     size: int
     archive: Path
     load: Callable[[], bytes]
-    kind: str = ""
+    defect: str = ""
 
     @property
     def fault(self) -> str:
         """Why the file cannot be used; "" where it can."""
         large = self.size > MOST_BYTES_OF_FILE
-        return self.kind or (f"has {self.size / GIB:.1f} GiB, more than is read," if large else "")
+        return self.defect or (f"has {self.size / GIB:.1f} GiB, more than is read," if large else "")
 
     @property
     def path(self) -> PurePosixPath:
@@ -131,7 +131,7 @@ def _folder_members(folder: Path) -> Iterator[Member]:
 
 def _zip_members(path: Path, file: zipfile.ZipFile) -> Iterator[Member]:
     for info in file.infolist():
-        yield Member(info.filename, info.file_size, path, partial(_unzip, file, info), _zip_kind(info))
+        yield Member(info.filename, info.file_size, path, partial(_unzip, file, info), _zip_defect(info))
 
 
 def _unzip(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -140,7 +140,7 @@ def _unzip(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         return member.read(info.file_size + 1)
 
 
-def _zip_kind(info: zipfile.ZipInfo) -> str:
+def _zip_defect(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & 1:
         return "is encrypted"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile bounds the output of these only
@@ -175,8 +175,8 @@ def _tar_members(path: Path, tar: tarfile.TarFile) -> Iterator[Member]:
         if info.offset_data + info.size > MOST_BYTES:
             raise SourceError(f"{path} is refused: unpacked, it has more than {MOST_BYTES / GIB:.0f} GiB")
         if not info.isdir():
-            kind = "" if info.isfile() else "is a link or a device"
-            yield Member(info.name, info.size, path, partial(_untar, tar, info), kind)
+            defect = "" if info.isfile() else "is a link or a device"
+            yield Member(info.name, info.size, path, partial(_untar, tar, info), defect)
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # without it, tarfile takes a part for a whole
