@@ -1,30 +1,30 @@
 """Published datasets, fetched: from a folder or an archive, the Hugging Face hub, the web, or a DVC remote.
 
-Every source gives a `Copy`; every copy becomes images.tar and dataset.json, the same bytes for the same content.
+Every source gives the path of a folder or an archive. One path leads from there to images.tar and dataset.json, the
+same bytes for the same content.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmer.config.datasets import PublishedDataset
+from cmer.config.datasets import ColumnLabels, PublishedDataset
 from cmer.config.sources import DvcSource, HubSource, LocalSource, Source, UrlSource
-from cmer.data.cards import Card, card
-from cmer.data.fetch.archives import copy_in, open_archive
-from cmer.data.fetch.copies import Copy, SourceError, pack
+from cmer.data.cards import card
+from cmer.data.fetch.archives import SourceError
+from cmer.data.fetch.copies import pack
 from cmer.data.fetch.download import downloaded
-from cmer.data.fetch.dvc import tracked_copy
-from cmer.data.fetch.hub import hub_copy
+from cmer.data.fetch.dvc import tracked
+from cmer.data.fetch.hub import from_hub
 from cmer.data.layout import expand
 from cmer.errors import UserError
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a fetch gave.
+    """The outcome of a fetch.
 
     Attributes:
         source: where the dataset came from.
@@ -43,18 +43,21 @@ def fetch_dataset(options: PublishedDataset, folder: Path | str) -> Fetched:
     The images are those that the annotation file names, in its order; labels follow the dataset's card.
 
     Raises:
-        UserError: no source gives it (the reason of each is told, and what to do by hand), or the folder cannot be
-            written.
+        UserError: no source gives it (the message has the reason of each, and what to do by hand), or the folder cannot
+            be written.
     """
     known = card(options.source)
     skipped: list[str] = []
     for source in known.sources if options.sources is None else options.sources:
+        layout = known
+        if isinstance(source, DvcSource):  # holds what an earlier fetch wrote
+            layout = known.model_copy(update={"annotations": "dataset.json", "labels": ColumnLabels()})
         try:
-            with _opened(source, known, Path(folder)) as copy:
-                warnings = pack(copy, options.source, folder)
+            with _opened(source, layout.annotations, Path(folder)) as path:
+                warnings = pack(path, options.source, layout, folder)
         except SourceError as error:
             skipped.append(f"{_named(source)}: {error}")
-        except OSError as error:  # of temporary files: those of sources and results have become sentences already
+        except OSError as error:  # from temporary files: errors of sources and of `folder` are UserErrors by now
             raise UserError(f"{_named(source)}: {error}; free space, or set TMPDIR to where there is some") from None
         else:
             return Fetched(_named(source), skipped, warnings)
@@ -62,19 +65,17 @@ def fetch_dataset(options: PublishedDataset, folder: Path | str) -> Fetched:
     raise UserError(f"no source gives {options.title}:\n{reasons}\n{known.by_hand}")
 
 
-@contextmanager
-def _opened(source: Source, known: Card, folder: Path) -> Iterator[Copy]:
+def _opened(source: Source, annotations: str, folder: Path) -> AbstractContextManager[Path]:
+    """The folder or archive that a source gives, for as long as the block runs."""
     match source:
         case LocalSource():
-            yield copy_in(open_archive(_existing(source.path)), known)
+            return nullcontext(_existing(source.path))
         case HubSource():
-            yield hub_copy(source, known)
+            return from_hub(source, annotations)
         case UrlSource():
-            with downloaded(source.url, source.sha256) as path:
-                yield copy_in(open_archive(path), known)
+            return downloaded(source.url, source.sha256)
         case DvcSource():
-            with tracked_copy(source, folder) as copy:
-                yield copy
+            return tracked(source, folder)
 
 
 def _existing(path: str) -> Path:

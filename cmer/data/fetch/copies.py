@@ -1,126 +1,119 @@
-"""A copy of a published dataset, wherever it lies, and how it becomes images.tar and dataset.json."""
+"""A copy of a published dataset in a folder or an archive, and how it becomes images.tar and dataset.json."""
 
 from __future__ import annotations
 
 import os
 import tarfile
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from cmer.config.datasets import LabelRule, ListLabels
+from cmer.config.datasets import ListLabels
 from cmer.data.annotations import Entry, read_annotations, some
-from cmer.data.cards import card, fingerprint
+from cmer.data.cards import Card, fingerprint
+from cmer.data.fetch.archives import GIB, MOST_BYTES, Member, SourceError, open_archive
 from cmer.data.fingerprint import compare, differences
 from cmer.data.labels import known_labels
 from cmer.errors import UserError
 from cmer.io import atomic, write_json
 from cmer.progress import progress
 
-GIB = 2**30
-MOST_BYTES = 32 * GIB
-"""Of all files of a copy. The largest known archive holds 5 GB."""
-MOST_BYTES_OF_FILE = GIB // 4
-"""Of one file, image or annotations; it is read whole into memory."""
 
-
-class SourceError(UserError):
-    """A source does not give the dataset; the message says why, and the next source is tried."""
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A copy of a dataset in the published layout.
-
-    Attributes:
-        annotations: the annotation file.
-        labels: where its scene labels come from.
-        lists: its class lists by file name; empty where it has none.
-        sizes: of every other file, by name without folders, in bytes, as declared.
-        faults: files that cannot be used, by name without folders, and why; an error only where they are annotated.
-        read: gives the named ones of `sizes`, in any order.
-    """
-
-    annotations: bytes
-    labels: LabelRule
-    lists: Mapping[str, bytes]
-    sizes: Mapping[str, int]
-    faults: Mapping[str, str]
-    read: Callable[[Collection[str]], Iterable[tuple[str, bytes]]]
-
-
-def pack(copy: Copy, name: str, folder: Path | str) -> list[str]:
+def pack(path: Path, name: str, known: Card, folder: Path | str) -> list[str]:
     """Write images.tar and dataset.json into `folder`; the same content gives the same bytes.
 
     Args:
-        copy: of the dataset.
-        name: of its card.
-        folder: of the dataset.
+        path: folder or archive that holds a copy of the dataset, perhaps beside other datasets: all files below the
+            folder of its annotation file count.
+        name: of the dataset's fingerprint, and in dataset.json.
+        known: its card, whose annotation file and label rule the copy follows.
+        folder: receives the files.
 
     Returns:
-        what the copy lacks.
+        warnings about what the copy lacks.
 
     Raises:
-        SourceError: the copy is not in the layout, is not the published dataset, is not whole, or is not safe to read.
+        SourceError: the copy is not in the layout, is not the published dataset, is incomplete, or is not safe to read.
         UserError: the folder cannot be written.
     """
-    entries, labels, warnings = _annotated(copy, name)
-    sizes = _sizes(copy, [entry.filename for entry in entries])
-    images = [_written(entry, label) for entry, label in zip(entries, labels, strict=True)]
-    with atomic(Path(folder) / "images.tar") as tar, atomic(Path(folder) / "dataset.json") as annotations:
-        _write_tar(tar, sizes, copy.read(sizes))
-        write_json(annotations, {"dataset": name, "images": images})
+    with open_archive(path) as members:
+        annotations = _only(path, members, known.annotations)
+        below = [member for member in members if member.path.is_relative_to(annotations.path.parent)]
+        files, faults = _by_name(below)
+        lists = [member for member in files.values() if _is_list(member, known)]
+        entries, labels, warnings = _annotated(annotations, lists, known)
+        *matches, _classes = compare(fingerprint(name), entries, labels)
+        if found := differences(matches):
+            raise SourceError(f"it is not {known.title} as its authors published it ({'; '.join(found)})")
+        sizes = _sizes(files, faults, [entry.filename for entry in entries])
+        images = [_written(entry, label) for entry, label in zip(entries, labels, strict=True)]
+        with atomic(Path(folder) / "images.tar") as tar, atomic(Path(folder) / "dataset.json") as described:
+            _write_tar(tar, sizes, files)
+            write_json(described, {"dataset": name, "images": images})
     return warnings
 
 
-def _annotated(copy: Copy, name: str) -> tuple[list[Entry], list[str], list[str]]:
+def _only(path: Path, members: Sequence[Member], name: str) -> Member:
+    """The one member called `name`, in any folder."""
+    files, faults = _by_name([member for member in members if member.path.name == name])
+    if name not in files:
+        raise SourceError(f"{name} {faults.get(name, 'is not')} in {path}")
+    return files[name]
+
+
+def _by_name(members: Iterable[Member]) -> tuple[dict[str, Member], dict[str, str]]:
+    """Members by their names without folders, and why others of these names cannot be used.
+
+    A fault matters only where the annotations name the file.
+    """
+    files: dict[str, Member] = {}
+    faults: dict[str, str] = {}
+    for member in members:
+        name = member.path.name
+        if name in files:
+            faults[name] = f"is there twice, as {files[name].name} and {member.name},"
+        elif member.fault:
+            faults[name] = member.fault
+        files.setdefault(name, member)
+    return {name: member for name, member in files.items() if name not in faults}, faults
+
+
+def _is_list(member: Member, known: Card) -> bool:
+    rule, path = known.labels, member.path
+    return isinstance(rule, ListLabels) and path.parent.name == rule.folder and path.suffix == ".txt"
+
+
+def _annotated(annotations: Member, lists: list[Member], known: Card) -> tuple[list[Entry], list[str], list[str]]:
     """The annotated images, their labels, and what is amiss with these."""
-    known = card(name)
     with tempfile.TemporaryDirectory() as root:
         try:
-            _lay_out(copy, Path(root) / known.annotations)
+            for member in (annotations, *lists):
+                file = Path(root) / (f"{member.path.parent.name}/" * (member in lists)) / member.path.name
+                file.parent.mkdir(exist_ok=True)
+                file.write_bytes(member.read())
             entries = [_flat(entry) for entry in read_annotations(Path(root) / known.annotations)]
-            labels, warning = known_labels(entries, copy.labels, Path(root))
-        except (UserError, ValueError) as error:  # ValueError: a list whose name is none here
+            labels, warning = known_labels(entries, known.labels, Path(root))
+        except (UserError, ValueError) as error:  # ValueError: the name of a list is no name of a file here
             raise SourceError(str(error).replace(f"{root}/", "")) from None
-        warning = warning.replace(f"{root}/", "")
-    *matches, _classes = compare(fingerprint(name), entries, labels)
-    if found := differences(matches):
-        raise SourceError(f"it is not {known.title} as its authors published it ({'; '.join(found)})")
-    return entries, labels, [f"{warning}. {known.by_hand}"] if warning else []
-
-
-def _lay_out(copy: Copy, annotations: Path) -> None:
-    annotations.write_bytes(copy.annotations)
-    if isinstance(copy.labels, ListLabels):
-        folder = annotations.with_name(copy.labels.folder)
-        folder.mkdir()
-        for file, data in copy.lists.items():
-            (folder / file).write_bytes(data)
+    return entries, labels, [f"{warning}. {known.by_hand}".replace(f"{root}/", "")] if warning else []
 
 
 def _flat(entry: Entry) -> Entry:
     return entry.model_copy(update={"filename": PurePosixPath(entry.filename).name})
 
 
-def _sizes(copy: Copy, files: list[str]) -> dict[str, int]:
-    """Size by name of the annotated files that the copy has, in the annotations' order."""
-    if len(set(files)) < len(files):
+def _sizes(files: Mapping[str, Member], faults: Mapping[str, str], names: list[str]) -> dict[str, int]:
+    """Declared size of every annotated image, in the annotations' order."""
+    if len(set(names)) < len(names):
         raise SourceError("its annotations name two images alike but for their folders")
-    faulty = [f"{file} {copy.faults[file]}" for file in files if file in copy.faults]
-    if faulty:
+    if faulty := [f"{name} {faults[name]}" for name in names if name in faults]:
         raise SourceError(some(faulty))
-    sizes = {file: copy.sizes[file] for file in files if file in copy.sizes}
-    missing = [file for file in files if not sizes.get(file)]
-    if missing:
-        raise SourceError(
-            f"{len(missing):,} of the {len(files):,} annotated images are missing or empty: {some(missing)}"
-        )
-    if sum(sizes.values()) > MOST_BYTES:
-        raise SourceError(
-            f"its images have {sum(sizes.values()) / GIB:.0f} GiB; at most {MOST_BYTES / GIB:.0f} are read"
-        )
+    sizes = {name: files[name].size for name in names if name in files}
+    if missing := [name for name in names if not sizes.get(name)]:
+        counts = f"{len(missing):,} of the {len(names):,} annotated images"
+        raise SourceError(f"{counts} are missing or empty: {some(missing)}")
+    if (total := sum(sizes.values())) > MOST_BYTES:
+        raise SourceError(f"its images have {total / GIB:.0f} GiB; at most {MOST_BYTES / GIB:.0f} are read")
     return sizes
 
 
@@ -130,8 +123,8 @@ def _written(entry: Entry, label: str) -> dict[str, object]:
     return {"filename": entry.filename, "split": entry.split, "sentences": sentences, **scene}
 
 
-def _write_tar(path: Path, sizes: Mapping[str, int], images: Iterable[tuple[str, bytes]]) -> None:
-    """Write the images in the order of `sizes`, in whatever order they come: each goes to its place in the file."""
+def _write_tar(path: Path, sizes: Mapping[str, int], files: Mapping[str, Member]) -> None:
+    """Write the images in the order of `sizes`, but read them in the archive's: a compressed tar cannot skip back."""
     places = {}
     with path.open("wb") as tar, progress("Packing the images", len(sizes)) as done:
         for name, size in sizes.items():
@@ -141,14 +134,13 @@ def _write_tar(path: Path, sizes: Mapping[str, int], images: Iterable[tuple[str,
             places[name] = tar.tell()
             tar.seek(_rounded(size, tarfile.BLOCKSIZE), os.SEEK_CUR)
         tar.truncate(_rounded(tar.tell() + 2 * tarfile.BLOCKSIZE, tarfile.RECORDSIZE))
-        for name, data in images:
+        for name in (name for name in files if name in sizes):
+            data = files[name].read()
             if len(data) != sizes[name]:
                 raise SourceError(f"{name} has {len(data):,} bytes where {sizes[name]:,} are declared")
-            tar.seek(places.pop(name))
+            tar.seek(places[name])
             tar.write(data)
             done(1)
-    if places:
-        raise SourceError(f"{some(list(places))} could not be read")
 
 
 def _rounded(size: int, unit: int) -> int:

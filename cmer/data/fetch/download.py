@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 import requests
-from urllib3.exceptions import HTTPError
+from requests.adapters import HTTPAdapter
+from urllib3 import BaseHTTPResponse, Retry
+from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
 
-from cmer.data.fetch.copies import SourceError
+from cmer.data.fetch.archives import SourceError
 from cmer.io import digest, locked, sha256
 from cmer.progress import progress
 
@@ -25,13 +27,12 @@ LOG = logging.getLogger(__name__)
 
 DOWNLOADS = Path("work/downloads")
 ATTEMPTS = 6
-"""In a row that gain no byte, before a source is given up."""
-FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
-"""Seconds before the second attempt, doubled for each further one, and the most."""
-PATIENCE = 600.0
-"""Seconds that a server may ask us to wait."""
+"""Attempts in a row that gain no byte, before a source is given up."""
+IN_VAIN = f"; given up after {ATTEMPTS} attempts in vain"
+LONGEST_WAIT, PATIENCE = 60.0, 600.0
+"""Seconds to wait at most before another attempt: of our own accord, and where the server asks for it."""
 TIMEOUT = (10.0, 60.0)
-"""Seconds to connect, and without a byte."""
+"""Seconds to connect, and between two bytes."""
 MIB = 2**20
 
 SHARED_ON_DRIVE = re.compile(r"https?://drive\.google\.com/(?:file/d/|(?:open|uc)\?(?:[^#]*&)?id=)([\w-]+)")
@@ -41,12 +42,34 @@ PAGE = (
 )
 
 
-class _Interrupted(Exception):
-    """A fault that may pass. `wait`: seconds that the server asks for."""
+class _Retries(Retry):
+    """urllib3's retries, which say what they wait for and do not wait for hours."""
 
-    def __init__(self, reason: object, wait: float = 0.0) -> None:
-        super().__init__(str(reason))
-        self.wait = wait
+    def sleep(self, response: BaseHTTPResponse | None = None) -> None:
+        """Wait as long as the server asks for; else 1 s before the second attempt, doubled for each further one.
+
+        Raises:
+            SourceError: the server asks for more than `PATIENCE`.
+        """
+        past = self.history[-1]
+        fault = past.error or f"the server answers {past.status}"
+        asked = self.get_retry_after(response) if response else None
+        if asked and asked > PATIENCE:
+            raise SourceError(f"{fault} and wants to be asked again in {asked / 60:.0f} minutes")
+        wait = asked or min(2.0 ** (len(self.history) - 1), LONGEST_WAIT)
+        LOG.warning("%s: %s; again in %.0f s", past.url, fault, wait)
+        time.sleep(wait)
+
+
+RETRIES = _Retries(ATTEMPTS - 1, status_forcelist={408, 429, *range(500, 600)}, raise_on_status=False)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder beside the downloads that is deleted when the block ends."""
+    DOWNLOADS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=DOWNLOADS) as folder:
+        yield Path(folder)
 
 
 @contextmanager
@@ -62,7 +85,10 @@ def downloaded(url: str, checksum: str | None) -> Iterator[Path]:
     try:
         with locked(path.with_name(f"{path.name}.lock")):
             if not path.is_file():
-                _download(direct(url), path)
+                part = path.with_name(f"{path.name}.part")
+                _download(direct(url), part)
+                part.replace(path)
+                _validator(part).unlink(missing_ok=True)
             _check(path, checksum)
     except OSError as error:
         raise SourceError(f"cannot write {path}: {error.strerror or error}; free space there") from None
@@ -93,78 +119,60 @@ def _check(path: Path, checksum: str | None) -> None:
         raise SourceError(f"its SHA-256 is {found}, not {checksum} as it should be; what was fetched is deleted")
 
 
-def _download(url: str, path: Path) -> None:
-    """Fetch `url` into `path`, by way of `path`.part, which the next call continues."""
-    part = path.with_name(f"{path.name}.part")
-    most, vain = 0, 0
+def _download(url: str, part: Path) -> None:
+    """Fetch what `part` lacks of the file at `url`: a killed call is continued by the next one."""
+    with requests.Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
+        try:
+            _complete(session, url, part)
+        except (requests.ConnectionError, MaxRetryError) as error:
+            fault = error if isinstance(error, MaxRetryError) else error.args[0]
+            raise SourceError(f"{getattr(fault, 'reason', fault)}{IN_VAIN}") from None
+        except requests.RequestException as error:
+            raise SourceError(str(error)) from None
+
+
+def _complete(session: requests.Session, url: str, part: Path) -> None:
+    """Ask for the rest until `part` is whole; requests that get no answer are repeated by the session itself."""
+    retries, longest = RETRIES, 0
     while True:
         try:
-            _continue(url, part)
-            break
-        except _Interrupted as fault:
-            size = part.stat().st_size if part.exists() else 0
-            vain = 1 if size > most else vain + 1
-            most = max(most, size)
-            if vain == ATTEMPTS:
-                raise SourceError(f"{fault}; given up after {ATTEMPTS} attempts in vain") from None
-            wait = fault.wait or min(FIRST_WAIT * 2 ** (vain - 1), LONGEST_WAIT)
-            LOG.warning("%s: %s; again in %.0f s", url, fault, wait)
-            time.sleep(wait)
-    part.replace(path)
-    _validator(part).unlink(missing_ok=True)
+            return _continue(session, url, part)
+        except HTTPError as fault:
+            size = _size(part)
+            retries = (RETRIES if size > longest else retries).increment("GET", url, error=fault)
+            longest = max(longest, size)
+            retries.sleep()
 
 
-def _continue(url: str, part: Path) -> None:
-    """Fetch what `part` lacks, or all where the server does not continue or has another file by now."""
-    start = part.stat().st_size if part.exists() else 0
+def _continue(session: requests.Session, url: str, part: Path) -> None:
+    """Fetch what `part` lacks, or all where the server does not continue or has another file by now.
+
+    Raises:
+        HTTPError: the answer breaks off, or does not fit what is there.
+    """
+    start = _size(part)
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-        if _validator(part).exists():
+        if _size(_validator(part)):
             headers["If-Range"] = _validator(part).read_text()
-    try:
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-            whole = re.fullmatch(rf"bytes (?:\*|{start}-\d+)/(\d{{1,18}})", answer.headers.get("Content-Range", ""))
-            if answer.status_code == 416 and whole and int(whole[1]) == start:
-                return
-            if answer.status_code == 416 or (answer.status_code == 206 and not whole):
-                part.unlink(missing_ok=True)
-                raise _Interrupted("the server does not continue what it began")
-            _refuse(answer)
-            _write(answer, part, start if whole else 0, int(whole[1]) if whole else _length(answer))
-    except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
-        raise _Interrupted(getattr(error.args[0], "reason", error.args[0])) from None  # of several that wrap it
-    except requests.RequestException as error:
-        raise SourceError(str(error)) from None
+    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        status = answer.status_code
+        whole = re.fullmatch(rf"bytes (?:\*|{start}-\d+)/(\d{{1,18}})", answer.headers.get("Content-Range", ""))
+        if status == 416 and whole and int(whole[1]) == start:
+            return
+        if status == 416 or (status == 206 and not whole):
+            part.unlink(missing_ok=True)
+            raise ProtocolError("the server does not continue what it began")
+        if status not in (200, 206):
+            raise SourceError(f"the server answers {status} {answer.reason}{IN_VAIN * RETRIES.is_retry('GET', status)}")
+        _write(answer, part, start if whole else 0, int(whole[1]) if whole else answer.raw.length_remaining or 0)
 
 
-def _refuse(answer: requests.Response) -> None:
-    """Raise unless the answer is a file."""
-    status = answer.status_code
-    fault = f"the server answers {status} {answer.reason}"
-    if status in (408, 429) or status >= 500:
-        wait = _retry_after(answer.headers.get("Retry-After", ""))
-        if wait > PATIENCE:
-            raise SourceError(f"{fault} and wants to be asked again in {wait / 60:.0f} minutes")
-        raise _Interrupted(fault, wait)
-    if status not in (200, 206):
-        raise SourceError(fault)
-    if answer.headers.get("Content-Type", "").startswith("text/html"):
-        raise SourceError(PAGE)
-
-
-def _retry_after(value: str) -> float:
-    """Seconds, given as such or as a date; 0 where neither."""
-    try:
-        return float(value) if value.isdecimal() else max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return 0.0
-
-
-def _length(answer: requests.Response) -> int:
-    """Announced length of the body, 0 where none is."""
-    length = re.fullmatch(r"\d{1,18}", answer.headers.get("Content-Length", ""))
-    return int(length[0]) if length else 0
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _write(answer: requests.Response, part: Path, start: int, total: int) -> None:
@@ -175,45 +183,29 @@ def _write(answer: requests.Response, part: Path, start: int, total: int) -> Non
     # One read of the socket at a time: what came before a connection dropped is kept.
     chunks = iter(partial(answer.raw.read1, MIB, decode_content=False), b"")
     first = next(chunks, b"")
-    if start == 0 and re.match(rb"\s*<(!doctype\s+)?html", first, re.I):
+    page = start == 0 and re.match(rb"\s*<(!doctype\s+)?html", first, re.I)
+    if page or answer.headers.get("Content-Type", "").startswith("text/html"):
         raise SourceError(PAGE)
     if start == 0:
-        _note_validator(answer, part)
-    with part.open("ab" if start else "wb") as file, _bar(part.stem, start, total) as advance:
+        etag = answer.headers.get("ETag", "W/")
+        _validator(part).write_text(answer.headers.get("Last-Modified", "") if etag.startswith("W/") else etag)
+    shown = _mib(start)
+    bar = progress(f"Fetching {part.stem}, MiB", _mib(total), shown) if total else nullcontext(lambda count: None)
+    with part.open("ab" if start else "wb") as file, bar as advance:
         for chunk in chain([first], chunks):
             file.write(chunk)
-            advance(len(chunk))
-    if total and part.stat().st_size != total:
-        raise _Interrupted(f"the server sent {part.stat().st_size:,} of {total:,} bytes")
+            if (done := _mib(file.tell())) > shown:
+                advance(done - shown)
+                shown = done
+    if total and _size(part) != total:
+        raise ProtocolError(f"the server sent {_size(part):,} of {total:,} bytes")
 
 
-@contextmanager
-def _bar(name: str, start: int, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar in MiB that is moved by bytes; none where the total is unknown."""
-    if not total:
-        yield lambda count: None
-        return
-    with progress(f"Fetching {name}, MiB", -(-total // MIB), -(-start // MIB)) as done:
-        size = start
-
-        def advance(count: int) -> None:
-            nonlocal size
-            before, size = size, size + count
-            if moved := -(-size // MIB) - -(-before // MIB):
-                done(moved)
-
-        yield advance
+def _mib(count: int) -> int:
+    """Bytes in MiB, rounded up."""
+    return -(-count // MIB)
 
 
 def _validator(part: Path) -> Path:
-    """Holds what tells the file that `part` began with from a later one: its strong ETag, or its date."""
+    """Holds what tells the file that `part` began with from a later one: its strong ETag, or its date, or nothing."""
     return part.with_name(f"{part.name}.validator")
-
-
-def _note_validator(answer: requests.Response, part: Path) -> None:
-    etag = answer.headers.get("ETag", "W/")
-    validator = answer.headers.get("Last-Modified") if etag.startswith("W/") else etag
-    if validator:
-        _validator(part).write_text(validator)
-    else:
-        _validator(part).unlink(missing_ok=True)

@@ -1,24 +1,22 @@
-"""What an earlier fetch wrote, from the DVC cache or remote of a repository: the rescue where links have rotted."""
+"""What an earlier fetch wrote, from the DVC cache or remote of a repository: the fallback where links have died."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cmer.config.datasets import ColumnLabels
 from cmer.config.sources import DvcSource
-from cmer.data.fetch.archives import Tar, by_name
-from cmer.data.fetch.copies import Copy, SourceError
-from cmer.data.fetch.download import DOWNLOADS
+from cmer.data.fetch.archives import SourceError, reading
+from cmer.data.fetch.download import scratch
 
 
 @contextmanager
-def tracked_copy(source: DvcSource, folder: Path) -> Iterator[Copy]:
-    """images.tar and dataset.json as the repository's last commit tracks them, fetched for as long as the block runs.
+def tracked(source: DvcSource, folder: Path) -> Iterator[Path]:
+    """A folder with the images and dataset.json that the repository's last commit tracks, while the block runs.
 
     Args:
         source: the repository, and the folder in it.
@@ -29,14 +27,12 @@ def tracked_copy(source: DvcSource, folder: Path) -> Iterator[Copy]:
     """
     base = source.repo if Path(source.repo).is_dir() else os.curdir
     path = source.path or os.path.relpath(folder, base)
-    DOWNLOADS.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=DOWNLOADS) as scratch:
+    with scratch() as copy:
         for name in ("images.tar", "dataset.json"):
-            _get(source.repo, f"{path}/{name}", Path(scratch) / name)
-        tar = Tar(Path(scratch) / "images.tar")
-        usable, faults = by_name(tar.members())
-        sizes = {name: member.size for name, member in usable.items()}
-        yield Copy((Path(scratch) / "dataset.json").read_bytes(), ColumnLabels(), {}, sizes, faults, tar.read)
+            _get(source.repo, f"{path}/{name}", copy / name)
+        with reading(f"{path}/images.tar"), tarfile.open(copy / "images.tar", "r:") as tar:
+            tar.extractall(copy, filter="data")
+        yield copy
 
 
 def _get(repo: str, path: str, target: Path) -> None:
@@ -49,10 +45,10 @@ def _get(repo: str, path: str, target: Path) -> None:
         files.get_file(path, str(target))
     except FileNotFoundError:
         raise SourceError(f"{path} is not tracked there, or is neither in its cache nor in its remote") from None
-    except Exception as error:  # DVC lets those of git and of every kind of remote through
+    except Exception as error:  # DVC passes on those of git and of every kind of remote
         reasons = [str(reason) for reason in (error, error.__cause__) if reason]
-        raise SourceError(f"{path} cannot be had: {': '.join(reasons)}") from None
+        raise SourceError(f"{path} cannot be had: {', '.join(reasons)}") from None
     with target.open("rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
-    if checksum not in (None, found):  # which DVC itself leaves open; None: tracked by git alone
+    if checksum not in (None, found):  # DVC itself does not check; None: tracked by git alone
         raise SourceError(f"the MD5 of {path} is {found}, not {checksum} as it should be")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import pyarrow.parquet as pq
@@ -13,11 +16,9 @@ from pyarrow import ArrowException
 from pydantic import BaseModel, Field
 
 from cmer.config.base import ConfigError, validate
-from cmer.config.datasets import LabelRule
 from cmer.config.sources import HubSource
-from cmer.data.cards import Card
-from cmer.data.fetch.archives import copy_in, open_archive
-from cmer.data.fetch.copies import Copy, SourceError
+from cmer.data.fetch.archives import SourceError
+from cmer.data.fetch.download import scratch
 from cmer.io import sha256
 
 SPLITS = {"train": "train", "valid": "val", "validation": "val", "val": "val", "test": "test"}
@@ -38,17 +39,25 @@ class _Row(BaseModel):
         return PurePosixPath(self.filename).name
 
 
-def hub_copy(source: HubSource, known: Card) -> Copy:
-    """The copy in a repository of the hub, fetched into huggingface_hub's cache unless it is there.
+@contextmanager
+def from_hub(source: HubSource, annotations: str) -> Iterator[Path]:
+    """The archive in a repository of the hub, or one made of its parquet files, while the block runs.
+
+    Files are fetched into huggingface_hub's cache unless they are there.
 
     Raises:
-        SourceError: a file cannot be had, or is not what the hub says it is, or is not in the layout.
+        SourceError: a file cannot be had, is not what the hub says it is, or is not in the layout.
     """
     parquet = all(file.endswith(".parquet") for file in source.files)
     if not parquet and len(source.files) > 1:
         raise SourceError("`files` must be parquet files, or one archive")
     paths = [_cached(source, file) for file in source.files]
-    return parquet_copy(paths, known.labels) if parquet else copy_in(open_archive(paths[0]), known)
+    if not parquet:
+        yield paths[0]
+        return
+    with scratch() as folder:
+        archive_parquet(paths, annotations, folder / "parquet.tar")
+        yield folder / "parquet.tar"
 
 
 def _cached(source: HubSource, file: str) -> Path:
@@ -67,30 +76,37 @@ def _cached(source: HubSource, file: str) -> Path:
     return path
 
 
-def parquet_copy(paths: Sequence[Path], labels: LabelRule) -> Copy:
-    """The copy in parquet files, one or more a split, each named after its split.
+def archive_parquet(paths: Sequence[Path], annotations: str, target: Path) -> None:
+    """Write the dataset in parquet files, one or more per split, each named after its split, to a tar.
 
-    Its images are put in the order of their names, as in RSICD's annotation file, which the rows have lost.
+    Images are annotated in the order of their names, as in RSICD's annotation file, which the rows have lost.
+
+    Args:
+        paths: the parquet files.
+        annotations: name of the annotation file in the tar.
+        target: the tar.
 
     Raises:
         SourceError: a file is broken, has other columns, or is not named after a split.
     """
-    images, sizes = [], {}
-    for path in paths:
-        split = SPLITS.get(path.name.split("-")[0].removesuffix(".parquet"))
-        if split is None:
-            raise SourceError(f"{path.name} is not named after its split, one of {', '.join(SPLITS)}")
-        for row in _rows(path):
-            sentences = [{"raw": caption} for caption in row.captions]
-            images.append({"filename": row.name, "split": split, "sentences": sentences})
-            sizes[row.name] = len(row.image.data)
-    images.sort(key=lambda image: str(image["filename"]))
+    images = []
+    with tarfile.open(target, "w") as tar:
+        for path in paths:
+            split = SPLITS.get(path.name.split("-")[0].removesuffix(".parquet"))
+            if split is None:
+                raise SourceError(f"{path.name} is not named after its split, one of {', '.join(SPLITS)}")
+            for row in _rows(path):
+                sentences = [{"raw": caption} for caption in row.captions]
+                images.append({"filename": row.name, "split": split, "sentences": sentences})
+                _add(tar, row.name, row.image.data)
+        images.sort(key=lambda image: str(image["filename"]))
+        _add(tar, annotations, json.dumps({"images": images}).encode())
 
-    def read(names: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        return ((row.name, row.image.data) for path in paths for row in _rows(path) if row.name in names)
 
-    annotations = json.dumps({"images": images}).encode()
-    return Copy(annotations, labels, lists={}, sizes=sizes, faults={}, read=read)
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    header = tarfile.TarInfo(name)
+    header.size = len(data)
+    tar.addfile(header, io.BytesIO(data))
 
 
 def _rows(path: Path) -> Iterator[_Row]:

@@ -115,6 +115,14 @@ def test_what_a_killed_process_left_is_continued(web: Loopback, archive: bytes, 
     assert not list(Path("work/downloads").glob("*.part*"))
 
 
+def test_a_file_that_changed_after_a_kill_is_fetched_whole(web: Loopback, archive: bytes) -> None:
+    """The next process knows the first one's validator, and does not append new bytes to old ones."""
+    web.script = [Answer(body=b"an older file" * 9_000, headers={"ETag": '"old"'}, cut=50_000), Answer(status=404)]
+    refused(web)
+    assert fetched(web) == []
+    assert web.ranges[2] == "bytes=50000-" and web.requests[2].headers["If-Range"] == '"old"'
+
+
 def test_a_part_longer_than_the_file_is_thrown_away(web: Loopback, archive: bytes) -> None:
     web.script = [Answer(cut=10_000), Answer(status=404)]
     refused(web)
@@ -154,6 +162,11 @@ def test_too_many_requests_waits_as_long_as_it_is_told(
 def test_a_server_that_wants_hours_is_not_waited_for(web: Loopback, archive: bytes, waits: list[float]) -> None:
     web.script = [Answer(status=503, headers={"Retry-After": "7200"})]
     assert "wants to be asked again in 120 minutes" in refused(web) and waits == []
+
+
+def test_a_pause_that_cannot_be_read_is_a_reason(web: Loopback, archive: bytes, waits: list[float]) -> None:
+    web.script = [Answer(status=503, headers={"Retry-After": "soon"})]
+    assert "Invalid Retry-After header: soon" in refused(web) and waits == []
 
 
 def test_three_server_errors_are_waited_out_ever_longer(web: Loopback, archive: bytes, waits: list[float]) -> None:
@@ -249,8 +262,9 @@ def test_too_little_room_is_told_before_anything_is_written(
 def test_a_full_disk_keeps_what_was_fetched(web: Loopback, archive: bytes) -> None:
     """A limit on the size of files stands for the disk's end."""
     code = (
-        "from cmer.data.fetch import fetch_dataset; from cmer.config import PublishedDataset\n"
-        f"fetch_dataset(PublishedDataset.model_validate({{'source': 'rsicd', 'sources': [{web.source('/a.zip')}]}}), 'out')"
+        "from cmer.data.fetch import fetch_dataset; from cmer.config.datasets import PublishedDataset\n"
+        f"options = {{'source': 'rsicd', 'sources': [{web.source('/a.zip')}]}}\n"
+        "fetch_dataset(PublishedDataset.model_validate(options), 'out')"
     )
     run = subprocess.run(
         [sys.executable, "-c", code],

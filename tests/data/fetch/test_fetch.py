@@ -28,7 +28,7 @@ from cmer.data.annotations import Entry
 from cmer.data.cards import card
 from cmer.data.fetch import copies, fetch_dataset
 from cmer.data.fetch.copies import pack
-from cmer.data.fetch.hub import parquet_copy
+from cmer.data.fetch.hub import archive_parquet
 from cmer.data.fingerprint import compare, take
 from cmer.data.images import TarImages
 from cmer.errors import UserError
@@ -49,7 +49,8 @@ def test_every_form_of_a_copy_gives_the_same_bytes(form: str, tmp_path: Path) ->
 
 
 def test_parquet_gives_these_bytes_too(tmp_path: Path) -> None:
-    (warning,) = pack(parquet_copy(make_parquet(tmp_path / "hub"), card("rsicd").labels), "rsicd", tmp_path / "out")
+    archive_parquet(make_parquet(tmp_path / "hub"), "dataset_rsicd.json", tmp_path / "hub.tar")
+    (warning,) = pack(tmp_path / "hub.tar", "rsicd", card("rsicd"), tmp_path / "out")
     assert_whole(tmp_path / "out")
     assert warning.startswith("no class lists in txtclasses_rsicd: 1 images have no scene label")
     assert warning.endswith(card("rsicd").by_hand)

@@ -30,10 +30,9 @@ from fetch_cases import (
 )
 
 from cmer.config.datasets import PublishedDataset
-from cmer.data.cards import card
 from cmer.data.fetch import fetch_dataset
-from cmer.data.fetch.copies import SourceError
-from cmer.data.fetch.hub import parquet_copy
+from cmer.data.fetch.archives import SourceError
+from cmer.data.fetch.hub import archive_parquet
 from cmer.errors import UserError
 
 COMMIT = "4920188e6eba4e711ef9848cfd7cb77e874ee33f"
@@ -161,7 +160,7 @@ def test_parquet_of_another_layout_is_named(
     else:
         pq.write_table(pa.Table.from_pylist([usual | row]), path)
     with pytest.raises(SourceError, match=f"(?s){message}") as error:
-        parquet_copy([path], card("rsicd").labels)
+        archive_parquet([path], "dataset_rsicd.json", tmp_path / "out.tar")
     assert len(str(error.value)) < 500
 
 
@@ -169,7 +168,7 @@ def test_parquet_without_a_column_is_named(tmp_path: Path) -> None:
     path = tmp_path / "train.parquet"
     pq.write_table(pa.Table.from_pylist([{"filename": "a.jpg", "caption": "a"}]), path)
     with pytest.raises(SourceError, match=r"train\.parquet"):
-        parquet_copy([path], card("rsicd").labels)
+        archive_parquet([path], "dataset_rsicd.json", tmp_path / "out.tar")
 
 
 def test_the_endpoint_of_the_environment_is_asked(rsicd: Hub, tmp_path: Path) -> None:

@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 import yaml
 from dvc.repo import Repo
-from fetch_cases import AS_PUBLISHED, PREFIXES, assert_whole, known, layout, local, make_zip, pass_for_published
+from fetch_cases import (
+    AS_PUBLISHED,
+    PREFIXES,
+    annotations,
+    assert_whole,
+    known,
+    layout,
+    local,
+    make_tar,
+    make_zip,
+    pass_for_published,
+)
 
 from cmer.data.fetch import fetch_dataset
 from cmer.errors import UserError
@@ -92,7 +103,7 @@ def test_a_running_pipeline_does_not_lock_the_fetch_out(base: Path) -> None:
     """`dvc repro` runs the workflow, and that runs the fetch."""
     Path("fetch.py").write_text(
         f"{AS_PUBLISHED}"
-        "from cmer.data.fetch import fetch_dataset; from cmer.config import PublishedDataset\n"
+        "from cmer.data.fetch import fetch_dataset; from cmer.config.datasets import PublishedDataset\n"
         f"source = {{'kind': 'dvc', 'path': '{FOLDER}'}}\n"
         "fetch_dataset(PublishedDataset.model_validate({'source': 'rsicd', 'sources': [source]}), 'results/more')\n"
     )
@@ -119,6 +130,20 @@ def test_a_damaged_remote_is_a_reason(base: Path) -> None:
     tar.chmod(0o644)
     tar.write_bytes(data)
     assert f"the MD5 of {FOLDER}/images.tar is {hashlib.md5(data).hexdigest()}, not " in refused(FOLDER)
+
+
+def test_a_tracked_link_that_leads_outside_is_a_reason(base: Path) -> None:
+    link = tarfile.TarInfo("airport_1.jpg")
+    link.type, link.linkname = tarfile.SYMTYPE, "../../../../etc/passwd"
+    Path(FOLDER).mkdir(parents=True)
+    make_tar(Path(FOLDER) / "images.tar", {}, link)
+    (Path(FOLDER) / "dataset.json").write_bytes(annotations())
+    with Repo() as repo:
+        repo.add("results/data")
+    git("add", "--all")
+    git("commit", "--message", "harm")
+    shutil.rmtree("results/data")
+    assert f"{FOLDER}/images.tar cannot be read: " in refused(FOLDER)
 
 
 def test_no_repository_is_a_reason(tmp_path: Path) -> None:
