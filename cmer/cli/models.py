@@ -14,7 +14,7 @@ from cmer.config.base import validate_json
 from cmer.config.methods import MethodOptions
 from cmer.config.runs import RunSpec
 from cmer.errors import UserError
-from cmer.io import write_text
+from cmer.io import write_json, write_text
 from cmer.provenance import recorded
 from cmer.registry import METHOD_OPTIONS
 
@@ -159,6 +159,14 @@ def params(
         return
     for row in rows:
         typer.echo(f"{row['backbone']:10} {row['method']:20} {row['params']:>12,}")
+
+
+@app.command()
+def schema(out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("config/schema.json")) -> None:
+    """Write the JSON schema of a config, with the methods and backbones that are installed."""
+    from cmer.config.schema import config_schema
+
+    write_json(out, config_schema())
 
 
 def _count(tower: str, name: str) -> int:

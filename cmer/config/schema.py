@@ -1,0 +1,52 @@
+"""The JSON schema of a config, by which editors complete and check: generated from the models and the registries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from cmer.config.datasets import published_names
+from cmer.config.experiment import Config
+from cmer.config.training import Training
+from cmer.registry import BACKBONE_OPTIONS, FIGURES, METHOD_OPTIONS, TABLES
+
+Schema = dict[str, Any]
+
+
+def config_schema() -> Schema:
+    """The schema, with the settings of every method and backbone kind that is installed."""
+    schema = Config.model_json_schema()
+    definitions: Schema = schema["$defs"]
+    methods = {name: _define(definitions, METHOD_OPTIONS.get(name)) for name in METHOD_OPTIONS.names()}
+    kinds = {name: _define(definitions, BACKBONE_OPTIONS.get(name)) for name in BACKBONE_OPTIONS.names()}
+    for entry in (definitions["RunDefaults"], definitions["RunEntry"]):
+        fields = entry["properties"]
+        fields["method"] = {"enum": list(methods), "description": fields["method"]["description"]}
+        fields["training"] = {"$ref": _define(definitions, Training), "description": fields["training"]["description"]}
+        entry["allOf"] = [
+            _if("method", name, {"properties": {"options": {"$ref": ref}}}) for name, ref in methods.items()
+        ]
+    definitions["BackboneOptions"] = {
+        "type": "object",
+        "required": ["kind"],
+        "properties": {"kind": {"enum": list(kinds)}},
+        "allOf": [_if("kind", name, {"$ref": ref}) for name, ref in kinds.items()],
+    }
+    definitions["PublishedDataset"]["properties"]["source"] |= {"enum": published_names()}
+    definitions["Table"]["properties"]["kind"] |= {"enum": TABLES.names()}
+    definitions["Figure"]["properties"]["kind"] |= {"enum": FIGURES.names()}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _define(definitions: Schema, model: type[BaseModel]) -> str:
+    """A reference to the model's schema, which joins the definitions."""
+    schema = model.model_json_schema()
+    definitions.update(schema.pop("$defs", {}))
+    definitions[model.__name__] = schema
+    return f"#/$defs/{model.__name__}"
+
+
+def _if(key: str, value: str, then: Mapping[str, Any]) -> Schema:
+    return {"if": {"properties": {key: {"const": value}}, "required": [key]}, "then": then}
