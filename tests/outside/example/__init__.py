@@ -1,0 +1,1 @@
+"""A package of somebody else's: one method, backbone, loss, table and figure, found through entry points."""

@@ -1,0 +1,1 @@
+"""A linear probe whose embeddings are mixed with the frozen ones."""

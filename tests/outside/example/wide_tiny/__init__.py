@@ -1,0 +1,1 @@
+"""The tiny backbone with another seed."""
