@@ -61,3 +61,8 @@ def test_the_command_line_starts_without_an_extra(extra: str) -> None:
 
 def test_the_package_is_typed() -> None:
     assert (Path(cmer.__file__).parent / "py.typed").is_file()
+
+
+def test_the_configs_are_all_listed_in_their_readme() -> None:
+    listed = re.findall(r"^\| `([\w.]+)` \|", (ROOT / "config/README.md").read_text(), re.M)
+    assert listed == sorted(path.name for path in (ROOT / "config").glob("*.yaml"))
