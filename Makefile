@@ -2,7 +2,7 @@
 # make demo      the main job on the drawn demo data, offline on a CPU, and its table
 # make pull      the demo's results without running it, or those of your own remote: docs/sharing.md
 # make publish   runs the demo and puts its results where others' make pull finds them, to be committed
-# make test      style, types, import layers, tests
+# make test      style, spelling, types, import layers, tests
 # make lock      new requirements.txt from pyproject.toml (make lock UPGRADE=--upgrade: newest versions)
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -49,10 +49,12 @@ publish: install
 test: install
 	ruff check .
 	ruff format --check .
+	snakefmt --check Snakefile workflow
+	codespell
 	mypy
 	lint-imports
 	pytest -n auto --dist loadfile
 
 lock:
-	uv pip compile pyproject.toml --group dev --group build --generate-hashes --no-emit-index-url \
-	  --python-version 3.11 --quiet $(UPGRADE) -o requirements.txt
+	uv pip compile pyproject.toml --all-extras --group dev --group build --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --quiet $(UPGRADE) -o requirements.txt

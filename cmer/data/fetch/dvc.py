@@ -23,7 +23,8 @@ def tracked(source: DvcSource, folder: Path) -> Iterator[Path]:
         folder: the one being written; the same folder is looked for in the repository where the source names none.
 
     Raises:
-        SourceError: there is no such repository, it does not track them, or its remote cannot be reached.
+        SourceError: there is no such repository, it does not track them, its remote cannot be reached, or DVC is not
+            installed.
     """
     base = source.repo if Path(source.repo).is_dir() else os.curdir
     path = source.path or os.path.relpath(folder, base)
@@ -36,8 +37,10 @@ def tracked(source: DvcSource, folder: Path) -> Iterator[Path]:
 
 
 def _get(repo: str, path: str, target: Path) -> None:
-    from dvc.api import DVCFileSystem  # takes a second
-
+    try:
+        from dvc.api import DVCFileSystem  # takes a second
+    except ModuleNotFoundError:
+        raise SourceError("DVC is not installed; `pip install 'cmer[sharing]'` adds it") from None
     try:
         # A revision, because without one DVC prefers what lies in the working tree.
         files = DVCFileSystem(repo, rev="HEAD")

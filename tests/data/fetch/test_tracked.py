@@ -150,3 +150,8 @@ def test_no_repository_is_a_reason(tmp_path: Path) -> None:
     assert "DVC remote of .: out/images.tar cannot be had: " in refused("out")
     absent = str(tmp_path / "absent")
     assert f"DVC remote of {absent}: out/images.tar cannot be had: " in refused("out", repo=absent)
+
+
+def test_without_dvc_the_extra_that_adds_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dvc.api", None)
+    assert "DVC remote of .: DVC is not installed; `pip install 'cmer[sharing]'` adds it" in refused("out")
