@@ -155,7 +155,7 @@ def test_nothing_is_printed_about_large_odd_or_placeless_images(tmp_path: Path) 
     (tmp_path / "odd.png").write_bytes(encoded(TWO, transparency=b"\x80\x00"))
     (tmp_path / "placeless.tif").write_bytes(tiff(sentinel()))
     code = (
-        "import sys; from pathlib import Path; from PIL import Image; from cmer.config import Raster\n"
+        "import sys; from pathlib import Path; from PIL import Image; from cmer.config.datasets import Raster\n"
         "from cmer.data.images import decode\n"
         "Image.MAX_IMAGE_PIXELS = 100\n"
         "for name in sys.argv[1:]: print(decode(Path(name).read_bytes(), Raster(bands=(3, 2, 1))).size)\n"

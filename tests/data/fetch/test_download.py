@@ -249,8 +249,9 @@ def test_too_little_room_is_told_before_anything_is_written(
 def test_a_full_disk_keeps_what_was_fetched(web: Loopback, archive: bytes) -> None:
     """A limit on the size of files stands for the disk's end."""
     code = (
-        "from cmer.data.fetch import fetch_dataset; from cmer.config import PublishedDataset\n"
-        f"fetch_dataset(PublishedDataset.model_validate({{'source': 'rsicd', 'sources': [{web.source('/a.zip')}]}}), 'out')"
+        "from cmer.data.fetch import fetch_dataset; from cmer.config.datasets import PublishedDataset\n"
+        f"options = {{'source': 'rsicd', 'sources': [{web.source('/a.zip')}]}}\n"
+        "fetch_dataset(PublishedDataset.model_validate(options), 'out')"
     )
     run = subprocess.run(
         [sys.executable, "-c", code],

@@ -92,7 +92,7 @@ def test_a_running_pipeline_does_not_lock_the_fetch_out(base: Path) -> None:
     """`dvc repro` runs the workflow, and that runs the fetch."""
     Path("fetch.py").write_text(
         f"{AS_PUBLISHED}"
-        "from cmer.data.fetch import fetch_dataset; from cmer.config import PublishedDataset\n"
+        "from cmer.data.fetch import fetch_dataset; from cmer.config.datasets import PublishedDataset\n"
         f"source = {{'kind': 'dvc', 'path': '{FOLDER}'}}\n"
         "fetch_dataset(PublishedDataset.model_validate({'source': 'rsicd', 'sources': [source]}), 'results/more')\n"
     )
