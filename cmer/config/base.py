@@ -110,7 +110,10 @@ def _path(location: tuple[int | str, ...], data: Any, kind: str) -> list[str]:
     """The keys of a wrong value that are really in the data: pydantic adds the names of union members."""
     path, here = [], data
     for part in location:
-        inside = part in here if isinstance(here, dict) else isinstance(here, list | tuple) and isinstance(part, int)
+        if isinstance(here, list | tuple):
+            inside = isinstance(part, int) and part < len(here)
+        else:
+            inside = isinstance(here, dict) and part in here
         if inside:
             path.append(str(part))
             here = here[part]

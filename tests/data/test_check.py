@@ -133,7 +133,7 @@ def test_the_verb_prints_the_card_and_tells_what_differs(published: Path) -> Non
 
 
 def test_the_verb_names_unknown_sets_and_empty_folders(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="known are rsicd, rsitmd, ucm, sydney"):
+    with pytest.raises(UserError, match="known are rsicd, rsitmd, sydney, ucm"):
         check("coco", "--root", tmp_path)
     with pytest.raises(UserError, match=r"holds no dataset_RSITMD\.json"):
         check("rsitmd", "--root", tmp_path)

@@ -115,11 +115,11 @@ def test_prompts_and_views_follow_their_shares(pairs: Pairs) -> None:
 
 
 def test_few_train_images_are_the_same_for_every_run_and_touch_no_other_split(pairs: Pairs) -> None:
-    few = pairs.few(7)
+    few = pairs.subsample(7)
     assert len(few.train_images) == 7
     assert set(few.train_images) < set(pairs.train_images)
-    assert np.array_equal(few.train_images, pairs.few(7).train_images)
-    assert set(pairs.few(3).train_images) < set(few.train_images)  # more images hold the fewer ones
+    assert np.array_equal(few.train_images, pairs.subsample(7).train_images)
+    assert set(pairs.subsample(3).train_images) < set(few.train_images)  # more images hold the fewer ones
     assert np.array_equal(few.test_images, pairs.test_images)
-    assert pairs.few(None) is pairs
-    assert np.array_equal(pairs.few(1000).train_images, pairs.train_images)
+    assert pairs.subsample(None) is pairs
+    assert np.array_equal(pairs.subsample(1000).train_images, pairs.train_images)
