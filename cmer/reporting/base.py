@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cmer.config.base import Model
 from cmer.config.experiment import Protocol
@@ -43,6 +43,12 @@ class TableSpec(Model):
     protocols: list[Protocol]
     seeds: list[int]
 
+    @field_validator("kind")
+    @classmethod
+    def _kind_is_known(cls, kind: str) -> str:
+        TABLES.check(kind)
+        return kind
+
 
 class FigureSpec(Model):
     """Exactly what a figure is made of, besides its files: runs on one dataset, and their seeds."""
@@ -50,6 +56,12 @@ class FigureSpec(Model):
     kind: str
     runs: Annotated[list[TableRun], Field(min_length=1)]
     seeds: list[int]
+
+    @field_validator("kind")
+    @classmethod
+    def _kind_is_known(cls, kind: str) -> str:
+        FIGURES.check(kind)
+        return kind
 
 
 class Table(ABC):

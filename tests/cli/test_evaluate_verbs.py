@@ -59,7 +59,7 @@ def test_from_embeddings_to_a_printed_table(tmp_path):
     assert len(read_frame(tmp_path / "ranks.csv")) == 4 * (2 + 2)
     assert "seconds" in json.loads((tmp_path / "record.json").read_text())
 
-    spec = json.dumps({"number": 1, "runs": [PROBE | {"options": {}}], "protocols": list(PROTOCOLS), "seeds": [1]})
+    spec = json.dumps({"kind": "table1", "runs": [PROBE | {"options": {}}], "protocols": list(PROTOCOLS), "seeds": [1]})
     output = call("table", "--spec", spec, "--metrics", tmp_path / "m.json", "--out", tmp_path / "t.csv", "--show")
     table = read_frame(tmp_path / "t.csv")
     measured = table[table["source"] == "measured"]

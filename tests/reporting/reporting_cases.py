@@ -1,7 +1,6 @@
 """Runs as a table's spec holds them."""
 
-from cmer.config import METHOD_OPTIONS
-from cmer.config.methods import MethodOptions
+from cmer.registry import METHOD_OPTIONS
 
 OFF = {"focus_adapter": False, "queue_batches": 0, "scene_prompt": False}
 V2 = OFF | {"focus_adapter": True}
@@ -11,14 +10,13 @@ D2 = D1 | {"scene_prompt": True, "label_dropout": 0.0}
 
 def run(name, method="cmer", options=None, dataset="rsitmd", title="RSITMD", backbone="ViT-B-16"):
     """One run of a table's spec."""
-    model = METHOD_OPTIONS.get(method, MethodOptions)
     return {
         "name": name,
         "dataset": dataset,
         "dataset_title": title,
         "backbone_printed": backbone,
         "method": method,
-        "options": model.model_validate(options or {}).model_dump(),
+        "options": METHOD_OPTIONS.get(method).model_validate(options or {}).model_dump(),
     }
 
 

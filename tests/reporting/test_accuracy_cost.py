@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from cmer.cli.evaluate import app
 from cmer.errors import UserError
-from cmer.reporting.accuracy_cost import FigureSpec, as_table, draw, read_points
+from cmer.reporting.base import FigureSpec, Files
+from cmer.reporting.figures.accuracy_cost import as_table, draw, read_points
 
 METHODS = (
     *("linear_probe", "cmer", "clip_adapter", "clip_lora", "clip_bitfit", "cross_modal_adapter", "pe_rsitr"),
@@ -39,7 +40,8 @@ def nine(write_metrics, write_profile):
 
 
 def points_of(runs, metrics, profiles, seeds=(1,)):
-    return read_points(FigureSpec.model_validate({"runs": runs, "seeds": seeds}), metrics, profiles)
+    spec = FigureSpec.model_validate({"kind": "accuracy_cost", "runs": runs, "seeds": seeds})
+    return read_points(spec, Files(metrics, profiles))
 
 
 def test_points_are_the_inputs(write_metrics, write_profile):
@@ -126,7 +128,7 @@ def test_the_title_says_what_was_measured_where(nine, texts_of):
 def test_verb_writes_the_same_picture_and_points_twice(nine, tmp_path):
     runs, metrics, profiles = nine()
     files = [f"--metrics={file}" for file in metrics] + [f"--efficiency={file}" for file in profiles]
-    spec = json.dumps({"runs": runs, "seeds": [1]})
+    spec = json.dumps({"kind": "accuracy_cost", "runs": runs, "seeds": [1]})
     written = []
     for name in ("first", "second"):
         out, points = tmp_path / f"{name}.png", tmp_path / f"{name}.csv"

@@ -4,7 +4,7 @@ import pytest
 from reporting_cases import D2, of, run
 
 from cmer.errors import UserError
-from cmer.reporting.tables import TableSpec, build_table
+from cmer.reporting.base import Files, TableSpec, build_table
 
 CMER, ADAPTER, LORA = run("b.cmer", options=D2), run("b.adapter", "clip_adapter"), run("b.lora", "clip_lora")
 STEPS = [
@@ -17,7 +17,8 @@ COUNTED = dict.fromkeys(("peak_bytes", "pairs_per_second", "pairs_per_second_low
 
 def table(rows, files):
     rows = [{name: row[name] for name in row if not name.startswith("dataset")} for row in rows]
-    return build_table(TableSpec.model_validate({"number": 3, "runs": rows, "protocols": [], "seeds": []}), files)
+    spec = TableSpec.model_validate({"kind": "table3", "runs": rows, "protocols": [], "seeds": []})
+    return build_table(spec, Files(efficiency=files))
 
 
 def ratios(row, to, prefix=""):

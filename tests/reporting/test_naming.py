@@ -3,7 +3,8 @@ from reporting_cases import D1, D2, OFF, V2
 
 from cmer.config.methods import MethodOptions
 from cmer.methods.cmer.options import CmerOptions
-from cmer.reporting.naming import differences, printed_name, slug, variant
+from cmer.methods.layers.settings import EmbeddingOptions
+from cmer.reporting.naming import differences, printed_name, slug
 from cmer.reporting.paper import printed
 
 PRINTED = printed(1)["method"].tolist()
@@ -20,7 +21,7 @@ def test_printed_names_are_method_names():
 
 @pytest.mark.parametrize(("options", "name"), [(OFF, "v1"), (V2, "v2"), (D1, "d1"), (D2, "d2")])
 def test_variants_of_the_ablation(options, name):
-    assert variant(CmerOptions(**options)) == name
+    assert CmerOptions(**options).variant == name
     assert differences(CmerOptions(**options)) == []
 
 
@@ -42,7 +43,7 @@ def test_what_differs_from_the_printed_system():
     assert differences(CmerOptions(**D2 | {"text": "side_branch", "hidden": 96})) == ["text side branch", "hidden 96"]
     assert differences(CmerOptions(**D1 | {"queue_batches": 8})) == ["queue batches 8"]
     assert differences(CmerOptions(**D2 | {"focus_adapter": False})) == ["no focus adapter"]
-    assert differences(MethodOptions(soft_multi_positive=True)) == ["soft multi positive"]
+    assert differences(EmbeddingOptions(soft_multi_positive=True)) == ["soft multi positive"]
 
 
 def test_options_without_effect_are_no_difference():

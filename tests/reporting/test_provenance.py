@@ -84,7 +84,7 @@ def test_a_file_without_a_record_has_that_of_its_call(project: Path) -> None:
 
 
 def test_a_table_tells_all_its_seeds(project: Path) -> None:
-    with call("logs/table.record.json", "cmer", "table", "--spec", '{"number": 1, "seeds": [1, 2]}'):
+    with call("logs/table.record.json", "cmer", "table", "--spec", '{"kind": "table1", "seeds": [1, 2]}'):
         write_text("results/x/table1.csv", "a\n")
     assert "seed      1, 2" in record("results/x/table1.csv")
 
@@ -102,7 +102,7 @@ def test_the_commit_is_that_of_the_start_and_of_the_package(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     package = tmp_path / "package"
     package.mkdir()
-    (package / "files.py").write_text("")
+    (package / "provenance.py").write_text("")
     monkeypatch.setattr("cmer.provenance.PACKAGE", package)
     assert commit_of(lambda: None) == "unknown"
     git("init", "--quiet")

@@ -1,10 +1,10 @@
+from cmer.reporting.base import Files, TableSpec, build_table
 from cmer.reporting.show import show
-from cmer.reporting.tables import TableSpec, build_table
 
 
 def test_prints_the_main_columns_and_no_empty_ones(capsys):
-    spec = TableSpec.model_validate({"number": 2, "runs": [], "protocols": ["none"], "seeds": [1]})
-    show(build_table(spec, []), "Table 2")
+    spec = TableSpec.model_validate({"kind": "table2", "runs": [], "protocols": ["none"], "seeds": [1]})
+    show(build_table(spec, Files()), "Table 2")
     out = capsys.readouterr().out
     assert "Table 2" in out
     assert "20.61" in out

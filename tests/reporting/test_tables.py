@@ -5,12 +5,12 @@ from reporting_cases import D1, D2, OFF, V2, of, run
 
 from cmer.config.base import validate_json
 from cmer.errors import UserError
-from cmer.reporting.tables import TableSpec, build_table
+from cmer.reporting.base import FigureSpec, Files, TableSpec, build_table
 
 
 def table(number, rows, files, seeds=(1, 2, 3), protocols=("none", "oracle")):
-    spec = {"number": number, "runs": rows, "protocols": protocols, "seeds": seeds}
-    return build_table(TableSpec.model_validate(spec), files)
+    spec = {"kind": f"table{number}", "runs": rows, "protocols": protocols, "seeds": seeds}
+    return build_table(TableSpec.model_validate(spec), Files(metrics=files))
 
 
 def test_printed_rows_come_first_and_say_that_nothing_ran_them():
@@ -140,5 +140,20 @@ def test_a_spec_with_a_mistake_names_it():
         validate_json(TableSpec, "{", "--spec")
     with pytest.raises(UserError, match="unknown key 'seed'"):
         validate_json(
-            TableSpec, json.dumps({"number": 1, "runs": [], "protocols": ["none"], "seeds": [1], "seed": 1}), "--spec"
+            TableSpec,
+            json.dumps({"kind": "table1", "runs": [], "protocols": ["none"], "seeds": [1], "seed": 1}),
+            "--spec",
         )
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (TableSpec, r"kind: unknown table 'tabel1'; known are table1, table2, table3, table4, table5, table6$"),
+        (FigureSpec, r"kind: unknown figure 'tabel1'; known are accuracy_cost$"),
+    ],
+)
+def test_an_unknown_kind_lists_the_known_ones(spec, message):
+    given = {"kind": "tabel1", "runs": [run("a")], "seeds": [1]} | ({"protocols": []} if spec is TableSpec else {})
+    with pytest.raises(UserError, match=message):
+        validate_json(spec, json.dumps(given), "--spec")
