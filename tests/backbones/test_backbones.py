@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from cmer.backbones import build
+from cmer.backbones.build import build
 from cmer.backbones.lite.options import LiteOptions
 from cmer.backbones.open_clip.options import OpenClipOptions
 from cmer.backbones.tiny.options import TinyOptions
@@ -109,7 +109,7 @@ def test_lite_offers_the_blocks_at_stride_16_and_32(lite) -> None:
 def test_every_seam_names_a_module(tiny, lite) -> None:
     for backbone in (tiny, lite):
         modules = dict(backbone.named_modules())
-        seams = backbone.seams()
+        seams = backbone.attachment_points()
         assert seams.image_linears and seams.text_linears
         assert set(seams.image_linears + seams.text_linears) <= set(modules)
 
@@ -150,5 +150,5 @@ def test_clear_errors(model, tmp_path) -> None:
         build(open_clip_row(model="small", weights=str(broken), quick_gelu=False))
     with pytest.raises(ConfigError, match="needs `quick_gelu`"):
         open_clip_row(model="small", weights=str(model))
-    with pytest.raises(UserError, match="plain text transformer"):
+    with pytest.raises(UserError, match="ViT or FastViT as image tower can serve as backbone, not ModifiedResNet"):
         build(open_clip_row(model="RN50"))
