@@ -64,7 +64,7 @@ class TextTower:
         if inner is None:  # CLIP's own: the end token has the highest number
             return ids.argmax(dim=1) + 1
         places = torch.arange(1, ids.shape[1] + 1)
-        last = (places * (ids != inner.pad_token_id)).max(dim=1).values
+        last: Tensor = (places * (ids != inner.pad_token_id)).max(dim=1).values
         if inner.pad_token_id == inner.eos_token_id:  # SigLIP's first: the first padding is the end token
             last = last + 1
         return last.clamp(1, ids.shape[1])
