@@ -48,12 +48,17 @@ class AttentionLora(MultiheadAttention):  # type: ignore[misc]
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, *, need_weights: bool = False, attn_mask: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        """Attention of [B, N, d] to itself: [B, N, d], no weights; `attn_mask` is added to the scores."""
+        """Attention of [B, N, d] to itself: [B, N, d], no weights.
+
+        `attn_mask`, [N, N] or [B * heads, N, N], is added to the scores.
+        """
         assert query is key is value
         attention = self.base_layer
         fused = F.linear(query, attention.in_proj_weight, attention.in_proj_bias) + update(self, query)
         # One tensor of [3, B, heads, N, d / heads], as nn.MultiheadAttention has it, so that as much is kept.
         q, k, v = fused.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
+        if attn_mask is not None and attn_mask.ndim == 3:
+            attn_mask = attn_mask.unflatten(0, (-1, attention.num_heads))
         heads = F.scaled_dot_product_attention(q, k, v, attn_mask)
         return updated(attention.out_proj, heads.transpose(1, 2).flatten(2)), None
 
