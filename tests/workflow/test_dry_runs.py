@@ -1,12 +1,11 @@
 """What Snakemake plans, asked from the real one by dry runs. What each step reads is tested in tests/test_plan.py."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from workflow_project import Plan, Project, config, published
+from workflow_project import Plan, Project, published
 
 RIVALS = {
     "lite.clip_adapter",
