@@ -21,11 +21,11 @@ LEFT_OUT = (
     *(name for name in RATIOS if name.endswith("clip_lora")),
     *("gmacs_forward_per_pair", "gmacs_backward_per_pair", "precision", "attention", "tokens", "device", "threads"),
 )
-FIRST = (["method"], ["label_protocol", "mr"], ["run"])
+FIRST = (["method"], ["label_protocol", "mr"], ["run"], ["backbone"], ["dataset"])
 """The most important columns, in groups of which all or none are shown; columns that are not named here follow."""
 LAST = (
-    *(["delta_mr"], ["backbone"], ["mr_std"], ["dataset"], ["paper_mr"], ["params_m"], ["epochs"], ["train_images"]),
-    list(RECALLS),
+    *(["delta_mr"], ["paper_mr"], ["paper_mr_rsicd", "paper_mr_rsitmd"], ["mr_std"]),
+    *(["params_m"], ["epochs"], ["train_images"], list(RECALLS), ["iqt", "tqi"], ["paper_iqt", "paper_tqi"]),
 )
 """The least important ones: a narrow terminal lacks these first, from the end."""
 COMMON = ("dataset", "backbone", "train_images", "epochs")
