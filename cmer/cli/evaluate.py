@@ -94,12 +94,18 @@ def figure(
 
 
 @app.command()
-def show(file: Annotated[Path, typer.Argument(help="A results table, e.g. results/table1.csv.")]) -> None:
-    """Print a results table readably: its main columns, the measured rows in bold."""
+def show(
+    file: Annotated[Path, typer.Argument(help="A results table, e.g. results/table1.csv.")],
+    printed: Annotated[bool, typer.Option("--printed", help="Print all rows of the paper too.")] = False,
+) -> None:
+    """Print a results table readably: the measured rows, and the columns that fit the terminal.
+
+    Rows of the paper follow where dataset and backbone are those of a measured row.
+    """
     from cmer.data.frames import read_frame
     from cmer.reporting.show import show as print_table
 
-    print_table(read_frame(file), str(file))
+    print_table(read_frame(file), str(file), printed)
 
 
 @app.command()
