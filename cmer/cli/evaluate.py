@@ -114,8 +114,8 @@ def record(file: Annotated[Path, typer.Argument(help="Any file that a stage wrot
 
     Spec, seed, code and versions stand in the file itself where its format holds a record, all else in logs/.
     """
-    from cmer.reporting.provenance import provenance
-    from cmer.reporting.provenance import show as print_provenance
+    from cmer.reporting.record import provenance
+    from cmer.reporting.record import show as print_provenance
 
     print_provenance(file, provenance(file))
 

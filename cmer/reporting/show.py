@@ -34,7 +34,8 @@ NUMBERS = (
     *("i2t_", "t2i_", "mr", "paper_", "delta_", "params", "train_", "epochs", "iqt", "tqi"),
     *("batch", "saved_", "memory_", "speed_", "pairs_"),
 )
-ORDER = ("measured", "control", "paper")
+ORDER = {"measured": 0, "paper": 2}
+"""Rank of a row by its source; other sources, such as controls, lie between."""
 PROTOCOLS = (
     "Queries under oracle hold the true scene label of the test image: no row of another protocol compares with them."
 )
@@ -57,21 +58,30 @@ def show(table: pd.DataFrame, title: str, printed: bool = False) -> None:
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=WIDTH)
+    kinds = _chosen(table, printed)
+    rows = table.loc[kinds.index]
+    short = _columns(rows)
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    console.print(_view(short[_fitting(short, console.width)], kinds))
+    for sentence in _sentences(rows, kinds, hidden=len(table) - len(rows)):
+        console.print(Text(sentence, style="dim"))
+
+
+def _chosen(table: pd.DataFrame, printed: bool) -> pd.Series:
+    """The kind of each row to print, in their order, by its index in the table."""
     kinds = _kinds(table)
     everything = printed or "measured" not in set(kinds)
-    kept = (kinds != "paper") | _beside(table, kinds) | everything
-    kinds = kinds[kept].map(ORDER.index).sort_values(kind="stable").map(ORDER.__getitem__)
-    rows = table.loc[kinds.index]
-    short = rows.drop(columns=[*LEFT_OUT, *_common(rows)], errors="ignore")
-    if _one_seed(rows):
-        short = short.drop(columns="mr_std")
+    kinds = kinds[(kinds != "paper") | _beside(table, kinds) | everything]
+    return kinds.iloc[kinds.map(lambda kind: ORDER.get(kind, 1)).argsort(kind="stable")]
+
+
+def _columns(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns that say something about these rows, whether they fit or not."""
+    short = rows.drop(columns=[*LEFT_OUT, *_common(rows), *["mr_std"] * _one_seed(rows)], errors="ignore")
     short = short.loc[:, (short != "").any()]
     if "backbone" in short:
         short["backbone"] = short["backbone"].str.partition(" (")[0]
-    console.print(Text(title, style="bold"), soft_wrap=True)
-    console.print(_view(short[_fitting(short, console.width)], kinds))
-    for sentence in _sentences(rows, kinds, int((~kept).sum())):
-        console.print(Text(sentence, style="dim"))
+    return short
 
 
 def _kinds(table: pd.DataFrame) -> pd.Series:

@@ -25,12 +25,12 @@ SETTING = "today"
 
 @dataclass(frozen=True)
 class Point:
-    """A run's accuracy and what its training costs.
+    """Accuracy of a run and the cost of its training.
 
     Attributes:
-        label: its method as the tables call it; with the run's name where others on its backbone are called the same.
-        accuracy: under plain queries.
-        cost: under setting `today` at the larger batch size.
+        label: name of the method as in the tables, followed by the run's name where it is ambiguous on the backbone.
+        accuracy: recall under plain queries.
+        cost: cost of a training step under setting `today`, at the larger batch size.
     """
 
     label: str
@@ -44,13 +44,13 @@ class Point:
 
     @property
     def megabytes(self) -> float | None:
-        """Kept for the backward pass per pair; None where a step did not fit in memory."""
+        """Megabytes kept for the backward pass per pair; None where memory ran out."""
         kept = self.cost.saved.bytes_per_pair
         return None if kept is None else kept / MB
 
     @property
     def seconds(self) -> float | None:
-        """Training time per 1,000 pairs; None where only counts were taken."""
+        """Training time per 1,000 pairs; None where the step was not timed."""
         speed = self.cost.step.pairs_per_second
         return None if speed is None else 1000 / speed
 
@@ -92,7 +92,7 @@ def read_points(spec: FigureSpec, files: Files) -> list[Point]:
 
 
 def as_table(points: Sequence[Point]) -> pd.DataFrame:
-    """The points as a table of ready cells, so that each can be read; a megabyte is 10^6 bytes."""
+    """The points as a table of formatted cells; a megabyte is 10^6 bytes."""
     kept = ("run", "options", "dataset", "backbone", "label_protocol", "params_m", "mr", "mr_ci_low", "mr_ci_high")
     rows = []
     for point in points:
