@@ -113,7 +113,7 @@ def test_a_figure_is_of_the_only_dataset_of_its_runs() -> None:
     assert parse(MINIMAL | {"figures": figure}).dataset_of("accuracy_cost") == "demo"
     data = changed("datasets", "more", to={"source": "demo"}) | {"figures": figure}
     data["run_defaults"]["datasets"].append("more")
-    with pytest.raises(ConfigError, match=r"figures\.accuracy_cost\.dataset: its runs are on demo, more; name one"):
+    with pytest.raises(ConfigError, match=r"figures\.accuracy_cost\.dataset: its runs use demo, more; name one"):
         parse(data)
 
 
@@ -158,7 +158,7 @@ def test_a_figure_is_of_the_only_dataset_of_its_runs() -> None:
         (changed("datasets", "demo", "template", to="{label}"), ["datasets.demo", "template", "{caption}"]),
         (changed("seeds", to=[1, 1]), ["\n  - seeds: 1 appears more than once"]),
         (changed("seeds", to=[-1]), ["seeds.0", "greater than or equal to 0"]),
-        (changed("tables", "table1", "runs", to=[]), ["tables.table1", "none of its runs is on demo"]),
+        (changed("tables", "table1", "runs", to=[]), ["tables.table1", "none of its runs uses demo"]),
         (changed("tables", "table7", to={"runs": ["*"]}), ["tables.table7.kind", "unknown table 'table7'", "table6"]),
         (changed("tables", "table1", "runs", to=["x.*"]), ["tables.table1.runs", "'x.*'", "known are tiny.cmer"]),
         (changed("figures", "photo", to={"runs": ["*"]}), ["figures.photo.kind", "'photo'", "accuracy_cost"]),

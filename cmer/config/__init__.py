@@ -1,1 +1,1 @@
-"""Every setting as a typed model: the one source of defaults, validation and the JSON schema. Nothing imports torch."""
+"""All settings as typed models: the single source of defaults, validation and the JSON schema. Imports no torch."""

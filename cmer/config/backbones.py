@@ -1,4 +1,4 @@
-"""What every frozen backbone has; a kind's own settings lie in its folder of `cmer/backbones/`."""
+"""Settings that all frozen backbones have in common; those of one kind are in its folder of `cmer/backbones/`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Blocks = Annotated[list[int] | None, AfterValidator(_ascending)]
 
 
 class FeatureOptions(Model):
-    """What is stored of the frozen towers."""
+    """Which outputs of the frozen towers are stored, and how."""
 
-    blocks: Blocks = Field(default=None, description="image blocks kept; null keeps all")
-    text_blocks: Blocks = Field(default=None, description="text blocks kept; null keeps all")
+    blocks: Blocks = Field(default=None, description="image blocks to store; null stores all")
+    text_blocks: Blocks = Field(default=None, description="text blocks to store; null stores all")
     views: Literal[1, 4, 8] = Field(
         default=1, description="dihedral views of each image: 1, the 4 quarter turns, or all 8"
     )
@@ -31,11 +31,12 @@ class FeatureOptions(Model):
 
 
 class BackboneOptions(Model):
-    """What every frozen backbone has.
+    """Settings that all frozen backbones have in common.
 
     Class attributes:
-        gpu: whether a job that runs the towers has a GPU to itself; small towers share what there is.
-        memory_mb: main memory of such a job, beside what the images take.
+        gpu: whether a job that runs the towers needs a GPU of its own; jobs with small towers share one, if there is
+            one.
+        memory_mb: main memory of such a job in MB, in addition to that of the images.
     """
 
     gpu: ClassVar[bool] = False
@@ -44,30 +45,30 @@ class BackboneOptions(Model):
     kind: str = Field(description="folder of cmer/backbones/, or entry point of another package")
     printed: str = Field(description="name of the vision tower as printed in the tables, e.g. ViT-B-16")
     precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="in which the frozen towers compute on a CPU; a GPU uses bfloat16"
+        default="float32", description="precision of the frozen towers on a CPU; a GPU uses bfloat16"
     )
-    threads: Positive = Field(default=2, description="torch threads of the extraction: part of the result on a CPU")
+    threads: Positive = Field(default=2, description="torch threads of the extraction; on a CPU they affect the result")
     features: FeatureOptions = FeatureOptions()
 
     @classmethod
     def named(cls, name: str, kind: str) -> Self | None:
-        """The settings that a short name on the command line means; None where it is another kind's."""
+        """The settings for a short name on the command line; None if the name belongs to another kind."""
         return cls(kind=kind, printed=name) if name == kind else None
 
     def module(self) -> str:
-        """The module that builds it: it counts for code digests."""
+        """The module that builds this backbone; code digests include it."""
         return BACKBONES.module(self.kind)
 
     def without_weights(self) -> Self:
-        """The same architecture with random weights, where others would have to be fetched."""
+        """The same architecture with random weights if pretrained ones would have to be fetched."""
         return self
 
 
 def parse_backbone(data: Any, key: str = "backbone") -> BackboneOptions:
-    """The settings of a backbone as those of its `kind`.
+    """Parse the settings of a backbone with the model of its `kind`.
 
     Raises:
-        ValueError: the kind is missing or unknown, or a setting is wrong.
+        ValueError: the kind is missing or unknown, or a setting is invalid.
     """
     if isinstance(data, BackboneOptions):
         return data
@@ -84,13 +85,13 @@ Backbone = Annotated[SerializeAsAny[BackboneOptions], BeforeValidator(parse_back
 
 
 def named_backbone(name: str) -> BackboneOptions:
-    """The backbone that a short name on the command line means: a kind, or a model that a kind knows.
+    """The backbone for a short name on the command line: a kind, or a model that a kind provides.
 
     Raises:
-        ValueError: no kind knows it.
+        ValueError: no kind provides it.
     """
     for kind in [name] if name in BACKBONE_OPTIONS.names() else BACKBONE_OPTIONS.names():
         found: BackboneOptions | None = BACKBONE_OPTIONS.get(kind).named(name, kind)
         if found is not None:
             return found
-    raise ValueError(f"no backbone kind knows {name!r}; kinds are {', '.join(BACKBONE_OPTIONS.names())}")
+    raise ValueError(f"no backbone kind provides {name!r}; kinds are {', '.join(BACKBONE_OPTIONS.names())}")

@@ -1,4 +1,4 @@
-"""The base of all settings, and errors that name the key as the user wrote it."""
+"""Base class of all settings, and errors that name keys as the user wrote them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ BatchSize = Annotated[int, Field(ge=2)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 MAX_SENTENCES = 20
-"""Sentences in one error."""
+"""Maximum number of sentences in one error."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
 
 class ConfigError(UserError):
-    """The configuration is not valid; the message names every key that is wrong."""
+    """The configuration is invalid; the message names every invalid key."""
 
 
 class Model(BaseModel):
-    """Base of all settings: unknown keys are errors, values never change after parsing."""
+    """Base class of all settings: unknown keys are errors, and instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +43,7 @@ class Model(BaseModel):
 
 
 def validate(model: type[M], data: Any, what: str) -> M:
-    """Validate `data` as `model`; pydantic's errors become one `ConfigError` of readable sentences."""
+    """Validate `data` as `model` and turn pydantic's errors into one `ConfigError` of readable sentences."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -51,7 +51,7 @@ def validate(model: type[M], data: Any, what: str) -> M:
 
 
 def validate_json(model: type[M], text: str, what: str) -> M:
-    """Validate JSON text as `model`; a `ConfigError` where it is not JSON or not valid."""
+    """Validate JSON text as `model`; raises `ConfigError` if it is not JSON or not valid."""
     try:
         return validate(model, json.loads(text), what)
     except json.JSONDecodeError as error:
@@ -59,7 +59,7 @@ def validate_json(model: type[M], text: str, what: str) -> M:
 
 
 def validate_part(model: type[M], data: Any, key: str) -> M:
-    """Validate the value of `key` within a validator of the whole; a `ValueError` whose sentences name full keys."""
+    """Validate the value of `key` inside another validator; raises `ValueError` with sentences that name full keys."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -67,26 +67,26 @@ def validate_part(model: type[M], data: Any, key: str) -> M:
 
 
 def require_unique(key: str, names: list[str]) -> None:
-    """Raise a `ValueError` where a name appears more than once in the list under `key`."""
+    """Raise `ValueError` if a name appears more than once in the list under `key`."""
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"{key}: {', '.join(repeated)} appears more than once")
 
 
 def require_known(key: str, given: list[str], known: list[str]) -> None:
-    """Raise a `ValueError` where the list under `key` has a name that is not among the known ones."""
+    """Raise `ValueError` if the list under `key` contains a name that is not in `known`."""
     unknown = [name for name in given if name not in known]
     if unknown:
         raise ValueError(f"{key}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
 
 
 def sentences(error: ValidationError, data: Any, within: str = "") -> str:
-    """One line per mistake: the key, what is wrong, what was given.
+    """One line per error: the key, what is wrong, and the given value.
 
     Args:
-        error: pydantic's.
-        data: what was validated.
-        within: key that `data` stands under.
+        error: raised by pydantic.
+        data: the validated data.
+        within: key of `data` in the whole config.
     """
     lines: list[str] = []
     for item in error.errors():
@@ -96,9 +96,9 @@ def sentences(error: ValidationError, data: Any, within: str = "") -> str:
         if item["type"] == "union_tag_not_found":
             message = f"Field {item['ctx']['discriminator']} required"
         given = "" if item["type"] in ("value_error", "missing") else f" (given: {_SHORT.repr(item['input'])})"
-        if message.startswith("  - "):  # sentences of a part that was validated on its own
+        if message.startswith("  - "):  # sentences of a part that was validated separately
             lines += message.split("\n")
-        elif key == "top level" and item["type"] == "value_error":  # it names its key itself
+        elif key == "top level" and item["type"] == "value_error":  # the message already names its key
             lines.append(f"  - {message}")
         else:
             lines.append(f"  - {key}: {message}{given}")
@@ -107,7 +107,7 @@ def sentences(error: ValidationError, data: Any, within: str = "") -> str:
 
 
 def _path(location: tuple[int | str, ...], data: Any, kind: str) -> list[str]:
-    """The keys of a wrong value that are really in the data: pydantic adds the names of union members."""
+    """The keys of an invalid value that occur in the data, without the names of union members that pydantic adds."""
     path, here = [], data
     for part in location:
         if isinstance(here, list | tuple):

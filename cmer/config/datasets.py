@@ -1,4 +1,4 @@
-"""Datasets: a user's folder, drawn scenes, or a published set, each with the rule that labels its images."""
+"""Settings of datasets: a user's folder, drawn scenes or a published dataset, each with a rule for image labels."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CARDS = resources.files("cmer.data") / "cards"
 
 
 class PrefixLabels(Model):
-    """The label is the file name's part before the first underscore; a name without one has no label."""
+    """The label is the part of the file name before the first underscore; a name without underscore has no label."""
 
     rule: Literal["prefix"] = "prefix"
 
 
 class ListLabels(Model):
-    """One `<class>.txt` a class, each naming its images; the file-name prefix labels what no list names."""
+    """One `<class>.txt` per class lists its images; images on no list get their file-name prefix as label."""
 
     rule: Literal["lists"]
     folder: str = Field(description="folder of the lists, relative to the dataset's root")
@@ -47,7 +47,7 @@ class ColumnLabels(Model):
 
 
 class FolderLabels(Model):
-    """The label is the name of the first folder of an image's path: "forest" of forest/2020/1.tif."""
+    """The label is the first folder in an image's path: "forest" for forest/2020/1.tif."""
 
     rule: Literal["folder"] = "folder"
 
@@ -64,7 +64,7 @@ LabelRule = Annotated[
 
 
 class DatasetOptions(Model):
-    """What every dataset has, wherever it comes from."""
+    """Settings that all datasets have in common, whatever their source."""
 
     kind: ClassVar[Literal["folder", "demo", "published"]]
 
@@ -72,25 +72,27 @@ class DatasetOptions(Model):
     template: str = Field(default="{label}. {caption}", description="scene prompt (Eq. 14-15)")
     on_bad: Literal["stop", "drop"] = Field(
         default="stop",
-        description="blank captions, missing or undecodable images, missing labels: stop with a report, or drop them",
+        description="what to do about blank captions, missing or undecodable images and missing labels: stop with a "
+        "report, or drop the captions and images",
     )
-    merge: dict[str, str] = Field(default={}, description="class → class that it is counted as")
+    merge: dict[str, str] = Field(default={}, description="classes to merge: class → class that replaces it")
     exclude: list[Leak] = Field(
-        default=[], description="what of the train images is left out because it gives val or test away"
+        default=[], description="leaks of val or test images to exclude from training: which kinds"
     )
 
     @model_validator(mode="after")
     def _template_has_both(self) -> Self:
-        if not 0 <= self.template.find("{label}") < self.template.find("{caption}"):  # towers cut a long text's tail
-            raise ValueError(f"template {self.template!r} must hold {{label}} and, after it, {{caption}}")
+        if not 0 <= self.template.find("{label}") < self.template.find("{caption}"):  # towers truncate long texts
+            raise ValueError(f"template {self.template!r} must contain {{label}} and, after it, {{caption}}")
         return self
 
 
 class SplitFractions(Model):
-    """How images whose annotations name no split are split, at random but always alike."""
+    """Reproducible random split of images whose annotations name no split."""
 
     val: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.1, description="0: a tenth of the train images validates, drawn anew for every seed"
+        default=0.1,
+        description="share of validation images; 0: use a tenth of the train images, drawn separately for every seed",
     )
     test: Share = 0.1
     seed: int = 0
@@ -98,12 +100,12 @@ class SplitFractions(Model):
     @model_validator(mode="after")
     def _some_train(self) -> Self:
         if self.val + self.test >= 1:
-            raise ValueError(f"val ({self.val}) and test ({self.test}) must leave some images to train on")
+            raise ValueError(f"val ({self.val}) and test ({self.test}) must sum to less than 1 to leave train images")
         return self
 
 
 class Stretch(Model):
-    """Which values become black and white."""
+    """Which values become black (`low`) and white (`high`)."""
 
     low: float
     high: float
@@ -116,7 +118,7 @@ class Stretch(Model):
 
 
 class PercentileStretch(Stretch):
-    """Percentiles of each band of each image, over its pixels with data."""
+    """Stretch between two percentiles of each band of each image, computed over its pixels with data."""
 
     kind: Literal["percentile"] = "percentile"
     low: Percentage = 2.0
@@ -124,20 +126,22 @@ class PercentileStretch(Stretch):
 
 
 class RangeStretch(Stretch):
-    """Two fixed values, the same in all images."""
+    """Stretch between two fixed values, the same for all images."""
 
     kind: Literal["range"]
 
 
 class Raster(Model):
-    """How images of other than three 8-bit bands become RGB."""
+    """How images that do not have three 8-bit bands are converted to RGB."""
 
-    bands: tuple[Positive, Positive, Positive] = Field(description="red, green, blue, counted from 1")
+    bands: tuple[Positive, Positive, Positive] = Field(
+        description="numbers of the red, green and blue band, counted from 1"
+    )
     stretch: Annotated[PercentileStretch | RangeStretch, Field(discriminator="kind")] = PercentileStretch()
 
 
 class FolderDataset(DatasetOptions):
-    """A user's folder: images, which stay where they are, and captions in one of several layouts."""
+    """A user's folder with images, which are used in place, and captions in one of several layouts."""
 
     kind: ClassVar[Literal["folder", "demo", "published"]] = "folder"
 
@@ -145,18 +149,23 @@ class FolderDataset(DatasetOptions):
     root: str = Field(description="folder; environment variables like ${CMER_DATA_ROOT} are expanded")
     annotations: Annotated[str, Field(pattern=r"\.(json|csv|jsonl)$")] | None = Field(
         default="dataset.json",
-        description=".json in the published layout, .csv or .jsonl; null: class folders, captioned by `caption`",
+        description="annotation file: .json in the published layout, .csv or .jsonl; null: class folders, captioned by "
+        "`caption`",
     )
-    images: str = Field(default="images", description="folder of the images, below the root")
+    images: str = Field(default="images", description="folder of the images, relative to the root")
     caption: Annotated[str, Field(pattern=r"\{label\}")] = Field(
-        default="an overhead image of {label}", description="of every image in class folders without annotations"
+        default="an overhead image of {label}",
+        description="caption of every image in class folders without annotations",
     )
     labels: LabelRule | None = Field(
         default=None,
-        description="null: prefixes for a .json, column `label` for a .csv or .jsonl, else folders",
+        description="where scene labels come from; null: file-name prefixes for a .json, column `label` for a .csv or "
+        ".jsonl, class folders without annotations",
     )
     split: SplitFractions = SplitFractions()
-    raster: Raster | None = Field(default=None, description="for images of other than three 8-bit bands")
+    raster: Raster | None = Field(
+        default=None, description="conversion to RGB of images that do not have three 8-bit bands"
+    )
 
 
 class DemoDataset(DatasetOptions):
@@ -183,14 +192,18 @@ def card_text(name: str) -> str:
 
 
 class PublishedDataset(DatasetOptions):
-    """A published dataset: fetched, or in a user's folder, and compared with what is known of it."""
+    """A published dataset: fetched, or a copy in a user's folder, and verified by its fingerprint."""
 
     kind: ClassVar[Literal["folder", "demo", "published"]] = "published"
 
     source: str = Field(description="name of a published dataset's card: rsicd, rsitmd, ucm, sydney, …")
-    title: str = Field(default="", description="name as printed in the tables; the card's by default")
-    root: str | None = Field(default=None, description="folder of a copy that is used in place; null: fetch it")
-    sources: list[Source] | None = Field(default=None, description="tried in this order; null: those of its card")
+    title: str = Field(default="", description="name as printed in the tables; default: the title on the card")
+    root: str | None = Field(
+        default=None, description="folder of a copy to use in place; null: fetch the dataset from its sources"
+    )
+    sources: list[Source] | None = Field(
+        default=None, description="sources to fetch from, tried in order; null: those on the dataset's card"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -205,12 +218,12 @@ class PublishedDataset(DatasetOptions):
             known = ", ".join(["demo", "folder", *published_names()])
             raise ValueError(f"unknown source {self.source!r}; known are {known}")
         if self.root is not None and self.sources is not None:
-            raise ValueError("give `root` (a copy that stays where it is) or `sources` (to fetch one), not both")
+            raise ValueError("give either `root` (a copy to use in place) or `sources` (to fetch one), not both")
         return self
 
 
 def _kind(data: Any) -> str | None:
-    """Which of the models describes a dataset; None where it has no `source`."""
+    """The kind of model that describes a dataset; None if it has no `source`."""
     if isinstance(data, DatasetOptions):
         return data.kind
     source = data.get("source") if isinstance(data, dict) else None

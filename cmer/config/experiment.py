@@ -1,4 +1,4 @@
-"""An experiment: everything that a config file holds."""
+"""An experiment: the complete content of a config file."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ PROTOCOLS: tuple[Protocol, ...] = ("none", "predicted", "oracle", "shuffled")
 class Table(Model):
     """A table: `{results}/{name}.csv`."""
 
-    kind: str = Field(default="", description="module of cmer/reporting/tables/; by default the table's name")
-    runs: list[str] = Field(description="names or patterns such as lite.*, in the order of the rows")
+    kind: str = Field(default="", description="module of cmer/reporting/tables/; default: the table's name")
+    runs: list[str] = Field(description="names of runs, or patterns such as lite.*, in the order of the rows")
     datasets: list[Name] | None = Field(
-        default=None, description="of the measured rows; null: all that the runs are on"
+        default=None, description="datasets of the measured rows; null: all datasets of the runs"
     )
     protocols: list[Protocol] = Field(default=["none", "oracle"], description="label protocols, one row each")
 
@@ -34,9 +34,11 @@ class Table(Model):
 class Figure(Model):
     """A figure: `{results}/figures/{name}.png`."""
 
-    kind: str = Field(default="", description="module of cmer/reporting/figures/; by default the figure's name")
-    runs: list[str] = Field(description="names or patterns such as lite.*")
-    dataset: Name | None = Field(default=None, description="null: the only dataset that the runs are on")
+    kind: str = Field(default="", description="module of cmer/reporting/figures/; default: the figure's name")
+    runs: list[str] = Field(description="names of runs, or patterns such as lite.*")
+    dataset: Name | None = Field(
+        default=None, description="dataset of the figure; null: the dataset of the runs, if they have only one"
+    )
 
 
 class Config(Model):
@@ -44,21 +46,24 @@ class Config(Model):
 
     results: str = Field(default="results", description="folder of this experiment's results")
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(
-        default=[2022], description="one training for each; tables give the mean and the spread over them"
+        default=[2022],
+        description="seeds, with one training per seed; tables give the mean and standard deviation over them",
     )
     datasets: dict[Name, Dataset]
     backbones: dict[Name, Backbone] = Field(default={}, description="frozen towers, by the name used in runs")
-    training: Training = Field(default=Training(), description="of every run; a run's own `training` overrides keys")
+    training: Training = Field(
+        default=Training(), description="training settings of every run; a run's own `training` overrides single keys"
+    )
     profile: ProfileOptions = ProfileOptions()
     run_defaults: RunDefaults = RunDefaults()
     runs: dict[Name, RunEntry]
-    tables: dict[Name, Table] = Field(default={}, description="by the name of their file")
-    figures: dict[Name, Figure] = Field(default={}, description="by the name of their file")
+    tables: dict[Name, Table] = Field(default={}, description="tables by the name of their file")
+    figures: dict[Name, Figure] = Field(default={}, description="figures by the name of their file")
 
     @field_validator("backbones", mode="before")
     @classmethod
     def _kinds(cls, data: Any) -> Any:
-        """Each backbone parsed here, where its name is known to errors."""
+        """Parse each backbone here, so that errors can give its name."""
         if not isinstance(data, dict):
             return data
         parsed, mistakes = {}, []
@@ -74,7 +79,7 @@ class Config(Model):
     @model_validator(mode="before")
     @classmethod
     def _kind_is_the_name(cls, data: Any) -> Any:
-        """The kind of a table or figure is its name, where it says nothing else."""
+        """Use the name of a table or figure as its kind unless it states one."""
         if not isinstance(data, dict):
             return data
         filled = dict(data)
@@ -110,7 +115,7 @@ class Config(Model):
         if datasets is not None:
             require_known(f"{where}.datasets", datasets, list(self.datasets))
             if not self.rows(patterns, datasets):
-                raise ValueError(f"{where}: none of its runs is on {', '.join(datasets)}")
+                raise ValueError(f"{where}: none of its runs uses {', '.join(datasets)}")
 
     @cached_property
     def expanded(self) -> list[Run]:
@@ -118,21 +123,21 @@ class Config(Model):
         return expand_runs(self.runs, self.run_defaults, self.training, list(self.backbones))
 
     def entry_of(self, run: Run) -> str:
-        """The key under `runs` that a run comes from."""
+        """The key under `runs` from which a run was expanded."""
         name = run.name.removeprefix(f"{run.backbone}.")
         return next(key for key in sorted(self.runs, key=len, reverse=True) if f"{name}.".startswith(f"{key}."))
 
     def run(self, name: str) -> Run:
-        """The run of that name."""
+        """The run with this name."""
         return next(run for run in self.expanded if run.name == name)
 
     def matching(self, patterns: list[str]) -> list[Run]:
-        """The runs whose names match, each once, in the order of the patterns."""
+        """The runs whose names match a pattern, each once, in the order of the patterns."""
         found = [run for pattern in patterns for run in self.expanded if fnmatchcase(run.name, pattern)]
         return list({run.name: run for run in found}.values())
 
     def rows(self, patterns: list[str], datasets: list[str] | None) -> list[tuple[Run, str]]:
-        """Pairs of a run and a dataset that it is on, dataset by dataset; None: all datasets."""
+        """Pairs of a run and one of its datasets, grouped by dataset; None: all datasets."""
         runs = self.matching(patterns)
         names = list(self.datasets) if datasets is None else datasets
         return [(run, dataset) for dataset in names for run in runs if dataset in run.datasets]
@@ -141,16 +146,16 @@ class Config(Model):
         """The dataset of a figure.
 
         Raises:
-            ValueError: it names none, and its runs are not on exactly one.
+            ValueError: the figure names no dataset, and its runs do not use exactly one.
         """
         entry = self.figures[figure]
         used = [entry.dataset] if entry.dataset else sorted({name for _, name in self.rows(entry.runs, None)})
         if len(used) != 1:
-            raise ValueError(f"figures.{figure}.dataset: its runs are on {', '.join(used) or 'no dataset'}; name one")
+            raise ValueError(f"figures.{figure}.dataset: its runs use {', '.join(used) or 'no dataset'}; name one")
         return used[0]
 
     def spec(self, run: str, dataset: str, seed: int) -> RunSpec:
-        """Exactly what that training run reads."""
+        """The settings that this training reads, and no others."""
         row = self.run(run)
         return RunSpec(
             run=run,
@@ -175,6 +180,6 @@ def parse(data: Mapping[str, Any]) -> Config:
     """Validate a mapping read from YAML.
 
     Raises:
-        ConfigError: with one sentence for every key that is wrong.
+        ConfigError: a key is invalid; the message has one sentence per invalid key.
     """
     return validate(Config, data, "config")

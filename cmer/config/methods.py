@@ -1,4 +1,4 @@
-"""What every method has; a method's own settings lie in its folder of `cmer/methods/`."""
+"""Settings that all methods have in common; those of one method are in its folder of `cmer/methods/`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from cmer.registry import METHOD_OPTIONS
 
 
 class MethodOptions(Model):
-    """Settings of a method, and what planning and reporting must know of it without importing torch.
+    """Settings of a method, and its properties that planning and reporting need without importing torch.
 
     Class attributes:
-        trains: whether there is anything to train.
+        trains: whether the method has anything to train.
         own_towers: whether the method brings its own towers and needs no backbone.
-        image_input: what `encode_images` takes: frozen features, or pixels.
-        gpu: whether a method with towers of its own has a GPU to itself.
-        note: what a reader of its row in a table of costs should know.
+        image_input: input of `encode_images`: frozen features or pixels.
+        gpu: whether a method with its own towers needs a GPU of its own.
+        note: remark for readers of the method's row in a cost table.
     """
 
     trains: ClassVar[bool] = True
@@ -27,21 +27,21 @@ class MethodOptions(Model):
 
     @property
     def text_input(self) -> Literal["features", "tokens"]:
-        """What `encode_texts` takes: frozen features, or tokens."""
+        """Input of `encode_texts`: frozen features or tokens."""
         return "tokens" if self.image_input == "pixels" else "features"
 
     @property
     def usual_inputs(self) -> Literal["stored", "online"]:
-        """What a run reads that does not say: stored features, where these can stand for the towers."""
+        """Default of a run's `inputs`: stored features if they can replace the towers, otherwise online."""
         return "online" if self.image_input == "pixels" else "stored"
 
     @property
     def runs_backbone(self) -> bool:
-        """Whether the method runs a tower of the backbone itself; otherwise stored features serve."""
+        """Whether the method runs a tower of the backbone; if not, stored features are sufficient."""
         return not self.own_towers and (self.image_input == "pixels" or self.text_input == "tokens")
 
     def modules(self) -> tuple[str, ...]:
-        """Modules found by a name in these settings, beside the method's own: they count for its code digest."""
+        """Modules named in these settings, in addition to the method's own; the code digest includes them."""
         return ()
 
     def published(self) -> Self:
@@ -49,7 +49,7 @@ class MethodOptions(Model):
         return type(self)()
 
     def differences(self) -> dict[str, str]:
-        """Settings in effect that are not those of the published system, by name, in words."""
+        """Settings in effect that differ from the published system: name → description in words."""
         published = self.published()
         return {
             name: _words(name, getattr(self, name))
@@ -58,7 +58,7 @@ class MethodOptions(Model):
         }
 
     def variant_title(self) -> str | None:
-        """Title of a named variant; None for the published system itself, which the tables' printed name stands for."""
+        """Title of a named variant; None for the published system, for which tables use the printed name."""
         return None
 
 
@@ -70,10 +70,10 @@ def _words(name: str, value: object) -> str:
 
 
 def parse_options(method: str, data: Any, key: str = "options") -> MethodOptions:
-    """The settings of a method.
+    """Parse the settings of a method.
 
     Raises:
-        ValueError: the method is unknown, or a setting is wrong.
+        ValueError: the method is unknown, or a setting is invalid.
     """
     if isinstance(data, MethodOptions):
         return data
@@ -82,7 +82,7 @@ def parse_options(method: str, data: Any, key: str = "options") -> MethodOptions
 
 
 def parse_options_field(data: Any) -> Any:
-    """`data` with its `options` parsed as those of its `method`: a "before" validator of models that hold both."""
+    """Parse `options` in `data` with the model of its `method`: a "before" validator for models with both fields."""
     if isinstance(data, dict) and isinstance(data.get("method"), str):
         return data | {"options": parse_options(data["method"], data.get("options", {}))}
     return data

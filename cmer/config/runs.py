@@ -1,4 +1,4 @@
-"""Runs as a user writes them, and what they expand to: one run per backbone and per value of a sweep."""
+"""Run entries of a config, and their expansion to one run per backbone and value of a sweep."""
 
 from __future__ import annotations
 
@@ -19,21 +19,26 @@ from cmer.registry import METHODS
 
 
 class RunDefaults(Model):
-    """What every run has where it says nothing else; mappings merge key by key."""
+    """Settings that every run inherits unless it overrides them; mappings merge key by key."""
 
     method: str | None = Field(default=None, description="folder of cmer/methods/, or entry point of another package")
-    datasets: list[Name] | None = Field(default=None, description="that it trains and is tested on, each by itself")
-    backbones: list[Name] | None = Field(default=None, description="one run for each, named {backbone}.{run}")
-    options: dict[str, Any] = Field(default={}, description="what differs from the method's defaults")
-    training: dict[str, Any] = Field(default={}, description="what differs from the top-level `training`")
+    datasets: list[Name] | None = Field(
+        default=None, description="datasets; the run is trained and tested on each of them separately"
+    )
+    backbones: list[Name] | None = Field(default=None, description="backbones; each gives a run named {backbone}.{run}")
+    options: dict[str, Any] = Field(default={}, description="settings that differ from the method's defaults")
+    training: dict[str, Any] = Field(default={}, description="settings that differ from the top-level `training`")
 
 
 class RunEntry(RunDefaults):
-    """A run, or several, as a config writes it."""
+    """An entry under `runs`, which expands to one or more runs."""
 
-    based_on: Name | None = Field(default=None, description="another run, whose settings hold where this one has none")
+    based_on: Name | None = Field(
+        default=None, description="another run, whose settings this run inherits unless it overrides them"
+    )
     sweep: dict[str, list[Any]] = Field(
-        default={}, description="key such as training.lr → values; one run per combination, named {run}.lr_{value}"
+        default={},
+        description="key such as training.lr → values; each combination of values gives a run named {run}.lr_{value}",
     )
 
 
@@ -41,9 +46,9 @@ class Run(Model):
     """A method on a backbone, on one or more datasets, for every seed.
 
     Attributes:
-        name: `{backbone}.{run}`; `{run}` alone where the method brings its own towers.
-        backbone: None where the method brings its own towers.
-        training: complete, `inputs` resolved.
+        name: `{backbone}.{run}`, or `{run}` if the method brings its own towers.
+        backbone: None if the method brings its own towers.
+        training: all training settings, with `inputs` resolved.
     """
 
     name: Name
@@ -55,7 +60,7 @@ class Run(Model):
 
 
 class RunSpec(Model):
-    """One training, complete: what a checkpoint's metadata holds."""
+    """Complete settings of one training, as stored in the metadata of its checkpoint."""
 
     run: Name
     dataset: Name
@@ -79,12 +84,12 @@ class RunSpec(Model):
     @model_validator(mode="after")
     def _towers_of_one_kind(self) -> Self:
         if self.options.own_towers != (self.backbone is None):
-            needs = "brings its own towers: no backbone" if self.options.own_towers else "needs a backbone"
+            needs = "has its own towers and takes no backbone" if self.options.own_towers else "needs a backbone"
             raise ValueError(f"method {self.method} {needs}")
         return self
 
     def modules(self) -> list[str]:
-        """Modules that registries find for the run by name, to which no import leads: they count for code digests."""
+        """Modules that registries find by name and no import statement reaches; code digests include them."""
         backbone = [self.backbone.module()] if self.backbone else []
         return [METHODS.module(self.method), *self.options.modules(), *backbone]
 
@@ -92,16 +97,16 @@ class RunSpec(Model):
 def expand_runs(
     entries: Mapping[str, RunEntry], defaults: RunDefaults, training: Training, backbones: list[str]
 ) -> list[Run]:
-    """All runs of a config, in its order.
+    """All runs of a config, in the config's order.
 
     Args:
-        entries: as written, by name.
-        defaults: of all runs.
-        training: top-level settings, which a run's own override.
+        entries: run entries by name, as written in the config.
+        defaults: settings that all runs inherit.
+        training: top-level training settings, which a run's own settings override.
         backbones: names of the config's backbones.
 
     Raises:
-        ValueError: with one sentence per mistake.
+        ValueError: an entry is invalid; the message has one sentence per error.
     """
     runs: list[Run] = []
     mistakes: list[str] = []
@@ -118,7 +123,7 @@ def expand_runs(
 
 
 def _inherited(entries: Mapping[str, RunEntry], name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The entry's settings on top of those of the runs that it is based on."""
+    """The entry's settings merged over those of the runs that it is based on."""
     entry, key = entries[name], f"  - runs.{name}.based_on"
     own = entry.model_dump(exclude_none=True, exclude={"based_on", "sweep"})
     if entry.based_on is None:
@@ -131,7 +136,7 @@ def _inherited(entries: Mapping[str, RunEntry], name: str, below: tuple[str, ...
 
 
 def _merge(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `own` on top; mappings merge key by key, everything else is replaced."""
+    """`base` overridden by `own`: mappings merge key by key, all other values are replaced."""
     merged = copy.deepcopy(base)
     for key, value in own.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), dict)
@@ -140,7 +145,7 @@ def _merge(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sweep(where: str, run: dict[str, Any], sweep: Mapping[str, list[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every combination of the swept values: the end of its name, and the run's settings."""
+    """For every combination of the swept values: the suffix of the run's name, and the run's settings."""
     for key, values in sweep.items():
         if not re.fullmatch(r"(options|training)(\.\w+)+", key):
             raise ValueError(f"  - {where}.sweep: {key!r} must name an option or a training key, such as training.lr")
@@ -183,7 +188,7 @@ def _runs(
 def _training(
     where: str, method: str, options: MethodOptions, training: Training, settings: dict[str, Any]
 ) -> Training:
-    """The run's training settings: the top-level ones with its own on top; one process where nothing trains."""
+    """The top-level training settings overridden by the run's own; one process if the method does not train."""
     given = training.model_dump() | settings["training"] | ({} if options.trains else {"processes": 1})
     if given["inputs"] == "stored" and options.usual_inputs == "online" and settings.get("datasets"):
         raise ValueError(
@@ -196,10 +201,10 @@ def _training(
 def _towers(
     where: str, options: MethodOptions, settings: dict[str, Any], known: list[str], own: bool
 ) -> list[str] | list[None]:
-    """Names of the run's backbones; a single None where the method brings its own towers."""
+    """Names of the run's backbones, or a single None if the method brings its own towers."""
     if options.own_towers:
         if own:
-            raise ValueError(f"  - {where}.backbones: {settings['method']} brings its own towers; remove this key")
+            raise ValueError(f"  - {where}.backbones: {settings['method']} has its own towers; remove this key")
         return [None]
     given: list[str] = settings.get("backbones", [])
     if not given:

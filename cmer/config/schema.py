@@ -1,4 +1,4 @@
-"""The JSON schema of a config, by which editors complete and check: generated from the models and the registries."""
+"""JSON schema of a config, used by editors for completion and checks; generated from the models and registries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Schema = dict[str, Any]
 
 
 def config_schema() -> Schema:
-    """The schema, with the settings of every method and backbone kind that is installed."""
+    """The schema, with the settings of every installed method and backbone kind."""
     schema = Config.model_json_schema()
     definitions: Schema = schema["$defs"]
     methods = {name: _define(definitions, METHOD_OPTIONS.get(name)) for name in METHOD_OPTIONS.names()}
@@ -41,7 +41,7 @@ def config_schema() -> Schema:
 
 
 def _define(definitions: Schema, model: type[BaseModel]) -> str:
-    """A reference to the model's schema, which joins the definitions."""
+    """Add the model's schema to the definitions and return a reference to it."""
     schema = model.model_json_schema()
     definitions.update(schema.pop("$defs", {}))
     definitions[model.__name__] = schema

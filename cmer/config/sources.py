@@ -1,4 +1,4 @@
-"""Where a published dataset can be fetched from."""
+"""Settings of the sources from which a published dataset can be fetched."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class LocalSource(Model):
     """A folder or an archive on this machine, in the dataset's published layout."""
 
     kind: Literal["local"]
-    path: str = Field(description="environment variables are expanded")
+    path: str = Field(description="path of the folder or archive; environment variables are expanded")
 
 
 class HubSource(Model):
-    """Files of a repository on the Hugging Face hub: archives, or parquet with filename, captions and image."""
+    """A repository on the Hugging Face hub: an archive, or parquet files with filename, captions and image."""
 
     kind: Literal["hub"]
     repo: str
@@ -27,22 +27,23 @@ class HubSource(Model):
 
 
 class UrlSource(Model):
-    """An archive on the web; a link to share a file of Google Drive is one too."""
+    """An archive on the web; the URL can also be a Google Drive sharing link."""
 
     kind: Literal["url"]
     url: Annotated[str, Field(pattern=r"^https?://")]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
-        default=None, description="of the file; null where nobody has published it"
+        default=None, description="SHA-256 of the file; null: not published, not checked"
     )
 
 
 class DvcSource(Model):
-    """What `cmer fetch` once wrote, from the DVC remote of a repository."""
+    """Earlier output of `cmer fetch`, restored from the DVC remote of a repository."""
 
     kind: Literal["dvc"]
     repo: str = Field(default=".", description="folder or URL of the git repository")
     path: str | None = Field(
-        default=None, description="folder in it that holds images.tar and dataset.json; null: the one being written"
+        default=None,
+        description="folder of images.tar and dataset.json in the repository; null: the same path as the output",
     )
 
 

@@ -1,4 +1,4 @@
-"""The training budget and optimisation of a run, and how the cost of a training step is measured."""
+"""Settings of a run's optimisation and training budget, and of profiling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cmer.config.base import BatchSize, Fraction, Model, Name, Positive
 
 
 class Training(Model):
-    """Optimisation and the budget (AdamW, linear warm-up, cosine)."""
+    """Optimisation (AdamW, linear warm-up, cosine decay) and training budget of a run."""
 
     epochs: Positive = 20
     epoch_of: Literal["pairs", "images"] = Field(
@@ -19,45 +19,50 @@ class Training(Model):
     batch_size: BatchSize = 256
     lr: Annotated[float, Field(gt=0)] = 5e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    warmup: Fraction = Field(default=0.1, description="share of all steps")
+    warmup: Fraction = Field(default=0.1, description="share of the steps in which the learning rate rises")
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="decay of the weight average that is validated and kept; 0 keeps the weights"
+        default=0.0,
+        description="decay of the exponential moving average of the weights, which is validated and saved; 0: validate "
+        "and save the weights themselves",
     )
     train_images: Annotated[int, Field(ge=2)] | None = Field(
-        default=None, description="train on this many images, the same for every run and seed; null: on all"
+        default=None,
+        description="size of the subsample of train images, the same for every run and seed; null: train on all",
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        default="bfloat16", description="of a GPU's training step; a CPU computes in float32"
+        default="bfloat16", description="precision of the training step on a GPU; a CPU computes in float32"
     )
     inputs: Literal["stored", "online"] | None = Field(
         default=None,
-        description="stored: frozen features from the store; online: pixels at every step; null: stored where the "
-        "method can read it",
+        description="stored: read frozen features from the store; online: compute from pixels at every step; null: "
+        "stored if the method can read stored features",
     )
     augmentation: Literal["none", "crop_flip"] = Field(
-        default="none", description="crop_flip: RandomResizedCrop(0.8-1) and horizontal flip, online only"
+        default="none", description="crop_flip: RandomResizedCrop(0.8-1) and horizontal flip, online inputs only"
     )
-    validate_every: Positive = Field(default=1, description="epochs between validations; the last always validates")
+    validate_every: Positive = Field(
+        default=1, description="number of epochs between validations; the last epoch is always validated"
+    )
     validation_images: Positive | None = Field(
-        default=None, description="validate on this many images, always the same; null: on all"
+        default=None, description="size of the fixed subsample of validation images; null: validate on all"
     )
-    threads: Positive = Field(default=2, description="torch threads of a process: part of the result on a CPU")
+    threads: Positive = Field(default=2, description="torch threads per process; on a CPU they affect the result")
     processes: Positive = Field(
-        default=1, description="that share every batch, each on a GPU of its own where there is one"
+        default=1, description="processes that share every batch, each on its own GPU if there are GPUs"
     )
 
     @model_validator(mode="after")
     def _a_pair_each(self) -> Self:
         if self.processes > self.batch_size:
-            raise ValueError(f"processes: {self.processes} cannot share a batch_size of {self.batch_size}")
+            raise ValueError(f"processes: {self.processes} is more than the batch_size of {self.batch_size}")
         return self
 
     @model_validator(mode="after")
     def _stored_has_no_crops(self) -> Self:
         if self.inputs != "online" and self.augmentation != "none":
             raise ValueError(
-                f"augmentation: {self.augmentation} needs inputs: online; stored features show fixed pixels"
+                f"augmentation: {self.augmentation} needs inputs: online; stored features have fixed pixels"
             )
         return self
 
@@ -66,14 +71,15 @@ class StepOptions(Model):
     """How memory, arithmetic and speed of a training step are measured (Table 3)."""
 
     batches: tuple[BatchSize, BatchSize] = Field(
-        default=(2, 4), description="two batch sizes; what is kept for the backward pass is affine in them"
+        default=(2, 4),
+        description="two batch sizes; the bytes kept for the backward pass are an affine function of the batch size",
     )
-    steps: Positive = Field(default=3, description="timed steps a round")
-    rounds: Positive = Field(default=3, description="in every round each method is timed in turn")
+    steps: Positive = Field(default=3, description="timed steps per method and round")
+    rounds: Positive = Field(default=3, description="timing rounds; each round times all methods one after the other")
     settings: list[Literal["paper_like", "today"]] = Field(
         default=["paper_like", "today"],
         description="paper_like: float32, plain attention, 77 tokens; today: bfloat16 on a GPU, fused attention, "
-        "texts cut at the batch's longest",
+        "texts padded only to the longest of the batch",
     )
     threads: Positive = 2
 
@@ -85,8 +91,9 @@ class StepOptions(Model):
 
 
 class ProfileOptions(StepOptions):
-    """The same of all backbones."""
+    """Settings of the profiles of all backbones."""
 
     count_only: list[Name] = Field(
-        default=[], description="backbones too large to time: parameters, kept bytes and arithmetic alone"
+        default=[],
+        description="backbones that are too large to time: measure only parameters, kept bytes and arithmetic",
     )

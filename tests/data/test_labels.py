@@ -71,5 +71,5 @@ def test_lists_that_are_missing_or_disagree_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("template", ["{label}", "{caption}", "{caption}, {label}", "no slots"])
 def test_a_template_names_the_label_before_the_caption(template: str) -> None:
-    with pytest.raises(ConfigError, match=r"must hold \{label\} and, after it, \{caption\}"):
+    with pytest.raises(ConfigError, match=r"must contain \{label\} and, after it, \{caption\}"):
         validate(FolderDataset, {"source": "folder", "title": "x", "root": "r", "template": template}, "dataset")
