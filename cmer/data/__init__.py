@@ -1,1 +1,1 @@
-"""Datasets: readers, the demo generator, splits, labels and prompts, image loading, the sampler."""
+"""Datasets: readers, fetching, splits, labels and prompts, leaks, image loading, the sampler."""

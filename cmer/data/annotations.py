@@ -1,10 +1,10 @@
-"""What a dataset says of its images: captions, splits and labels, in one of several layouts that end in one form.
+"""Annotations of a dataset (captions, splits and labels): readers that convert several layouts into one form.
 
-`dataset*.json` beside an image folder is how remote-sensing caption sets are published: RSICD (Lu et al., TGRS 2018:
+Remote-sensing caption datasets are published as `dataset*.json` beside an image folder: RSICD (Lu et al., TGRS 2018:
 10,921 images, 224 px, 31 classes), RSITMD (Yuan et al., TGRS 2022: 4,743 images, 256 px, 33 classes), UCM-Captions (Qu
-et al., CITS 2016: 2,100 images, 256 px, 21 classes) and Sydney-Captions (same: 613 images, 500 px) differ in names
-only: five captions an image in all four. Images of one's own may have their captions in a .csv or .jsonl, or lie in
-class folders.
+et al., CITS 2016: 2,100 images, 256 px, 21 classes) and Sydney-Captions (same: 613 images, 500 px). They differ only in
+names; all four have five captions per image. A user's own dataset can have its captions in a .csv or .jsonl file, or
+its images in class folders.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from cmer.errors import UserError
 from cmer.io import read_json
 
 SUFFIXES = {".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-"""Of the files that are images in class folders, in small letters."""
+"""Suffixes of files that count as images in class folders, in lower case."""
 
 CONTROL = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
-"""Control characters, and halves of characters, which JSON can hold and no file can; as in a regular expression."""
+"""Regular expression for control characters, and for lone surrogates, which JSON can contain but UTF-8 files cannot."""
 
 
 class Sentence(BaseModel):
-    """One caption; keys beside `raw` (tokens, ids) do not matter."""
+    """One caption; keys other than `raw` (tokens, ids) are ignored."""
 
     raw: str
 
 
 class Entry(BaseModel):
-    """One image; further keys are kept for the label rule `column`. `split` is "" in annotations that name none."""
+    """One image. Extra keys are kept for the label rule `column`; `split` is "" if the annotations name no split."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -49,22 +49,22 @@ class Entry(BaseModel):
 
     @cached_property
     def captions(self) -> list[str]:
-        """The captions with runs of white space and control characters made one space: no tower tells them apart."""
-        return [plain(sentence.raw) for sentence in self.sentences]
+        """The captions with normalised white space, which no tower distinguishes from the original."""
+        return [normalise_whitespace(sentence.raw) for sentence in self.sentences]
 
 
-def plain(text: str) -> str:
-    """`text` on one line: white space and what is in `CONTROL` become single spaces, none at the ends."""
+def normalise_whitespace(text: str) -> str:
+    """`text` with every run of white space and `CONTROL` characters replaced by one space, and stripped."""
     return re.sub(rf"[\s{CONTROL}]+", " ", text).strip()
 
 
 def read_entries(layout: Layout) -> list[Entry]:
-    """All images of a dataset, in the order of its annotations; of class folders, by name.
+    """All images of a dataset, in the order of its annotations, or sorted by name for class folders.
 
-    Class folders have no captions of their own: these entries have no sentences.
+    Class folders have no captions of their own, so their entries have no sentences.
 
     Raises:
-        UserError: as `read_annotations`; or some images name a split and others do not; or a class folder holds a
+        UserError: as for `read_annotations`; or only some of the images name a split; or a class folder contains a
             file whose name is not UTF-8.
     """
     path = layout.annotations
@@ -80,20 +80,20 @@ def read_entries(layout: Layout) -> list[Entry]:
 
 
 def read_annotations(path: Path) -> list[Entry]:
-    """All images of an annotation file in the published layout, in its order; every one has a split.
+    """All images of an annotation file in the published layout, in the order of the file; each has a split.
 
     Raises:
-        UserError: the file is missing or not in the layout (the entry and key are named), names an image twice, names
-            a path outside the image folder, or has no train or no test image.
+        UserError: the file is missing or not in the published layout (the message names the entry and key), lists an
+            image twice, names a path outside the image folder, or has no train or no test image.
     """
     return _checked(path, _published(path), may_lack_splits=False)
 
 
 def files_below(folder: Path) -> list[str]:
-    """Names of all files below `folder`, relative to it, sorted. Links to folders are followed.
+    """Sorted paths of all files below `folder`, relative to it. Links to folders are followed.
 
     Raises:
-        UserError: a folder is missing, cannot be listed or is met twice, or a name is not UTF-8.
+        UserError: a folder is missing, cannot be listed or is visited twice, or a name is not UTF-8.
     """
 
     def stop(error: OSError) -> None:
@@ -104,25 +104,25 @@ def files_below(folder: Path) -> list[str]:
     names, met = [], set()
     for place, _, files in os.walk(folder, onerror=stop, followlinks=True):
         if (real := os.path.realpath(place)) in met:
-            raise UserError(f"{place} links to {real}, which is read already; remove the link")
+            raise UserError(f"{place} links to {real}, which has already been read; remove the link")
         met.add(real)
         names += [(Path(place) / name).relative_to(folder).as_posix() for name in files]
-    foreign = [ascii(name) for name in names if re.search("[\ud800-\udfff]", name)]  # how Python shows other bytes
+    foreign = [ascii(name) for name in names if re.search("[\ud800-\udfff]", name)]  # undecodable bytes
     if foreign:
-        raise UserError(f"{folder}: {some(foreign)}: names that are not UTF-8; rename these files")
+        raise UserError(f"{folder}: {abbreviate(foreign)}: names that are not UTF-8; rename these files")
     return sorted(names)
 
 
 def is_image(name: str) -> bool:
-    """Whether a file in class folders is an image: by its suffix, and not hidden."""
+    """Whether a file in class folders counts as an image: it has an image suffix and is not hidden."""
     path = PurePosixPath(name)
     return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
-def some(names: list[str], most: int = 10) -> str:
-    """Up to `most` of the names, and how many more there are."""
-    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+def abbreviate(names: list[str], limit: int = 10) -> str:
+    """The first `limit` names, and the number of further ones: "a.jpg, b.jpg and 3 more"."""
+    rest = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest
 
 
 # --- layouts ----------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def _entry(path: Path, number: int, item: Any) -> Entry:
 def _entry_of_row(where: str, row: dict[str, Any]) -> Entry:
     captions = [row["caption"]] if "caption" in row else row["captions"]
     if not isinstance(captions, list):
-        raise UserError(f"{where}: `captions` is not a list; name a single one `caption`")
+        raise UserError(f"{where}: `captions` is not a list; use the key `caption` for a single one")
     known = {
         "filename": row["file"] if "file" in row else row["filename"],
         "sentences": [{"raw": text} for text in captions],
@@ -154,7 +154,7 @@ def _entry_of_row(where: str, row: dict[str, Any]) -> Entry:
 
 
 def _images_of_rows(path: Path, rows: Iterable[tuple[str, dict[str, Any]]], label: str) -> list[Entry]:
-    """One entry an image, with the captions of all its rows; what rows say of an image itself must agree."""
+    """One entry per image, with the captions of all its rows; splits and labels in its rows must agree."""
     images: dict[str, Entry] = {}
     for where, row in rows:
         entry = _entry_of_row(where, row)
@@ -165,23 +165,25 @@ def _images_of_rows(path: Path, rows: Iterable[tuple[str, dict[str, Any]]], labe
                 (label, (known.model_extra or {}).get(label), (entry.model_extra or {}).get(label)),
             ):
                 if before != now:
-                    raise UserError(f"{where} gives {entry.filename} the {key} {now!r}, an earlier line {before!r}")
+                    raise UserError(
+                        f"{where} sets the {key} of {entry.filename} to {now!r}, an earlier line to {before!r}"
+                    )
             known.sentences += entry.sentences
     return list(images.values())
 
 
-# --- what holds of all layouts ----------------------------------------------------------------------
+# --- checks for all layouts -------------------------------------------------------------------------
 
 
 def _checked(path: Path, entries: list[Entry], may_lack_splits: bool) -> list[Entry]:
     if not entries:
-        raise UserError(f"{path} holds no image")
+        raise UserError(f"{path} contains no image")
     _check_names(path, [entry.filename for entry in entries])
     without = [entry.filename for entry in entries if not entry.split]
     if may_lack_splits and len(without) == len(entries):
         return entries
     if without:
-        raise UserError(f"{path} names no split of {some(without)}; give every image one of train, val and test")
+        raise UserError(f"{path} names no split for {abbreviate(without)}; assign train, val or test to every image")
     for split in ("train", "test"):
         if all(entry.split != split for entry in entries):
             raise UserError(f"{path} has no image whose split is {split!r}")
@@ -191,14 +193,14 @@ def _checked(path: Path, entries: list[Entry], may_lack_splits: bool) -> list[En
 def _check_names(path: Path, names: list[str]) -> None:
     outside = [name for name in names if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
     if outside:
-        raise UserError(f"{path}: {some(outside)} would lie outside the image folder; give names inside it")
+        raise UserError(f"{path}: {abbreviate(outside)} is outside the image folder; use names inside it")
     odd = [ascii(name) for name in names if not PurePosixPath(name).name or re.search(rf"[{CONTROL}\\]", name)]
     if odd:
         raise UserError(
-            f"{path}: {some(odd)}: a file's name is not empty and holds no control character and no backslash; write / "
-            "between folders"
+            f"{path}: {abbreviate(odd)}: a file name must not be empty or contain a control character or backslash; "
+            "write / between folders"
         )
     seen: set[PurePosixPath] = set()
     twice = [name for name in names if (file := PurePosixPath(name)) in seen or seen.add(file)]  # type: ignore[func-returns-value]
     if twice:
-        raise UserError(f"{path}: {some(twice)} appears more than once; every image has one entry, in one split")
+        raise UserError(f"{path}: {abbreviate(twice)} appears more than once; every image has one entry, in one split")

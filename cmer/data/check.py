@@ -1,4 +1,4 @@
-"""Whether a copy of a published dataset is the real one, down to its image files."""
+"""Comparison of a copy with the published dataset, including its image files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rich.table import Table
 
 from cmer.config.base import validate
 from cmer.config.datasets import PublishedDataset
-from cmer.data.annotations import Entry, read_annotations, some
+from cmer.data.annotations import Entry, abbreviate, read_annotations
 from cmer.data.cards import card, fingerprint
-from cmer.data.fingerprint import Match, compare, pictures
+from cmer.data.fingerprint import Match, compare, compare_pictures
 from cmer.data.images import open_images
 from cmer.data.labels import known_labels
 from cmer.data.layout import layout_of
@@ -23,12 +23,12 @@ from cmer.errors import UserError
 
 
 def check_copy(name: str, root: Path, annotations_only: bool) -> list[Match]:
-    """Compare a copy with what is known of the dataset.
+    """Compare a copy with the card and the fingerprint of the dataset.
 
     Args:
-        name: of the dataset, e.g. "rsicd".
-        root: folder of the copy: as its authors lay it out, or as `cmer fetch` writes it.
-        annotations_only: leave the images unopened.
+        name: name of the dataset, e.g. "rsicd".
+        root: folder of the copy, in its authors' layout or as written by `cmer fetch`.
+        annotations_only: do not open the images.
 
     Raises:
         UserError: there is no copy in `root`, or its annotation file cannot be read.
@@ -41,7 +41,7 @@ def check_copy(name: str, root: Path, annotations_only: bool) -> list[Match]:
     if annotations_only:
         return matches
     if layout.images is not None and not layout.images.is_dir():
-        lost = f"{layout.images} does not exist (--annotations-only leaves the images out)"
+        lost = f"{layout.images} does not exist (--annotations-only skips the images)"
         return [*matches, Match("image files", f"{len(entries):,}", "0", [lost])]
     return [*matches, *_images(options, root, entries)]
 
@@ -49,7 +49,9 @@ def check_copy(name: str, root: Path, annotations_only: bool) -> list[Match]:
 def _options(name: str, root: Path) -> PublishedDataset:
     fetched = (root / "dataset.json").is_file() and (root / "images.tar").is_file()
     if not fetched and not (root / card(name).annotations).is_file():
-        raise UserError(f"{root} holds no {card(name).annotations} and no fetched copy; give --root a folder that does")
+        raise UserError(
+            f"{root} contains neither {card(name).annotations} nor a fetched copy; give --root a folder that does"
+        )
     return validate(PublishedDataset, {"source": name} if fetched else {"source": name, "root": str(root)}, name)
 
 
@@ -68,11 +70,11 @@ def _images(options: PublishedDataset, root: Path, entries: list[Entry]) -> list
         Match("usual size, pixels", f"{side} x {side}", usual),
     ]
     known = fingerprint(options.source)
-    return [*matches, pictures(known, entries, found["hash"].tolist())] if known.pictures else matches
+    return [*matches, compare_pictures(known, entries, found["hash"].tolist())] if known.pictures else matches
 
 
 def show(name: str, root: Path, matches: list[Match], annotations_only: bool) -> None:
-    """Print a dataset's card, and under it what was compared; what differs comes with names."""
+    """Print a dataset's card, followed by the comparisons and the names of what differs."""
     known, console = card(name), Console()
     facts = Table.grid(padding=(0, 2))
     for title in ("about", "splits", "licence", "citation"):
@@ -83,13 +85,13 @@ def show(name: str, root: Path, matches: list[Match], annotations_only: bool) ->
     table = Table("", "what", "as published", str(root), box=box.SIMPLE_HEAD)
     for match in matches:
         verdict = "[green]same[/]" if match.same else "[red]differs[/]"
-        table.add_row(verdict, match.what, match.known[:14], match.found[:14])  # of digests the beginning
+        table.add_row(verdict, match.what, match.known[:14], match.found[:14])  # digests are truncated
     console.print(table)
     for match in matches:
         if match.names:
-            console.print(f"{match.what}: {some(match.names, most=20)}", highlight=False)
+            console.print(f"{match.what}: {abbreviate(match.names, limit=20)}", highlight=False)
     differ = sum(not match.same for match in matches)
-    left = "the images were not opened" if annotations_only else "no pictures are known to compare them with"
+    left = "the images were not opened" if annotations_only else "the fingerprint has no images to compare them with"
     whole = fingerprint(name).pictures and not annotations_only
     what = f"This is {known.title}." if whole else f"These are the annotations of {known.title}; {left}."
     console.print(f"{differ} of {len(matches)} differ." if differ else what)

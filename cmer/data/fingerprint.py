@@ -1,4 +1,4 @@
-"""Is this copy of a published dataset the real one? Images, captions, splits and classes against its fingerprint."""
+"""Comparison of a copy with the published dataset's fingerprint: images, captions, splits and classes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from cmer.data.annotations import Entry, some
+from cmer.data.annotations import Entry, abbreviate
 from cmer.data.cards import Fingerprint
-from cmer.data.similar import alike
+from cmer.data.similar import hashes_match
 
 DIGITS = 8
-"""Hex digits kept of a name's hash: enough to tell 10,000 names apart from a list of 1,000 that they are not on."""
+"""Hex digits of a name's hash: enough for 10,000 names not to collide with a list of 1,000 other names."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """One thing compared.
+    """Result of one comparison.
 
     Attributes:
-        what: "images in train".
-        known: what the authors' copy has.
-        found: what this copy has.
-        names: images or classes that differ, each with what is wrong.
+        what: the property compared, e.g. "images in train".
+        known: its value in the published dataset.
+        found: its value in this copy.
+        names: images or classes that differ, each with the difference.
     """
 
     what: str
@@ -34,19 +34,19 @@ class Match:
 
     @property
     def same(self) -> bool:
-        """Whether this copy has what the authors' has."""
+        """Whether this copy equals the published dataset in this property."""
         return self.known == self.found and not self.names
 
     def __str__(self) -> str:
-        """One sentence: "names of the test images: 452 there, 442 here: pond_1.jpg is in train"."""
-        names = f": {some(self.names)}" if self.names else ""
-        return f"{self.what}: {self.known} there, {self.found} here{names}"
+        """One sentence: "names of the test images: 452 published, 442 here: pond_1.jpg is in train"."""
+        names = f": {abbreviate(self.names)}" if self.names else ""
+        return f"{self.what}: {self.known} published, {self.found} here{names}"
 
 
-def take(entries: Sequence[Entry], labels: Sequence[str]) -> Fingerprint:
-    """The fingerprint of a copy, from its annotations and its images' labels.
+def fingerprint_of(entries: Sequence[Entry], labels: Sequence[str]) -> Fingerprint:
+    """The fingerprint of a copy, computed from its annotations and its images' labels.
 
-    A name counts without folder and suffix, for copies differ in both; a caption counts with its white space collapsed.
+    Folders and suffixes of names are ignored, because copies differ in both; white space in captions is normalised.
     """
     splits = sorted({entry.split for entry in entries})
     of = {split: [entry for entry in entries if entry.split == split] for split in splits}
@@ -62,14 +62,14 @@ def take(entries: Sequence[Entry], labels: Sequence[str]) -> Fingerprint:
 
 
 def compare(known: Fingerprint, entries: Sequence[Entry], labels: Sequence[str]) -> list[Match]:
-    """Everything that a fingerprint holds, against a copy; the last match is that of the classes.
+    """Compare a copy with everything in the fingerprint but the pictures; the last result is that of the classes.
 
-    Where the published dataset has no val, one that a copy sets apart counts as train: copies differ there, and only
-    test must be the same.
+    If the published dataset has no val split, the val images of a copy count as train: copies differ in this, and only
+    their test split must be the same.
     """
     if "val" not in known.images:
         entries = [entry.model_copy(update={"split": "train"}) if entry.split == "val" else entry for entry in entries]
-    found = take(entries, labels)
+    found = fingerprint_of(entries, labels)
     splits = [split for split in ("train", "val", "test") if split in {*known.images, *found.images}]
     matches = [_count("images", known.images, found.images, split) for split in splits]
     matches += [_count("captions", known.captions, found.captions, split) for split in splits]
@@ -80,7 +80,7 @@ def compare(known: Fingerprint, entries: Sequence[Entry], labels: Sequence[str])
 
 
 def differences(matches: Iterable[Match]) -> list[str]:
-    """A sentence for each thing that differs."""
+    """One sentence per property that differs."""
     return [str(match) for match in matches if not match.same]
 
 
@@ -105,7 +105,7 @@ def _count(what: str, known: dict[str, int], found: dict[str, int], split: str) 
 
 
 def _names(known: Fingerprint, entries: Sequence[Entry], hashes: Sequence[str], split: str) -> Match:
-    """Which images of a split lie in another one, which do not belong to it, and how many are nowhere."""
+    """Images of a split that are in another split, images that do not belong to it, and the number of missing ones."""
     text = known.names[split]
     real = {text[i : i + DIGITS] for i in range(0, len(text), DIGITS)}
     found = list(zip(entries, hashes, strict=True))
@@ -114,7 +114,7 @@ def _names(known: Fingerprint, entries: Sequence[Entry], hashes: Sequence[str], 
     moved = [f"{entry.filename} is in {entry.split}" for entry, name in found if name in lost]
     added = [f"{entry.filename} does not belong to {split}" for entry, name in found if name in strange]
     nowhere = len(real - set(hashes))
-    names = moved + added + ([f"{nowhere:,} are nowhere"] if nowhere else [])
+    names = moved + added + ([f"{nowhere:,} are missing"] if nowhere else [])
     return Match(f"names of the {split} images", f"{len(real):,}", f"{len(here & real):,}", names)
 
 
@@ -129,23 +129,23 @@ def _classes(known: Fingerprint, found: Fingerprint) -> Match:
         if found.classes.get(name, 0) != known.classes.get(name, 0)
     ]
     if not names and known.labels != found.labels:
-        names = ["of their published sizes, but with other images in them"]
+        names = ["classes of the published sizes, but with other images"]
     classes = [f"{len(set(counts) - {''}):,} classes" for counts in (known.classes, found.classes)]
     return Match("classes and their images", classes[0], classes[1], names)
 
 
-def sample(entries: Sequence[Entry], hashes: Sequence[str]) -> dict[str, str]:
-    """The perceptual hashes of every twentieth image by name, which stand for all: `Fingerprint.pictures`."""
+def sample_hashes(entries: Sequence[Entry], hashes: Sequence[str]) -> dict[str, str]:
+    """Perceptual hashes of a sample of about 500 images, evenly spaced in the order of their hashed names."""
     named = sorted(zip(map(_hash, entries), hashes, strict=True))
     return dict(named[:: len(named) // 500 or 1])
 
 
-def pictures(known: Fingerprint, entries: Sequence[Entry], hashes: Sequence[str]) -> Match:
-    """Whether the images of the sample show what they should, re-encoded or resized as they may be.
+def compare_pictures(known: Fingerprint, entries: Sequence[Entry], hashes: Sequence[str]) -> Match:
+    """Check that the images of the sample show what they should, even if they were re-encoded or resized.
 
-    An image that is missing or broken, with the hash "", is not looked at.
+    Missing or broken images, whose hash is "", are skipped.
     """
     owned = [(entry, own) for entry, own in zip(entries, hashes, strict=True) if own]
     there = [(entry, known.pictures[_hash(entry)], own) for entry, own in owned if _hash(entry) in known.pictures]
-    others = [entry.filename for entry, real, own in there if not alike(real, own)]
+    others = [entry.filename for entry, real, own in there if not hashes_match(real, own)]
     return Match("pictures, of a sample", f"{len(there):,}", f"{len(there) - len(others):,}", others)

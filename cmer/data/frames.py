@@ -1,4 +1,4 @@
-"""The CSV files that describe a dataset: one way to write them, one way to read them."""
+"""Reading and writing of the CSV files that describe a dataset."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def write_frame(path: Path | str, frame: pd.DataFrame) -> None:
 
 
 def read_frame(path: Path | str) -> pd.DataFrame:
-    """Read a CSV written by `write_frame`: ids and sizes are int64, all else is text, an empty cell is "".
+    """Read a CSV written by `write_frame`: ids and sizes as int64, everything else as text, empty cells as "".
 
     Raises:
         UserError: the file is missing.
     """
     try:
-        # Text stays text: a caption "null", a label "1" or a hash of digits alone must not change its type.
+        # Text stays text: a caption "null", a label "1" or an all-digit hash must not be converted.
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; the step before writes it (cmer prepare, cmer augment)") from None
+        raise UserError(f"{path} does not exist; an earlier step writes it (cmer prepare, cmer augment)") from None
     return frame.astype({name: "int64" for name in NUMBERS if name in frame})

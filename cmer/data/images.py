@@ -1,4 +1,4 @@
-"""Where a dataset's images lie and how one is read: a folder of files, or one uncompressed tar read by offset."""
+"""Access to a dataset's images, in a folder or in an uncompressed tar that is read by offset."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from cmer.data.layout import layout_of
 from cmer.data.raster import BandsError, UndecodableError, render
 from cmer.errors import UserError
 
-# What is wrong with an image is told once, by `cmer prepare`; Pillow would tell it at every look.
+# `cmer prepare` reports defects of images once; Pillow would warn each time they are opened.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 LARGEST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-"""Pillow's limit, here of rasters too: more pixels are taken for an attack on memory."""
+"""Pillow's limit for images, here also used for rasters: larger ones count as decompression bombs."""
 LARGEST_BYTES = 2**31
 FORMATS = ("JPEG", "PNG", "TIFF", "JPEG2000", "BMP", "GIF", "WEBP", "PPM")
-"""Of Pillow's formats, those that are read. Some others start programs, such as Ghostscript."""
+"""The formats of Pillow that are read. Some of the others start programs, such as Ghostscript."""
 
 _RASTERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-"""How TIFF and JPEG 2000 begin."""
+"""First bytes of TIFF and JPEG 2000 files."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class ImageStore(ABC):
-    """Images by file name. Reading keeps no state: safe from several threads and forked or spawned processes.
+    """Images by file name. Reading is stateless, so it is safe in threads and in forked or spawned processes.
 
     Attributes:
-        raster: how images of other than three 8-bit bands become RGB; None where nothing is known of them.
-        setting: the config's key for it; "" where the dataset has none.
+        raster: how images that do not have three 8-bit bands are converted to RGB; None if not configured.
+        setting: config key of `raster`; "" if the dataset has none.
     """
 
     raster: Raster | None = None
@@ -44,13 +44,13 @@ class ImageStore(ABC):
 
     @abstractmethod
     def read(self, file: str) -> bytes:
-        """The encoded bytes of an image; `FileNotFoundError` if there is no such file, else `OSError`."""
+        """The encoded bytes of an image; raises `FileNotFoundError` if it is missing, `OSError` on other failures."""
 
     def decode(self, data: bytes) -> Image.Image:
-        """The RGB image of these bytes; see `decode`.
+        """Decode bytes to an RGB image; see `decode`.
 
         Raises:
-            UndecodableError: there is none; the message says why, and names the setting that can mend it.
+            UndecodableError: the bytes cannot be decoded; the message says why, and names the setting that may help.
         """
         try:
             return decode(data, self.raster)
@@ -58,10 +58,10 @@ class ImageStore(ABC):
             raise UndecodableError(f"{error}; set {self.setting}" if self.setting else error) from None
 
     def load(self, file: str, sha256: str) -> Image.Image:
-        """The decoded RGB image, known to be the one that was prepared.
+        """The decoded RGB image, verified to be the one that was prepared.
 
         Raises:
-            UserError: it is missing, cannot be decoded, or its bytes are not those with that SHA-256.
+            UserError: the image is missing, cannot be decoded, or does not have this SHA-256.
         """
         try:
             data = self.read(file)
@@ -81,15 +81,15 @@ class FolderImages(ImageStore):
     def __init__(self, root: Path, raster: Raster | None = None, setting: str = "") -> None:
         """Raises `UserError` where `root` is not a folder."""
         if not root.is_dir():
-            raise UserError(f"image folder {root} does not exist; set the dataset's `root` and `images` to where it is")
+            raise UserError(f"image folder {root} does not exist; correct the dataset's `root` and `images`")
         self.root, self.raster, self.setting = root, raster, setting
 
     def read(self, file: str) -> bytes:
         """The bytes of `root/file`."""
         path = self.root / file
         size = path.stat().st_size
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise OSError("it is no file")
+        if not path.is_file():  # opening a pipe would block forever
+            raise OSError("it is not a file")
         if size > LARGEST_BYTES:
             raise OSError(f"it has {size / 2**30:.1f} GiB; cut it into tiles")
         return path.read_bytes()
@@ -99,7 +99,7 @@ class TarImages(ImageStore):
     """Images in an uncompressed tar, read by offset without unpacking."""
 
     def __init__(self, path: Path) -> None:
-        """Reads the headers alone; raises `UserError` where there is no such file, or it is no whole tar."""
+        """Read only the headers; raises `UserError` if the file is missing or not a complete tar."""
         if not path.is_file():
             raise UserError(f"{path} does not exist; `cmer draw` or `cmer fetch` writes it")
         self.path = path
@@ -108,7 +108,7 @@ class TarImages(ImageStore):
                 self.places = {member.name: (member.offset_data, member.size) for member in tar if member.isfile()}
         except tarfile.TarError as error:
             raise UserError(
-                f"{path} is broken ({error}); remove it, and `cmer draw` or `cmer fetch` it again"
+                f"{path} is broken ({error}); remove it and run `cmer draw` or `cmer fetch` again"
             ) from None
 
     def read(self, file: str) -> bytes:
@@ -122,29 +122,30 @@ class TarImages(ImageStore):
 
 
 def decode(data: bytes, raster: Raster | None = None) -> Image.Image:
-    """Decode an image to RGB, 8 bits a channel, upright as its EXIF data says.
+    """Decode an image to RGB with 8 bits per channel, rotated as its EXIF orientation says.
 
-    Gray, palette, CMYK and 1-bit pictures are converted. Of an image with transparency the colours are kept, of one
-    with several frames or pages the first. What `raster` is for (`cmer.data.raster`): TIFF and JPEG 2000 of other than
-    three 8-bit bands, and 16-bit PNG; all other pictures are taken as they are.
+    Gray, palette, CMYK and 1-bit images are converted. Transparency is dropped; only the first of several frames or
+    pages is used. `raster` (see `cmer.data.raster`) applies to TIFF and JPEG 2000 files that do not have three 8-bit
+    bands, and to 16-bit PNG; it does not affect other images.
 
     Args:
         data: JPEG, PNG, TIFF, JPEG 2000, BMP, GIF, WebP or PPM.
-        raster: bands and stretch; None where nothing is known of them.
+        raster: bands and stretch; None if not configured.
 
     Raises:
-        UndecodableError: it is none of these, is broken or too large; a `BandsError` where `raster` must say more.
+        UndecodableError: the format is none of these, or the image is broken or too large.
+        BandsError: the image needs the setting `raster`, or other bands in it.
     """
     if not data:
         raise UndecodableError("the file is empty")
     try:
-        deep = data.startswith(_PNG) and data[24:25] == b"\x10"  # bits a channel; Pillow would clip or cut them
+        deep = data.startswith(_PNG) and data[24:25] == b"\x10"  # bits per channel; Pillow would clip or truncate them
         rendered = render(data, raster, LARGEST_PIXELS) if deep or data.startswith(_RASTERS) else None
         return rendered or _picture(data)
     except UndecodableError:
         raise
     except UnidentifiedImageError:
-        raise UndecodableError("no image in a known format") from None
+        raise UndecodableError("not an image in a known format") from None
     except Image.DecompressionBombError:
         raise UndecodableError(f"it has more than {LARGEST_PIXELS:,} pixels; cut it into tiles") from None
     except Exception as error:  # decoders raise nearly anything on broken bytes
@@ -153,10 +154,10 @@ def decode(data: bytes, raster: Raster | None = None) -> Image.Image:
 
 def _picture(data: bytes) -> Image.Image:
     with Image.open(BytesIO(data), formats=FORMATS) as image:
-        if image.mode.startswith(("I", "F")):  # converting would clip, silently, to a white image
-            raise UndecodableError("its pixels are not 8 bits a channel; save it as TIFF or PNG")
+        if image.mode.startswith(("I", "F")):  # conversion would silently clip to a white image
+            raise UndecodableError("its pixels do not have 8 bits per channel; save it as TIFF or PNG")
         image.load()
-        with suppress(Exception):  # broken metadata does not spoil the picture
+        with suppress(Exception):  # broken metadata does not make the image unusable
             ImageOps.exif_transpose(image, in_place=True)
         return image.convert("RGB")
 

@@ -1,4 +1,4 @@
-"""Scene labels of images, by the rule that a dataset's config names, as they are shown and put into prompts."""
+"""Scene labels of images, found by the label rule in the dataset's settings, as displayed and used in prompts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from cmer.config.datasets import ColumnLabels, FolderLabels, IdLabels, LabelRule, ListLabels, NoLabels, PrefixLabels
-from cmer.data.annotations import Entry, plain, some
+from cmer.data.annotations import Entry, abbreviate, normalise_whitespace
 from cmer.errors import UserError
 from cmer.io import read_text
 
@@ -18,7 +18,7 @@ COMPOUNDS = {
         "mobile home park", "parking lot", "railway station", "sparse residential", "storage tanks", "tennis court",
     )
 }  # fmt: skip
-"""Class names of RSICD, RSITMD and UCM-Captions that are two words or more written as one."""
+"""Class names of RSICD, RSITMD and UCM-Captions that consist of several words written as one."""
 
 
 def display_name(name: str) -> str:
@@ -29,24 +29,24 @@ def display_name(name: str) -> str:
 
 
 def labels_of(entries: Sequence[Entry], rule: LabelRule, root: Path) -> list[str]:
-    """The display name of every image's class, "" where it has none.
+    """The display name of every image's class, "" for images without a class.
 
     Args:
         entries: images of the annotation file.
-        rule: how the dataset says what an image shows.
-        root: folder relative to which the class lists lie.
+        rule: where the labels come from.
+        root: folder that contains the folder of the class lists.
 
     Raises:
-        UserError: the class lists are missing, or one image stands in two of them.
+        UserError: the class lists are missing, or an image is in two of them.
     """
     find = _finder(rule, root)
     return [display_name(find(entry) or "") for entry in entries]
 
 
 def known_labels(entries: Sequence[Entry], rule: LabelRule, root: Path) -> tuple[list[str], str]:
-    """Labels of a published dataset, and a warning, "" if none: a copy may lack the class lists that its card names.
+    """Labels of a published dataset, and a warning if the copy lacks the class lists that its card names, else "".
 
-    Without the lists the file names' prefixes say what they can.
+    Without the lists, labels come from file-name prefixes where there are any.
     """
     if isinstance(rule, ListLabels) and not _lists(root / rule.folder):
         labels = labels_of(entries, PrefixLabels(), root)
@@ -55,7 +55,7 @@ def known_labels(entries: Sequence[Entry], rule: LabelRule, root: Path) -> tuple
 
 
 def merged(labels: Sequence[str], classes: Mapping[str, str]) -> list[str]:
-    """Labels with some classes counted as others: `classes` says which as which, however the names are spelt."""
+    """Labels with classes replaced as `classes` says, whatever the spelling of the names."""
     others = {display_name(name): display_name(other) for name, other in classes.items()}
     return [others.get(label, label) for label in labels]
 
@@ -90,7 +90,7 @@ def _column(entry: Entry, column: str) -> str | None:
     value = (entry.model_extra or {}).get(column)
     if value is not None and type(value) not in (str, int):
         raise UserError(f"{entry.filename}: {column} is a {type(value).__name__}; give the name of one class")
-    return None if value is None else plain(str(value))
+    return None if value is None else normalise_whitespace(str(value))
 
 
 def _folder(entry: Entry) -> str | None:
@@ -109,12 +109,12 @@ def _lists(folder: Path) -> list[Path]:
 
 
 def _read_lists(folder: Path) -> dict[str, str]:
-    """File name → class, of a folder with one `<class>.txt` a class that names one image a line."""
+    """File name → class, from a folder with one `<class>.txt` per class that lists one image per line."""
     lists = _lists(folder)
     if not lists:
         raise UserError(
             f"no class lists (<class>.txt) in {folder}; put them there (RSICD ships them as txtclasses_rsicd, an "
-            "archive that bsdtar or unar unpacks), or set labels: {rule: prefix} and go without labels for bare numbers"
+            "archive that bsdtar or unar unpacks), or set labels: {rule: prefix}, which gives numeric names no label"
         )
     classes: dict[str, str] = {}
     twice = []
@@ -123,5 +123,7 @@ def _read_lists(folder: Path) -> dict[str, str]:
             twice += [f"{name} ({classes[name]}, {path.stem})"] if name in classes else []
             classes[name] = path.stem
     if twice:
-        raise UserError(f"the class lists in {folder} name some images twice: {some(twice)}; an image has one class")
+        raise UserError(
+            f"the class lists in {folder} list some images twice: {abbreviate(twice)}; assign one class to each image"
+        )
     return classes

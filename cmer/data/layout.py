@@ -1,4 +1,4 @@
-"""Where a dataset's files lie, in a user's folder or where the project wrote them, and what is known of them."""
+"""Layout of a dataset's files, in a user's folder or in the folder where the project wrote them."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def expand(path: str) -> Path:
     expanded = os.path.expandvars(path)
     unset = re.search(r"\$\{?(\w+)\}?", expanded)
     if unset:
-        raise UserError(f"environment variable {unset[1]} is not set; {path} needs it: export {unset[1]}=<folder>")
+        raise UserError(f"environment variable {unset[1]} is not set; set it for {path}: export {unset[1]}=<folder>")
     return Path(expanded).expanduser()
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a dataset's files lie, how its images are labelled, and what its annotations may leave open.
+    """Paths of a dataset's files, and how to find labels, captions and splits that its annotations do not state.
 
     Attributes:
-        root: folder relative to which class lists lie.
-        annotations: the annotation file; the folder of the images where class folders stand for one.
-        images: folder of the images; None where they are in images.tar.
+        root: folder that contains the folder of the class lists.
+        annotations: the annotation file, or the folder of the images if they are in class folders.
+        images: folder of the images; None if they are in images.tar.
         labels: where scene labels come from.
-        caption: of every image in class folders, with `{label}`; None where there is an annotation file.
-        split: how images are split whose annotations name no split; None where they must.
+        caption: template with `{label}` for the captions of class folders; None if there is an annotation file.
+        split: random split of images whose annotations name no split; None if they must name one.
     """
 
     root: Path
@@ -57,7 +57,7 @@ class Layout:
 
 
 def layout_of(options: Dataset, folder: Path | str) -> Layout:
-    """The layout of a dataset that is prepared in `folder`: in a user's folder, or there, where it was written.
+    """The layout of a dataset that is prepared in `folder`; its files are in the user's folder or in `folder` itself.
 
     Raises:
         UserError: an environment variable of the root is not set.
@@ -72,5 +72,5 @@ def layout_of(options: Dataset, folder: Path | str) -> Layout:
     if isinstance(options, PublishedDataset) and options.root is not None:
         known, root = card(options.source), expand(options.root)
         return Layout(root, root / known.annotations, root / known.images, known.labels)
-    labels = options.labels if isinstance(options, DemoDataset) else ColumnLabels()  # `cmer fetch` writes the labels
+    labels = options.labels if isinstance(options, DemoDataset) else ColumnLabels()  # written by `cmer fetch`
     return Layout(Path(folder), Path(folder) / "dataset.json", None, labels)

@@ -1,6 +1,6 @@
-"""What of val and test is given away elsewhere: similar images, twins in other datasets, captions word for word.
+"""Leaks of val and test images: similar images, cross-dataset duplicates (`twins`) and shared captions.
 
-Captions are compared as captions.csv has them: white space made single spaces, case kept.
+Captions are compared as they are in captions.csv, with normalised white space and in their original case.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import pandas as pd
 
 from cmer.config.datasets import Leak
 from cmer.data.frames import read_frame
-from cmer.data.similar import MOST, packed, similar
+from cmer.data.similar import MAX_DISTANCE, packed, similar
 from cmer.errors import UserError
 
 SPLITS = ("test", "val", "train")
-"""In this order, so that of a pair `a` is what should not be known."""
+"""Order of splits in a pair: `a` is the image that training should not see."""
 
-TWIN_CAPTIONS = 3
+DUPLICATE_CAPTIONS = 3
 RULES: dict[Leak, str] = {
-    "similar_images": f"images whose hashes differ in at most {MOST} of 255 bits, turned or mirrored as they may be",
-    "twins": f"images of different datasets that share at least {TWIN_CAPTIONS} different captions word for word",
-    "shared_captions": "captions of a that another image, in b, has word for word",
+    "similar_images": f"images whose hashes differ in at most {MAX_DISTANCE} of 255 bits, also if rotated or mirrored",
+    "twins": f"images of different datasets that share at least {DUPLICATE_CAPTIONS} distinct captions word for word",
+    "shared_captions": "captions in a that another image, in b, also has word for word",
 }
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split of a dataset, or several.
+    """One split of a dataset, or several splits together.
 
     Attributes:
-        dataset: its name.
-        split: "train", "val", "test", or several joined by "+".
-        images: image_id, file, hash.
-        captions: caption_id, image_id, caption.
+        dataset: name of the dataset.
+        split: "train", "val", "test", or several of them joined by "+".
+        images: table with image_id, file and hash.
+        captions: table with caption_id, image_id and caption.
     """
 
     dataset: str
@@ -46,18 +46,18 @@ class Part:
 
 
 def read_parts(folder: Path, validation: Path | None = None) -> list[Part]:
-    """The splits of a prepared dataset that have images.
+    """The non-empty splits of a prepared dataset.
 
     Args:
-        folder: holds images.csv, captions.csv and hashes.csv.
-        validation: ids of images that count as val (`cmer split`); without it, the dataset's own val.
+        folder: folder with images.csv, captions.csv and hashes.csv.
+        validation: ids of the validation images (`cmer split`); None: the dataset's own val split.
 
     Raises:
-        UserError: a file is missing, or they are not of one dataset.
+        UserError: a file is missing or damaged, or the files do not describe the same dataset.
     """
     images, hashes = read_frame(folder / "images.csv"), read_frame(folder / "hashes.csv")
     if not images["image_id"].equals(hashes["image_id"]):
-        raise UserError(f"{folder}/images.csv and hashes.csv are not of one dataset; run cmer prepare again")
+        raise UserError(f"{folder}/images.csv and hashes.csv describe different datasets; run cmer prepare again")
     if not hashes["hash"].str.fullmatch("[0-9a-f]{64}").all():
         raise UserError(f"{folder}/hashes.csv is damaged; run cmer prepare again")
     images["hash"] = hashes["hash"]
@@ -72,9 +72,9 @@ def read_parts(folder: Path, validation: Path | None = None) -> list[Part]:
 
 
 def similar_images(first: Part, second: Part) -> pd.DataFrame:
-    """Pairs of similar images: image_a of `first`, image_b of `second`, distance in bits."""
+    """Pairs of similar images: image_a from `first`, image_b from `second`, and their distance in bits."""
     rows, columns, bits = similar(packed(first.images["hash"]), packed(second.images["hash"]))
-    if first is second:  # each pair once, and no image with itself
+    if first is second:  # each pair once, and no image paired with itself
         once = rows < columns
         rows, columns, bits = rows[once], columns[once], bits[once]
     a, b = first.images["image_id"].iloc[rows], second.images["image_id"].iloc[columns]
@@ -82,15 +82,18 @@ def similar_images(first: Part, second: Part) -> pd.DataFrame:
 
 
 def twins(first: Part, second: Part) -> pd.DataFrame:
-    """Pairs of twins: image_a of `first`, image_b of `second`, captions (how many they share); none of one dataset."""
+    """Cross-dataset duplicates: image_a from `first`, image_b from `second`, and the number of shared captions.
+
+    Images of the same dataset are never cross-dataset duplicates.
+    """
     a, b = (part.captions[["image_id", "caption"]].drop_duplicates() for part in (first, second))
     shared = a.merge(b, on="caption", suffixes=("_a", "_b")).groupby(["image_id_a", "image_id_b"]).size()
-    shared = shared[(shared >= TWIN_CAPTIONS) & (first.dataset != second.dataset)]
+    shared = shared[(shared >= DUPLICATE_CAPTIONS) & (first.dataset != second.dataset)]
     return shared.rename_axis(["image_a", "image_b"]).reset_index(name="captions")
 
 
 def shared_captions(first: Part, second: Part) -> pd.Series[bool]:
-    """Which captions of `first` another image, in `second`, has too."""
+    """Which captions in `first` another image, in `second`, also has."""
     owners = second.captions[["image_id", "caption"]].drop_duplicates()["caption"].value_counts()
     return first.captions["caption"].map(owners).fillna(0) > (first is second)
 
@@ -102,27 +105,27 @@ def find_leaks(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All leaks between splits and between datasets.
 
     Args:
-        folders: of the prepared datasets, each named after its own.
+        folders: folders of the prepared datasets, each named after its dataset.
 
     Returns:
-        a row a pair of images (kind; dataset, split and file of a and of b; distance or number of shared captions),
-        and a row a kind and pair of splits: how many images or captions of a are concerned (found) out of all (of),
-        pairs of images, and the rule.
+        a table with one row per pair of images (kind; dataset, split and file of a and of b; distance or number of
+        shared captions), and a summary with one row per kind and pair of splits: the number of affected images or
+        captions of a (found) out of all of them (of), the number of pairs of images, and the rule.
 
     Raises:
-        UserError: a dataset is not prepared, or two have one name.
+        UserError: a dataset is not prepared, or two datasets have the same name.
     """
     parts = [part for folder in _by_name(folders).values() for part in read_parts(folder)]
     parts.sort(key=lambda part: SPLITS.index(part.split))
     pairs, summary = [], []
     for kind, first, second in _image_comparisons(parts):
         found = PAIRS[kind](first, second)
-        pairs.append(_named(kind, first, second, found))
+        pairs.append(_with_files(kind, first, second, found))
         counts = {"found": found["image_a"].nunique(), "of": len(first.images), "pairs": len(found)}
-        summary.append(_between(kind, first, second) | counts)
+        summary.append(_comparison_keys(kind, first, second) | counts)
     for first, second in _caption_comparisons(parts):
         shared = shared_captions(first, second)
-        summary.append(_between("shared_captions", first, second) | {"found": shared.sum(), "of": len(shared)})
+        summary.append(_comparison_keys("shared_captions", first, second) | {"found": shared.sum(), "of": len(shared)})
     table = pd.DataFrame(summary).astype({"pairs": "Int64"})
     return _table(pairs), table.assign(rule=table["kind"].map(RULES))
 
@@ -130,7 +133,7 @@ def find_leaks(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _by_name(folders: Sequence[Path]) -> dict[str, Path]:
     by_name = {folder.resolve().name: folder for folder in folders}
     if len(by_name) < len(folders):
-        raise UserError(f"two datasets have one name; datasets are named after their folders: {', '.join(by_name)}")
+        raise UserError(f"two datasets have the same name, which is that of their folder: {', '.join(by_name)}")
     return by_name
 
 
@@ -142,33 +145,33 @@ def _image_comparisons(parts: Sequence[Part]) -> Iterator[tuple[Leak, Part, Part
 
 
 def _caption_comparisons(parts: Sequence[Part]) -> Iterator[tuple[Part, Part]]:
-    """Test and val, each with itself, with the rest of its dataset, and with the train splits of the others."""
+    """Pair test and val with themselves, the other splits of their dataset, and the train splits of the others."""
     for number, first in enumerate(parts):
         rest = [part for part in parts[number + 1 :] if part.dataset == first.dataset]
         others = [part for part in parts if part.dataset != first.dataset and part.split == "train"]
-        for second in [first, *rest, *_joined(rest), *others] if first.split != "train" else []:
+        for second in [first, *rest, *_train_and_val(rest), *others] if first.split != "train" else []:
             yield first, second
 
 
-def _joined(parts: Sequence[Part]) -> list[Part]:
-    """Train and val as one, where there are both."""
+def _train_and_val(parts: Sequence[Part]) -> list[Part]:
+    """Train and val joined into one part, if both exist."""
     if len(parts) < 2:
         return []
     images, captions = (pd.concat([getattr(part, name) for part in parts]) for name in ("images", "captions"))
     return [Part(parts[0].dataset, "train+val", images, captions)]
 
 
-def _between(kind: Leak, first: Part, second: Part) -> dict[str, str]:
+def _comparison_keys(kind: Leak, first: Part, second: Part) -> dict[str, str]:
     a = {"kind": kind, "dataset_a": first.dataset, "split_a": first.split}
     return a | {"dataset_b": second.dataset, "split_b": second.split}
 
 
-def _named(kind: Leak, first: Part, second: Part, found: pd.DataFrame) -> pd.DataFrame:
+def _with_files(kind: Leak, first: Part, second: Part, found: pd.DataFrame) -> pd.DataFrame:
     files = {
         f"file_{side}": found[f"image_{side}"].map(part.images.set_index("image_id")["file"])
         for side, part in (("a", first), ("b", second))
     }
-    return found.assign(**_between(kind, first, second), **files)
+    return found.assign(**_comparison_keys(kind, first, second), **files)
 
 
 def _table(pairs: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -179,31 +182,32 @@ def _table(pairs: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def excluded(dataset: str, folders: Sequence[Path], validation: Path, leaks: Sequence[Leak]) -> pd.DataFrame:
-    """Train captions of a dataset that give away val or test images, its own or those of another.
+    """Train captions of a dataset that leak val or test images of this or another dataset.
 
-    All captions of an image that is similar to one of val or test, or the twin of one in another dataset; and captions
-    that one of those has word for word. Val are the dataset's validation images of a seed, and the official val of the
-    other datasets: no run on this one is selected on what a seed draws there.
+    These are all captions of a train image that is similar to a val or test image, or a cross-dataset duplicate of one;
+    and train captions that a val or test image also has, word for word. Val images are this dataset's validation images
+    of one seed and the official val images of the other datasets. Images drawn for validation in other datasets do not
+    count, because no run on this dataset is selected on them.
 
     Args:
-        dataset: its name.
-        folders: of the prepared datasets, each named after its own.
+        dataset: name of the dataset.
+        folders: folders of all prepared datasets, each named after its dataset.
         validation: ids of the dataset's validation images (`cmer split`).
-        leaks: what counts.
+        leaks: kinds of leaks to detect.
 
     Returns:
-        caption_id, image_id and reason, a row for each reason, in the order of the captions.
+        a table with caption_id, image_id and reason: one row per caption and reason, in the order of the captions.
 
     Raises:
-        UserError: a dataset is not prepared, or none of the folders is the dataset's.
+        UserError: a dataset is not prepared, or no folder belongs to `dataset`.
     """
     by_name = _by_name(folders)
     if dataset not in by_name:
-        raise UserError(f"no --folder is that of {dataset}; given are {', '.join(by_name)}")
+        raise UserError(f"no --folder belongs to {dataset}; given are {', '.join(by_name)}")
     own = read_parts(by_name.pop(dataset), validation)
     parts = [*own, *(part for folder in by_name.values() for part in read_parts(folder))]
     found = [
-        _given_away(train, held, leak)
+        _leaked_captions(train, held, leak)
         for train in own
         for held in parts
         for leak in leaks
@@ -213,7 +217,7 @@ def excluded(dataset: str, folders: Sequence[Path], validation: Path, leaks: Seq
     return pd.concat([columns, *(rows for rows in found if len(rows))]).sort_values(["caption_id", "reason"])
 
 
-def _given_away(train: Part, held: Part, leak: Leak) -> pd.DataFrame:
+def _leaked_captions(train: Part, held: Part, leak: Leak) -> pd.DataFrame:
     if leak == "shared_captions":
         lost = shared_captions(train, held)
     else:

@@ -1,4 +1,4 @@
-"""What training and evaluation know of a dataset: which caption tells of which image, in which split."""
+"""Image-caption pairs and splits of a dataset, as used by training and evaluation."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images 0..N-1, captions 0..C-1 (an image's captions stand together), and who belongs to whom.
+    """N images and C captions, identified by consecutive ids from 0; the captions of an image have adjacent ids.
 
     Attributes:
-        files: name of each image.
-        sha256: of each image's bytes.
+        files: file name of each image.
+        sha256: SHA-256 of each image's bytes.
         label_names: the scene classes, sorted.
-        labels: [N] index into `label_names`, -1 where an image has no label.
+        labels: [N] index into `label_names`, -1 for images without a label.
         caption_image: [C] image of each caption, ascending.
         texts: [C] captions.
-        prompts: [C] captions with their scene label in front.
-        train_images: images to train on, ascending; never one that validates.
-        val_images: images to select on, ascending.
-        test_images: images to test on, ascending.
+        prompts: [C] captions with their scene label prepended.
+        train_images: images to train on, ascending, without validation images.
+        val_images: validation images, ascending.
+        test_images: test images, ascending.
     """
 
     files: list[str]
@@ -53,13 +53,13 @@ class Pairs:
         """Read a prepared dataset.
 
         Args:
-            folder: holds images.csv.
+            folder: folder with images.csv.
             captions: the prompted captions (`cmer augment`).
-            validation: ids of the validation images (`cmer split`); without it, the dataset's own val split.
-            excluded: train captions that are left out, and with them images that have no other (`cmer exclude`).
+            validation: ids of the validation images (`cmer split`); None: the dataset's own val split.
+            excluded: train captions to drop (`cmer exclude`); images whose captions are all excluded are dropped too.
 
         Raises:
-            UserError: a file is missing, the files are not of one dataset, or no train caption is left.
+            UserError: a file is missing, the files describe different datasets, or no train caption is left.
         """
         images, texts = read_frame(Path(folder) / "images.csv"), read_frame(captions)
         split = images["split"].to_numpy(copy=True)
@@ -67,7 +67,7 @@ class Pairs:
             split[_validation(validation, split)] = "val"
         caption_image = texts["image_id"].to_numpy()
         if not np.array_equal(np.unique(caption_image), images["image_id"]) or np.any(np.diff(caption_image) < 0):
-            raise UserError(f"{captions} and {folder}/images.csv are not of one dataset; run cmer augment again")
+            raise UserError(f"{captions} and {folder}/images.csv describe different datasets; run cmer augment again")
         names = sorted(set(images["label"]) - {""})
         pairs = cls(
             files=images["file"].tolist(),
@@ -90,7 +90,7 @@ class Pairs:
         kept = np.setdiff1d(np.arange(len(self.texts)), given)
         caption_image = self.caption_image[kept]
         if not np.isin(caption_image, self.train_images).any():
-            raise UserError(f"{excluded} leaves no caption to train on; name less in the dataset's `exclude`")
+            raise UserError(f"{excluded} leaves no caption to train on; shorten the dataset's `exclude`")
         return replace(
             self,
             caption_image=caption_image,
@@ -100,7 +100,7 @@ class Pairs:
         )
 
     def subsample(self, count: int | None) -> Pairs:
-        """The same dataset with `count` of its train images, the same for every run; None keeps all."""
+        """The dataset with a subsample of `count` train images, the same for every run; None keeps all."""
         if count is None or count >= len(self.train_images):
             return self
         drawn = np.random.default_rng(0).permutation(self.train_images)[:count]

@@ -1,4 +1,4 @@
-"""From an annotation file and its images to images.csv and captions.csv, the description that all later steps read."""
+"""Preparation: check annotations and images, and write images.csv and captions.csv, which all later steps read."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from cmer.config.datasets import Dataset, FolderDataset, NoLabels, PrefixLabels, PublishedDataset
-from cmer.data.annotations import Entry, files_below, is_image, read_entries, some
+from cmer.data.annotations import Entry, abbreviate, files_below, is_image, read_entries
 from cmer.data.cards import card, fingerprint
-from cmer.data.fingerprint import Match, compare, differences, pictures
+from cmer.data.fingerprint import Match, compare, compare_pictures, differences
 from cmer.data.frames import write_frame
 from cmer.data.images import ImageStore, open_images
 from cmer.data.labels import known_labels, labels_of, merged
@@ -31,7 +31,7 @@ from cmer.progress import progress
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of flaw: what it is, what dropping does about it, and which images (or captions' images) have it."""
+    """One kind of flaw: a description, what happens to it, and the images (or images of captions) that have it."""
 
     what: str
     remedy: str
@@ -40,19 +40,19 @@ class Finding:
 
     def __str__(self) -> str:
         """One sentence with the count and up to ten names."""
-        return f"{len(self.files):,} {self.what}; {self.remedy}: {some(self.files)}"
+        return f"{len(self.files):,} {self.what}; {self.remedy}: {abbreviate(self.files)}"
 
 
 def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
-    """Check every caption and decode every image once; write images.csv, captions.csv and hashes.csv into `folder`.
+    """Check every caption, decode every image once, and write images.csv, captions.csv and hashes.csv into `folder`.
 
-    A caption is blank where it holds no letter (of any script; digits, signs and emoji are none): RSICD has five (" ."
-    and "1 ."), none of them in test. Labels missing under the rule `prefix` are a known trait of RSICD's 921 numeric
-    names and never stop; under every other rule they are flaws. With `on_bad: drop` blank captions, bad images and
-    images left without a caption are dropped; an image without a label is kept, unlabelled.
+    A caption is blank if it contains no letter of any script; digits, punctuation and emoji are not letters. RSICD has
+    five blank captions (" ." and "1 ."), none of them in test. Missing labels are flaws, except under the rule
+    `prefix`, because RSICD's 921 numeric names are known to have none. With `on_bad: drop`, blank captions, bad images
+    and images without remaining captions are dropped; images without a label are kept.
 
     Returns:
-        the flaws found and dropped, and those that are only worth a warning.
+        flaws that were dropped, and findings that are only warnings.
 
     Raises:
         UserError: the dataset cannot be read, or has flaws and `on_bad` is `stop`; the message lists them.
@@ -63,7 +63,7 @@ def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
     labels, findings = _labels(options, layout, entries)
     images, captions = _read(options, layout, folder, entries, labels)
     if isinstance(options, PublishedDataset):
-        shown = pictures(fingerprint(options.source), entries, images["hash"].tolist())
+        shown = compare_pictures(fingerprint(options.source), entries, images["hash"].tolist())
         _stop_unless_published(options, layout, [shown])
     findings += _findings(options, layout, images, captions) + _notes(layout, entries, images)
     findings = [finding for finding in findings if finding.files]
@@ -72,21 +72,21 @@ def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
         report = "\n".join(f"  - {flaw}" for flaw in flaws)
         switch = f"datasets.{folder.name}.on_bad"
         fetched = layout.images is None and isinstance(options, PublishedDataset)
-        remedy = "Fetch another copy (first of `sources`, --forcerun fetch_data)" if fetched else "Mend them"
-        raise UserError(f"{options.title} has flaws:\n{report}\n{remedy}, or set {switch}: drop to go on without them.")
+        remedy = "Fetch another copy (put it first in `sources`, --forcerun fetch_data)" if fetched else "Correct them"
+        raise UserError(f"{options.title} has flaws:\n{report}\n{remedy}, or set {switch}: drop to skip them.")
     _write(folder, images, captions)
     return findings
 
 
 def _labels(options: Dataset, layout: Layout, entries: list[Entry]) -> tuple[list[str], list[Finding]]:
-    """Labels of the images, once it is known that a published dataset is what it says."""
+    """Labels of the images, after verifying the annotations of a published dataset."""
     if not isinstance(options, PublishedDataset):
         return labels_of(entries, layout.labels, layout.root), []
     labels, warning = known_labels(entries, layout.labels, layout.root)
     *matches, classes = compare(fingerprint(options.source), entries, labels)
     _stop_unless_published(options, layout, matches)
     remedy = "kept" if not warning else f"{warning}; {card(options.source).by_hand}"
-    return labels, [Finding("classes are not as published", remedy, classes.names, stops=False)]
+    return labels, [Finding("classes differ from the published ones", remedy, classes.names, stops=False)]
 
 
 def _stop_unless_published(options: PublishedDataset, layout: Layout, matches: list[Match]) -> None:
@@ -94,14 +94,14 @@ def _stop_unless_published(options: PublishedDataset, layout: Layout, matches: l
         report = "\n".join(f"  - {difference}" for difference in found)
         raise UserError(
             f"{layout.annotations} is not {options.title} as its authors published it:\n{report}\n"
-            "Get another copy, or work with this one as what it is, a dataset of your own (source: folder)."
+            "Get another copy, or use this one as a dataset of your own (source: folder)."
         )
 
 
 def _read(
     options: Dataset, layout: Layout, folder: Path, entries: list[Entry], labels: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All images, with `problem` and `reason`, and all captions, before anything is dropped."""
+    """All images, with the columns `problem` and `reason`, and all captions, before any are dropped."""
     files = [entry.filename for entry in entries]
     images = inspect_images(open_images(options, folder), files, options.title)
     images["file"] = files
@@ -121,10 +121,10 @@ def _read(
 
 
 def inspect_images(store: ImageStore, files: list[str], title: str) -> pd.DataFrame:
-    """Width, height, sha256, hash, `problem` ("", missing, undecodable) and `reason` of images, decoded once."""
+    """Decode images once: width, height, sha256, hash, `problem` ("", missing, undecodable) and `reason` of each."""
     found = []
     with (
-        ProcessPoolExecutor(cores()) as pool,  # threads wait for each other half of the time
+        ProcessPoolExecutor(cores()) as pool,  # threads would block each other half of the time
         progress(f"Checking the images of {title}", len(files)) as done,
     ):
         try:
@@ -132,16 +132,16 @@ def inspect_images(store: ImageStore, files: list[str], title: str) -> pd.DataFr
                 found.append(inspected)
                 done(1)
         except BrokenProcessPool:
-            near = some(files[len(found) : len(found) + 64], most=3)
+            near = abbreviate(files[len(found) : len(found) + 64], limit=3)
             raise UserError(
-                f"a process that checked the images of {title} was ended, perhaps for want of memory, at {near}; "
-                "cut very large images into tiles, or give the step more memory"
+                f"a process that checked the images of {title} was killed, possibly for lack of memory, near {near}; "
+                "cut very large images into tiles, or give this step more memory"
             ) from None
     return pd.DataFrame(found, columns=["width", "height", "sha256", "hash", "problem", "reason"])
 
 
 def _inspect(store: ImageStore, file: str) -> tuple[int, int, str, str, str, str]:
-    """Width, height, SHA-256 of the bytes, hash of the picture, what is wrong, and why."""
+    """Width, height, SHA-256 of the bytes, perceptual hash, problem and reason."""
     try:
         data = store.read(file)
         image = store.decode(data)
@@ -163,30 +163,31 @@ def _findings(options: Dataset, layout: Layout, images: pd.DataFrame, captions: 
     undecodable = [f"{file} ({reason})" for file, reason in zip(broken["file"], broken["reason"], strict=True)]
     rule = layout.labels
     no_label = (images["label"] == "") & (not isinstance(rule, NoLabels))
-    # Prefixes and published sets are known to leave some without; a file need not have the usual column.
+    # Prefixes and published datasets do not label every image, and annotation files may lack the default column.
     lax = isinstance(rule, PrefixLabels) or isinstance(options, PublishedDataset)
     lax |= isinstance(options, FolderDataset) and options.labels is None and bool(no_label.all())
     findings = [
-        Finding("captions hold no letter", "drop leaves them out", blank),
-        Finding("images are missing", "drop leaves them out", files(images["problem"] == "missing")),
-        Finding("images cannot be decoded", "drop leaves them out", undecodable),
-        Finding("images have no caption", "drop leaves them out", files(images["captions"] == 0)),
+        Finding("captions contain no letter", "`drop` skips them", blank),
+        Finding("images are missing", "`drop` skips them", files(images["problem"] == "missing")),
+        Finding("images cannot be decoded", "`drop` skips them", undecodable),
+        Finding("images have no caption", "`drop` skips them", files(images["captions"] == 0)),
         Finding("images have no scene label", "kept without prompt", files(no_label), stops=not lax),
-        Finding("images have the bytes of an image of another split", "kept", files(_leaks(images)), stops=False),
+        Finding("images are identical to an image of another split", "kept", files(_leaks(images)), stops=False),
     ]
     lost = files(_bad(images) & (images["split"] == "test"))
-    return [*findings, Finding("of these are test images", "recalls will not compare with the official split", lost)]
+    remedy = "without them, recalls are not comparable with the official split"
+    return [*findings, Finding("of these are test images", remedy, lost)]
 
 
 def _notes(layout: Layout, entries: list[Entry], images: pd.DataFrame) -> list[Finding]:
-    """What is no flaw but worth a warning: splits that were drawn, files that were not taken for images."""
+    """Findings that are warnings, not flaws: images that were split at random, files that do not count as images."""
     drawn = [entry.filename for entry in entries if not entry.split]
     sizes = Counter(images["split"])
     shares = ", ".join(f"{sizes[split]:,} {split}" for split in ("train", "val", "test"))
     others = [] if layout.caption is None else [name for name in files_below(layout.annotations) if not is_image(name)]
     return [
-        Finding("images name no split", f"drawn: {shares}", drawn, stops=False),
-        Finding("files are no images by their names", "ignored", others, stops=False),
+        Finding("images name no split", f"split at random: {shares}", drawn, stops=False),
+        Finding("files do not have the name of an image", "skipped", others, stops=False),
     ]
 
 
@@ -204,7 +205,7 @@ def _write(folder: Path, images: pd.DataFrame, captions: pd.DataFrame) -> None:
     for split in ("train", "test"):
         if split not in set(kept["split"]):
             raise UserError(
-                f"no usable image is left in split {split!r} ({len(images):,} images were found in all); check the "
+                f"no usable image is left in split {split!r} ({len(images):,} images were found in total); check the "
                 "dataset's `root` and `images`"
             )
     kept["image_id"] = range(len(kept))
@@ -217,7 +218,7 @@ def _write(folder: Path, images: pd.DataFrame, captions: pd.DataFrame) -> None:
         "hashes.csv": kept[["image_id", "hash"]],
         "images.csv": kept[columns],
     }
-    with ExitStack() as stack:  # all are on the disk before one of them takes its place: the three belong together
+    with ExitStack() as stack:  # the three files belong together: write all of them before replacing any
         places = {name: stack.enter_context(atomic(folder / name)) for name in frames}
         for name, frame in frames.items():
             write_frame(places[name], frame)

@@ -1,4 +1,4 @@
-"""Scene prompts (CMER, Eq. 14-15): captions with their scene label in front, and test queries under each protocol."""
+"""Scene prompts (CMER, Eq. 14-15): captions with their scene label prepended, and test queries of each protocol."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 
 SHUFFLE_SEED = 2022
-"""Of the wrong labels of protocol `shuffled`: the same for every run, so that runs meet the same queries."""
+"""Seed of the wrong labels of protocol `shuffled`: the same for every run, so that all runs have the same queries."""
 
 
 def prompt(template: str, label: str, caption: str) -> str:
-    """The caption in its template, or alone where there is no label.
+    """The template filled with label and caption, or the caption alone if there is no label.
 
-    The label stands before the caption, so a text tower that cuts a long text's tail never cuts the label.
+    The label precedes the caption, so a text tower that truncates long texts never removes the label.
     """
     return template.replace("{label}", label).replace("{caption}", caption) if label else caption
 
@@ -26,16 +26,16 @@ def augment(template: str, images: pd.DataFrame, captions: pd.DataFrame) -> tupl
     """Prompts of all captions, and the test captions as queries under each label protocol.
 
     Args:
-        template: with `{label}` and `{caption}`.
+        template: prompt template with `{label}` and `{caption}`.
         images: rows of images.csv.
         captions: rows of captions.csv.
 
     Returns:
-        (caption_id, image_id, caption, label, prompt) of every caption, and (caption_id, image_id, none, predicted,
-        oracle, shuffled) of the test captions. `none` is the plain caption. `predicted` carries the label that a
-        classifier fitted on train captions reads from the caption. `oracle` carries the image's true label: it uses
-        test labels. `shuffled` carries a wrong label, one an image, drawn from the train classes other than the
-        true one. Without a label, `oracle` and `shuffled` are the plain caption.
+        a table (caption_id, image_id, caption, label, prompt) of all captions, and a table (caption_id, image_id, none,
+        predicted, oracle, shuffled) of the test captions. `none` is the plain caption. `predicted` has the label that a
+        classifier, fitted on train captions, predicts from the caption. `oracle` has the image's true label, so it uses
+        test labels. `shuffled` has one wrong label per image, drawn from the train classes other than the true one. If
+        an image has no label, `oracle` and `shuffled` are the plain caption.
     """
     joined = captions.merge(images[["image_id", "label", "split"]], on="image_id", validate="many_to_one")
     joined["prompt"] = _prompts(template, joined["label"], joined["caption"])
@@ -55,17 +55,17 @@ def augment(template: str, images: pd.DataFrame, captions: pd.DataFrame) -> tupl
 
 
 def predict_labels(captions: Iterable[str], labels: Iterable[str], queries: list[str]) -> list[str]:
-    """The label that each query text suggests, by multinomial naive Bayes over word counts.
+    """Predict the label of each query text with multinomial naive Bayes over word counts.
 
-    One classifier serves every method, so that `predicted` differs between methods by what they make of the label.
+    All methods use this classifier, so that differences under `predicted` come from how methods use the label.
 
     Args:
         captions: train captions.
-        labels: their labels; those with "" are left out. No test label is ever read.
+        labels: their labels; captions with the label "" are skipped. No test label is ever read.
         queries: texts to label.
 
     Returns:
-        one label a query; "" throughout where no train caption has a label, or none a word of two letters.
+        one label per query; all "" if no train caption has a label, or none contains a word of two letters.
     """
     known = [(caption, label) for caption, label in zip(captions, labels, strict=True) if label]
     if not known:
@@ -73,7 +73,7 @@ def predict_labels(captions: Iterable[str], labels: Iterable[str], queries: list
     classifier = make_pipeline(CountVectorizer(), MultinomialNB())
     try:
         classifier.fit(*zip(*known, strict=True))
-    except ValueError:  # no caption holds a word of two letters, as where each is one Chinese character
+    except ValueError:  # no caption has a word of two letters, for example if each is a single Chinese character
         return [""] * len(queries)
     return [str(label) for label in classifier.predict(list(queries))]
 
@@ -83,7 +83,7 @@ def _prompts(template: str, labels: Iterable[str], captions: Iterable[str]) -> l
 
 
 def _wrong_labels(test: pd.DataFrame, classes: list[str]) -> list[str]:
-    """One wrong label a test image, for each of its captions: as consistent within an image as the true one is."""
+    """One wrong label per test image, used for all of its captions, as the true label would be."""
     rng = np.random.default_rng(SHUFFLE_SEED)
     wrong = {}
     for image, label in test.drop_duplicates("image_id")[["image_id", "label"]].itertuples(index=False):

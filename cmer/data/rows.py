@@ -1,4 +1,4 @@
-"""Captions of one's own as rows: a .csv with a header, or a .jsonl with an object a line."""
+"""Rows of a user's captions, from a .csv with a header or a .jsonl with one object per line."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any
 from cmer.errors import UserError
 from cmer.io import parse_json, read_text
 
-EXPECTED = "file (or filename), caption and, where you have them, split and label; a .jsonl may have a list captions"
+EXPECTED = "file (or filename), caption and optionally split and label; a .jsonl may have a list captions"
 
 
 def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each row of a .csv stands, and the row: cells by column.
+    """The rows of a .csv as mappings from column to cell, each with its position for error messages.
 
-    Cells are separated by commas; a cell that holds one, or a double quote (doubled), stands in double quotes. Space
-    after a comma does not count, and blank lines are no rows.
+    Cells are separated by commas; a cell that contains a comma or a (doubled) double quote is in double quotes. Spaces
+    after a comma and blank lines are ignored.
 
     Raises:
-        UserError: the file is missing, not UTF-8, not CSV with commas, or lacks a column; a row has a cell too many or
-            too few.
+        UserError: the file is missing, not UTF-8, not comma-separated CSV, or lacks a column; or a row has too many or
+            too few cells.
     """
-    csv.field_size_limit(sys.maxsize)  # else a caption of more than 131,072 characters is no CSV
+    csv.field_size_limit(sys.maxsize)  # otherwise captions of more than 131,072 characters are errors
     reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -34,7 +34,7 @@ def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             where = f"{path}: line {reader.line_num}"
             if len(cells) != len(header):
                 raise UserError(
-                    f"{where} has {len(cells)} cells, the header has {len(header)}; put a caption that holds a comma "
+                    f"{where} has {len(cells)} cells, the header has {len(header)}; put captions that contain a comma "
                     "in double quotes"
                 )
             yield where, dict(zip(header, cells, strict=True))
@@ -43,10 +43,10 @@ def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each row of a .jsonl stands, and the row. Blank lines are no rows.
+    """The rows of a .jsonl, each with its position for error messages. Blank lines are ignored.
 
     Raises:
-        UserError: the file is missing or not UTF-8; a line is not a JSON object, or lacks a key.
+        UserError: the file is missing or not UTF-8; or a line is not a JSON object or lacks a key.
     """
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
@@ -64,7 +64,7 @@ def _check_header(path: Path, header: list[str]) -> None:
             raise UserError(f"{path} is separated by {name}; save it with commas")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise UserError(f"{path} has more than one column {', '.join(map(repr, twice))}; give each a name of its own")
+        raise UserError(f"{path} has more than one column {', '.join(map(repr, twice))}; rename or remove one of them")
     _check_keys(f"{path}: the header", header)
 
 

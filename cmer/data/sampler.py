@@ -1,4 +1,4 @@
-"""Batches of an epoch. They depend on the arguments alone, so training resumed at any step meets the same ones."""
+"""Batches of an epoch. They depend only on the arguments, so a training resumed at any step gets the same batches."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cmer.data.pairs import Ints, Pairs
 
 @dataclass(frozen=True)
 class Batch:
-    """B pairs of different images: all arrays are [B].
+    """B pairs of different images; all arrays have shape [B].
 
     Attributes:
         images: image ids, all different.
-        captions: ids of a caption of each.
-        prompted: whether the caption carries its scene prompt.
-        views: which dihedral view of the image to show.
+        captions: id of one caption per image.
+        prompted: whether the caption has its scene prompt.
+        views: dihedral view of each image.
     """
 
     images: Ints
@@ -28,7 +28,7 @@ class Batch:
     views: Ints
 
     def rows(self, rows: Ints) -> Batch:
-        """These rows of the batch."""
+        """The batch restricted to these rows."""
         return Batch(self.images[rows], self.captions[rows], self.prompted[rows], self.views[rows])
 
 
@@ -44,20 +44,20 @@ def epoch_batches(
 ) -> list[Batch]:
     """The training batches of one epoch, in order.
 
-    An epoch of `images` shows every train image once with one of its captions. An epoch of `pairs` shows every pair
-    once, in rounds: each round shows every image that has a caption left with the next of its captions in a random
-    order. Either way a batch has at most one caption of an image, so its other pairs are negatives. A round's last
-    batch may be small; a single pair, which has no negative, joins the batch before, and is left out where it is a
-    round of its own.
+    An epoch of `images` contains every train image once, with one of its captions. An epoch of `pairs` contains every
+    pair once and consists of rounds: in each round, every image that still has an unused caption appears with the next
+    of its shuffled captions. Either way, a batch has at most one caption per image, so all other pairs are negatives.
+    The last batch of a round may be small. A single remaining pair, which would have no negatives, joins the previous
+    batch, and is skipped if it is the only pair of its round.
 
     Args:
         pairs: the dataset.
         epoch: number of the epoch, from 0.
-        seed: of the run.
+        seed: seed of the run.
         batch_size: B.
-        epoch_of: what an epoch shows once.
-        prompt_share: probability that a caption carries its prompt.
-        views: number of stored views, of which each pair shows one drawn uniformly.
+        epoch_of: whether an epoch contains every image or every pair once.
+        prompt_share: probability that a caption has its prompt.
+        views: number of stored views; each pair uses one of them, drawn uniformly.
     """
     rng = np.random.default_rng([seed, epoch])
     shuffled = [rng.permutation(pairs.captions_of(np.array([image]))) for image in pairs.train_images]

@@ -1,4 +1,4 @@
-"""Which images train, validate and test: as the dataset says or, where it does not, drawn."""
+"""Train, validation and test splits: those of the dataset, or random splits if it has none."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from cmer.config.datasets import SplitFractions
 
 
 def drawn_splits(files: Sequence[str], labels: Sequence[str], fractions: SplitFractions) -> list[str]:
-    """The split of each image of a dataset that names none: every class is split in these proportions.
+    """Split a dataset that names no splits: every class is split in these proportions.
 
-    A class of three images or more is in all of train, val and test, one of two in train and test; images whose class
-    has no other, and those without a label, are split together. An image's rank within its class is the hash of its
-    name and the seed: neither the order of the files nor other images change it.
+    A class of three or more images is in train, val and test, a class of two in train and test. Images that are alone
+    in their class and images without a label are split together. Within a class, images are sorted by the hash of their
+    name and the seed, so neither the order of the files nor other images change the order of two images.
 
     Args:
         files: name of each image.
-        labels: of each image, "" for none.
-        fractions: of val and test, and the seed.
+        labels: label of each image, "" for none.
+        fractions: fractions of val and test, and the seed.
 
     Returns:
         "train", "val" or "test" for each image.
@@ -43,7 +43,7 @@ def drawn_splits(files: Sequence[str], labels: Sequence[str], fractions: SplitFr
 
 
 def _counts(size: int, fractions: SplitFractions) -> tuple[int, int]:
-    """How many of a group are val and test; each has one, and train too, as far as there are enough."""
+    """Number of val and test images in a group; each split, train included, gets at least one if there are enough."""
     has_val = fractions.val > 0 and size > 2
     test = min(max(round(fractions.test * size), 1), size - 1 - has_val)
     val = min(max(round(fractions.val * size), 1), size - 1 - test) if has_val else 0
@@ -51,14 +51,14 @@ def _counts(size: int, fractions: SplitFractions) -> tuple[int, int]:
 
 
 def validation_ids(images: pd.DataFrame, seed: int) -> list[int]:
-    """Ids of the validation images, ascending; no test image is ever among them.
+    """Ids of the validation images, ascending; never test images.
 
-    Where the dataset has a val split it is that, whatever the seed. Else 10 % of the train images, rounded up (as
-    HVSA, Zhang et al., TGRS 2023, re-splits RSITMD's 4,291 for each seed: 3,861 stay).
+    These are the dataset's val split if it has one, whatever the seed; otherwise 10 % of the train images, rounded up
+    (as in HVSA, Zhang et al., TGRS 2023, which re-splits RSITMD's 4,291 images for each seed: 3,861 remain).
 
     Args:
-        images: the rows of images.csv.
-        seed: of the draw.
+        images: rows of images.csv.
+        seed: seed of the random selection.
     """
     own = images.loc[images["split"] == "val", "image_id"]
     if len(own):

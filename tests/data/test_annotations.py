@@ -6,7 +6,7 @@ import pytest
 from data_cases import entry
 
 from cmer.config.datasets import ColumnLabels, FolderDataset, FolderLabels, PrefixLabels, SplitFractions
-from cmer.data.annotations import Entry, plain, read_annotations, read_entries
+from cmer.data.annotations import Entry, normalise_whitespace, read_annotations, read_entries
 from cmer.data.labels import labels_of
 from cmer.data.layout import Layout, layout_of
 from cmer.errors import UserError
@@ -84,7 +84,7 @@ def test_the_published_layout_may_lack_splits_in_a_folder_of_ones_own_only(tmp_p
     images = [{"filename": f"pond_{i}.jpg", "sentences": [{"raw": "a pond"}]} for i in range(3)]
     path = json_of(tmp_path, {"images": images})
     assert [entry.split for entry in read(path)] == ["", "", ""]
-    with pytest.raises(UserError, match=r"names no split of pond_0\.jpg, pond_1\.jpg, pond_2\.jpg"):
+    with pytest.raises(UserError, match=r"names no split for pond_0\.jpg, pond_1\.jpg, pond_2\.jpg"):
         read_annotations(path)
 
 
@@ -121,9 +121,14 @@ def test_labels_come_from_where_the_layout_has_them(tmp_path: Path) -> None:
 
 
 def test_white_space_and_control_characters_become_one_space() -> None:
-    assert plain("\ufffe a\t\tb\r\nc\0d\x1be\x85f\u2028g\u3000 ") == "\ufffe a b c d e f g"
-    assert plain("a \ud83d") == "a" and plain("a \ud800b") == "a b"  # halves of characters, as cutting a text leaves
-    assert plain("a\u200db \U0001f469\u200d\U0001f33e \u202eabc") == "a\u200db \U0001f469\u200d\U0001f33e \u202eabc"
+    assert normalise_whitespace("\ufffe a\t\tb\r\nc\0d\x1be\x85f\u2028g\u3000 ") == "\ufffe a b c d e f g"
+    assert (
+        normalise_whitespace("a \ud83d") == "a" and normalise_whitespace("a \ud800b") == "a b"
+    )  # halves of characters, as cutting a text leaves
+    assert (
+        normalise_whitespace("a\u200db \U0001f469\u200d\U0001f33e \u202eabc")
+        == "a\u200db \U0001f469\u200d\U0001f33e \u202eabc"
+    )
 
 
 # --- what is wrong is told, with the place ----------------------------------------------------------
@@ -134,27 +139,27 @@ def test_white_space_and_control_characters_become_one_space() -> None:
     [
         ("", "the header has nothing; expected file"),
         ("\n\n", "the header has nothing"),
-        ("file,caption\n", "holds no image"),
+        ("file,caption\n", "contains no image"),
         ("name,title\na.jpg,a\n", "the header has 'name', 'title'; expected file"),
         ("file,filename,caption\n", "the header has 'file', 'filename', 'caption'; expected"),
         ("file,caption,file\n", "more than one column 'file'"),
         ("file;caption\na.jpg;a field\n", "separated by semicolons; save it with commas"),
         ("file\tcaption\na.jpg\ta field\n", "separated by tabs; save it with commas"),
-        ("file,caption\na.jpg,one, two\n", "line 2 has 3 cells, the header has 2; put a caption that holds a comma"),
+        ("file,caption\na.jpg,one, two\n", "line 2 has 3 cells, the header has 2; put captions that contain a comma"),
         ("file,caption\n\na.jpg\n", "line 3 has 1 cells"),
         ('file,caption\na.jpg,"no end\nb.jpg,x\n', r"captions\.csv: line 3 is not CSV: .*check its double quotes"),
         ('file,caption\na.jpg,"a"b\n', "line 2 is not CSV"),
         ("file,caption,split\na.jpg,x,valid\n", r"line 2 is not valid:\n.*split.*'train', 'val'.*'valid'"),
         (
             "file,caption,split\na.jpg,x,train\na.jpg,y,test\n",
-            "line 3 gives a.jpg the split 'test', an earlier line 'train'",
+            "line 3 sets the split of a.jpg to 'test', an earlier line to 'train'",
         ),
-        ("file,caption,label\na.jpg,x,p\na.jpg,y,q\n", "line 3 gives a.jpg the label 'q', an earlier line 'p'"),
-        ("file,caption,split\na.jpg,x,train\nb.jpg,y,test\nc.jpg,z,\n", r"names no split of c\.jpg; give every image"),
+        ("file,caption,label\na.jpg,x,p\na.jpg,y,q\n", "line 3 sets the label of a.jpg to 'q', an earlier line to 'p'"),
+        ("file,caption,split\na.jpg,x,train\nb.jpg,y,test\nc.jpg,z,\n", r"names no split for c\.jpg; assign train"),
         ("file,captions\na.jpg,x\n", "line 2: `captions` is not a list"),
         ("file,caption\na.jpg,caf\xe9\n".encode("latin-1"), r"not UTF-8 text: byte 0xe9 in line 2; save it as UTF-8"),
         ("file,caption\na.jpg,x\n".encode("utf-16"), "not UTF-8 text: byte 0xff in line 1"),
-        ("file,caption\n,x\n", "''.* is not empty"),
+        ("file,caption\n,x\n", "''.* must not be empty"),
     ],
 )
 def test_a_csv_out_of_layout_is_named(tmp_path: Path, text: str | bytes, message: str) -> None:
@@ -166,7 +171,7 @@ def test_what_rows_say_beside_caption_split_and_label_may_differ(tmp_path: Path)
     path = csv_of(tmp_path, "file,caption,by,scene\na.jpg,x,Ann,farm\na.jpg,y,Ben,farm\n")
     (found,) = read(path, ColumnLabels(column="scene"))
     assert found.captions == ["x", "y"] and labels_of([found], ColumnLabels(column="scene"), Path()) == ["farm"]
-    with pytest.raises(UserError, match="the by 'Ben', an earlier line 'Ann'"):
+    with pytest.raises(UserError, match="the by of a\.jpg to 'Ben', an earlier line to 'Ann'"):
         read(path, ColumnLabels(column="by"))
 
 
@@ -181,7 +186,7 @@ def test_what_rows_say_beside_caption_split_and_label_may_differ(tmp_path: Path)
         ([{"file": "a.jpg", "caption": None}], r"line 1 is not valid"),
         ([{"file": ["a.jpg"], "caption": "x"}], r"line 1 is not valid:\n.*filename"),
         ([{"file": "a\udce9.jpg", "caption": "x"}], r"'a\\udce9\.jpg'.*control character"),
-        ([], "holds no image"),
+        ([], "contains no image"),
     ],
 )
 def test_a_jsonl_out_of_layout_is_named(tmp_path: Path, rows: list[Any], message: str) -> None:
@@ -216,7 +221,7 @@ def test_a_line_that_is_no_json_is_named(tmp_path: Path, text: str, message: str
         ("null", "has no list `images`"),
         ("3.5", "has no list `images`"),
         ('{"images": {"a.jpg": {}}}', "has no list `images`"),
-        ('{"images": []}', "holds no image"),
+        ('{"images": []}', "contains no image"),
         ('{"images": [null]}', r"images\[0\] \(not an object\)"),
         (
             '{"images": [{"filename": "a.jpg", "split": "train", "sentences": {"raw": "x"}}]}',
@@ -257,11 +262,11 @@ def test_json_in_other_encodings(tmp_path: Path, encoding: str) -> None:
         ("../a.jpg", "outside the image folder"),
         ("b/../../a.jpg", "outside the image folder"),
         ("..", "outside the image folder"),
-        ("", "is not empty"),
-        (".", "is not empty"),
-        ("b\\a.jpg", "no backslash; write / between folders"),
-        ("a\n.jpg", r"'a\\n\.jpg'.*no control character"),
-        ("a\0.jpg", "no control character"),
+        ("", "must not be empty"),
+        (".", "must not be empty"),
+        ("b\\a.jpg", "or backslash; write / between folders"),
+        ("a\n.jpg", r"'a\\n\.jpg'.*must not .*contain a control character"),
+        ("a\0.jpg", "must not .*contain a control character"),
         ("a\x1b[2J.jpg", r"'a\\x1b\[2J\.jpg'"),
         ("./other.jpg", "appears more than once"),
         (".//other.jpg", "appears more than once"),

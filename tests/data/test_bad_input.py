@@ -15,7 +15,7 @@ from PIL import Image
 from raster_cases import encoded, palette, picture, tiff
 
 from cmer.config.datasets import FolderDataset
-from cmer.data.annotations import plain
+from cmer.data.annotations import normalise_whitespace
 from cmer.data.frames import read_frame
 from cmer.data.prepare import Finding, prepare
 from cmer.data.prompts import augment
@@ -23,7 +23,7 @@ from cmer.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pytest undoes the filters of the modules that are tested
 Put = Callable[[Path], object]
-DROP = "drop leaves them out"
+DROP = "`drop` skips them"
 
 
 class Mine:
@@ -91,10 +91,10 @@ WHOLE = encoded(Image.effect_noise((64, 64), 50).convert("RGB"))
     [
         (None, f"1 images are missing; {DROP}: pond_0.png"),
         (linked, f"1 images are missing; {DROP}: pond_0.png"),
-        (Path.mkdir, "pond_0.png (it is no file)"),
-        (piped, "pond_0.png (it is no file)"),
+        (Path.mkdir, "pond_0.png (it is not a file)"),
+        (piped, "pond_0.png (it is not a file)"),
         (Path.touch, f"1 images cannot be decoded; {DROP}: pond_0.png (the file is empty)"),
-        (lambda path: path.write_text("a text"), "pond_0.png (no image in a known format)"),
+        (lambda path: path.write_text("a text"), "pond_0.png (not an image in a known format)"),
         (lambda path: path.write_bytes(WHOLE[:900]), "pond_0.png (image file is truncated"),
         (lambda path: path.write_bytes(WHOLE[:900] + bytes(3000)), "pond_0.png (broken"),
         (bomb, "pond_0.png (it has more than 178,956,970 pixels; cut it into tiles)"),
@@ -162,7 +162,7 @@ CAPTIONS = [
 def test_unusual_captions_come_back_as_they_are_on_one_line(mine: Mine, caption: str) -> None:
     mine.rows[0]["sentences"] = [{"raw": caption}]
     mine.prepare()
-    assert mine.captions[0] == plain(caption) and mine.captions[1:] == [f"pond {i}" for i in range(1, 6)]
+    assert mine.captions[0] == normalise_whitespace(caption) and mine.captions[1:] == [f"pond {i}" for i in range(1, 6)]
     assert not set(mine.captions[0]) & set("\t\n\r\a\0\x1b\x85\ud83d")
     prompted, _ = augment(
         "{label}. {caption}", read_frame(mine.out / "images.csv"), read_frame(mine.out / "captions.csv")
@@ -173,7 +173,7 @@ def test_unusual_captions_come_back_as_they_are_on_one_line(mine: Mine, caption:
 @pytest.mark.parametrize("caption", ["", " \n\t", "🌊🌊", "12 + 3", "...", "\0", "\ud83d", "\u200b"])
 def test_a_caption_without_a_letter_is_blank(mine: Mine, caption: str) -> None:
     mine.rows[0]["sentences"] += [{"raw": caption}]
-    mine.refuse(f"1 captions hold no letter; {DROP}: pond_0.png")
+    mine.refuse(f"1 captions contain no letter; {DROP}: pond_0.png")
     mine.prepare(on_bad="drop")
     assert mine.captions[0] == "pond 0" and len(mine.captions) == 6
 
@@ -213,7 +213,7 @@ def test_a_name_that_no_file_can_have_is_missing_or_an_error(mine: Mine) -> None
     mine.refuse("(File name too long)")
     for name in ("/etc/hostname", "../../secret.png", "a\\b.png", "", "a\nb.png"):
         mine.rows[0]["filename"] = name
-        mine.refuse("give names inside it" if name[:1] in "/." and name else "a file's name is not empty")
+        mine.refuse("use names inside it" if name[:1] in "/." and name else "a file name must not be empty")
 
 
 def test_names_on_disk_that_are_not_utf_8_are_shown(mine: Mine) -> None:
@@ -228,7 +228,7 @@ def test_names_on_disk_that_are_not_utf_8_are_shown(mine: Mine) -> None:
 def test_links_that_go_round_are_told(mine: Mine) -> None:
     picture(mine.root / "tiles/farm/a.png")
     (mine.root / "tiles/farm/round").symlink_to(mine.root / "tiles")
-    mine.refuse("which is read already; remove the link", annotations=None, images="tiles")
+    mine.refuse("which has already been read; remove the link", annotations=None, images="tiles")
 
 
 # --- where results go -------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from cmer.config.datasets import PublishedDataset
 from cmer.data import cards
 from cmer.data.annotations import Entry
 from cmer.data.cards import Card, Fingerprint
-from cmer.data.fingerprint import compare, sample, take
+from cmer.data.fingerprint import compare, fingerprint_of, sample_hashes
 from cmer.data.frames import read_frame
 from cmer.data.prepare import prepare
 from cmer.errors import UserError
@@ -42,7 +42,7 @@ def labels(items: list[dict[str, Any]]) -> list[str]:
 
 def differing(known: list[dict[str, Any]], copy: list[dict[str, Any]]) -> dict[str, list[str]]:
     """What differs between two sets, with the names given."""
-    matches = compare(take(parsed(known), labels(known)), parsed(copy), labels(copy))
+    matches = compare(fingerprint_of(parsed(known), labels(known)), parsed(copy), labels(copy))
     return {match.what: match.names for match in matches if not match.same}
 
 
@@ -50,7 +50,9 @@ def test_a_copy_in_another_order_folder_and_format_is_the_same() -> None:
     copy = [item | {"filename": f"all/{item['filename'].replace('.jpg', '.png')}"} for item in reversed(entries())]
     assert [
         match.same
-        for match in compare(take(parsed(entries()), labels(entries())), parsed(copy), labels(entries())[::-1])
+        for match in compare(
+            fingerprint_of(parsed(entries()), labels(entries())), parsed(copy), labels(entries())[::-1]
+        )
     ]
     assert differing(entries(), list(reversed(entries()))) == {}
 
@@ -70,14 +72,16 @@ def test_test_images_among_the_train_images_are_named() -> None:
 
 
 def test_lost_images_changed_captions_and_classes_are_told() -> None:
-    assert "1 are nowhere" in differing(entries(), entries()[1:])["names of the test images"]
+    assert "1 are missing" in differing(entries(), entries()[1:])["names of the test images"]
     copy = entries()
     copy[20]["sentences"][0]["raw"] = "something else"
     assert differing(entries(), copy) == {"text of the train captions": []}
     spaced = entries()
     spaced[20]["sentences"][0]["raw"] = spaced[20]["sentences"][0]["raw"].replace(" ", "  \n")
     assert differing(entries(), spaced) == {}
-    (_, _, *_, classes) = compare(take(parsed(entries()), labels(entries())), parsed(entries()), ["pond"] * 42)
+    (_, _, *_, classes) = compare(
+        fingerprint_of(parsed(entries()), labels(entries())), parsed(entries()), ["pond"] * 42
+    )
     assert classes.names[0] == "beach: 0 images, not 14"
 
 
@@ -98,7 +102,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number, item in enumerate(entries()):
         Image.new("RGB", (8, 8), (6 * number, 9, 9)).save(root / "images" / item["filename"])
     write(root, entries())
-    print_of = take(parsed(entries()), labels(entries()))
+    print_of = fingerprint_of(parsed(entries()), labels(entries()))
     for module in ("layout", "check", "prepare"):
         monkeypatch.setattr(f"cmer.data.{module}.card", lambda name: known)
     for module in ("check", "prepare"):
@@ -121,7 +125,7 @@ def test_the_verb_prints_the_card_and_tells_what_differs(published: Path) -> Non
     code, shown = check("rsitmd", "--root", published)
     assert (
         code == 0
-        and "These are the annotations of RSITMD; no pictures are known" in shown
+        and "These are the annotations of RSITMD; the fingerprint has no images" in shown
         and "doi:10.1109/TGRS.2021.3078451" in shown
     )
     (published / "images/pond_0.jpg").unlink()
@@ -135,7 +139,7 @@ def test_the_verb_prints_the_card_and_tells_what_differs(published: Path) -> Non
 def test_the_verb_names_unknown_sets_and_empty_folders(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="known are rsicd, rsitmd, sydney, ucm"):
         check("coco", "--root", tmp_path)
-    with pytest.raises(UserError, match=r"holds no dataset_RSITMD\.json"):
+    with pytest.raises(UserError, match=r"contains neither dataset_RSITMD\.json"):
         check("rsitmd", "--root", tmp_path)
 
 
@@ -174,7 +178,9 @@ def test_other_pictures_under_the_right_names_are_found(
     options = validate(PublishedDataset, {"source": "rsitmd", "root": str(published)}, "dataset")
     prepare(options, tmp_path / "first")
     hashes = read_frame(tmp_path / "first/hashes.csv")["hash"].tolist()
-    real = take(parsed(entries()), labels(entries())).model_copy(update={"pictures": sample(parsed(entries()), hashes)})
+    real = fingerprint_of(parsed(entries()), labels(entries())).model_copy(
+        update={"pictures": sample_hashes(parsed(entries()), hashes)}
+    )
     for module in ("check", "prepare"):
         monkeypatch.setattr(f"cmer.data.{module}.fingerprint", lambda name: real)
     smaller = published / "images/pond_0.jpg"
@@ -186,7 +192,7 @@ def test_other_pictures_under_the_right_names_are_found(
     (published / "images/beach_2.jpg").write_bytes(swapped)
     code, shown = check("rsitmd", "--root", published)
     assert code == 1 and "pictures, of a sample: port_1.jpg, beach_2.jpg" in shown
-    with pytest.raises(UserError, match=r"pictures, of a sample: 42 there, 40 here: port_1\.jpg, beach_2\.jpg"):
+    with pytest.raises(UserError, match=r"pictures, of a sample: 42 published, 40 here: port_1\.jpg, beach_2\.jpg"):
         prepare(options, tmp_path / "third")
 
 
@@ -199,6 +205,6 @@ def test_images_that_are_not_there_are_told_with_all_else(published: Path) -> No
 def test_classes_of_the_right_size_with_other_images_are_told() -> None:
     swapped = labels(entries())
     swapped[0], swapped[1] = swapped[1], swapped[0]
-    *matches, classes = compare(take(parsed(entries()), labels(entries())), parsed(entries()), swapped)
+    *matches, classes = compare(fingerprint_of(parsed(entries()), labels(entries())), parsed(entries()), swapped)
     assert all(match.same for match in matches)
-    assert classes.names == ["of their published sizes, but with other images in them"]
+    assert classes.names == ["classes of the published sizes, but with other images"]

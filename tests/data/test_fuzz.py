@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cmer.config.datasets import ColumnLabels, FolderLabels, IdLabels, LabelRule, NoLabels, PrefixLabels, SplitFractions
 from cmer.config.experiment import Config, parse
-from cmer.data.annotations import Entry, plain, read_entries
+from cmer.data.annotations import Entry, normalise_whitespace, read_entries
 from cmer.data.frames import read_frame, write_frame
 from cmer.data.labels import labels_of
 from cmer.data.layout import Layout
@@ -186,7 +186,7 @@ def test_any_names_and_captions_come_back_from_a_csv(tmp_path: Path, rows: list[
     entries = read(path)
     expected: dict[str, list[str]] = {}
     for name, caption in rows:
-        expected.setdefault(name, []).append(plain(caption.encode("utf-8", "replace").decode()))
+        expected.setdefault(name, []).append(normalise_whitespace(caption.encode("utf-8", "replace").decode()))
     assert entries is not None and {entry.filename: entry.captions for entry in entries} == expected
 
 

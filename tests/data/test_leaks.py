@@ -169,13 +169,13 @@ def test_files_of_another_dataset_are_named(datasets: dict[str, list[Picture]], 
         write_frame(out, pd.DataFrame({"caption_id": [caption], "image_id": [test], "reason": [""]}))
         with pytest.raises(UserError, match=r"excluded\.csv names captions of val, test or another dataset"):
             Pairs.read(folder, folder / "prompted.csv", None, out)
-    with pytest.raises(UserError, match="no --folder is that of d; given are a, b"):
+    with pytest.raises(UserError, match="no --folder belongs to d; given are a, b"):
         excluded("d", [folder, tmp_path / "b"], tmp_path / "a.validation.csv", [])
-    with pytest.raises(UserError, match="two datasets have one name"):
+    with pytest.raises(UserError, match="two datasets have the same name"):
         find_leaks([folder, tmp_path / "b/../a"])
     write(tmp_path / "short/a", datasets["a"][:20])
     (tmp_path / "short/a/hashes.csv").write_bytes((folder / "hashes.csv").read_bytes())
-    with pytest.raises(UserError, match="not of one dataset; run cmer prepare again"):
+    with pytest.raises(UserError, match="describe different datasets; run cmer prepare again"):
         read_parts(tmp_path / "short/a")
 
 
@@ -244,7 +244,7 @@ def test_an_exclusion_that_leaves_nothing_to_train_on_is_refused(datasets: objec
     whole = Pairs.read(folder, folder / "prompted.csv", val)
     lost = pd.DataFrame({"caption_id": whole.captions_of(whole.train_images), "image_id": 0, "reason": "twins: a test"})
     write_frame(out, lost)
-    with pytest.raises(UserError, match="leaves no caption to train on; name less in the dataset's `exclude`"):
+    with pytest.raises(UserError, match="leaves no caption to train on; shorten the dataset's `exclude`"):
         Pairs.read(folder, folder / "prompted.csv", val, out)
 
 

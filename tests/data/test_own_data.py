@@ -83,7 +83,7 @@ def test_captions_in_a_csv_are_prepared_with_drawn_splits(tmp_path: Path) -> Non
     (tmp_path / "captions.csv").write_text("\n".join(rows))
     mine = options(tmp_path, annotations="captions.csv", split={"val": 0.25, "test": 0.25})
     (drawn,) = prepare(mine, tmp_path / "out")
-    assert str(drawn).startswith("12 images name no split; drawn: 6 train, 3 val, 3 test: 0.jpg, 1.jpg")
+    assert str(drawn).startswith("12 images name no split; split at random: 6 train, 3 val, 3 test: 0.jpg, 1.jpg")
     images, captions = read_frame(tmp_path / "out/images.csv"), read_frame(tmp_path / "out/captions.csv")
     assert Counter(images["split"]) == {"train": 6, "val": 3, "test": 3} and set(images["label"]) == {"pond"}
     assert captions["image_id"].tolist() == [i // 2 for i in range(24)]
@@ -105,7 +105,7 @@ def test_splits_that_rows_name_are_kept(tmp_path: Path) -> None:
     found = prepare(options(tmp_path, annotations="mine.jsonl"), tmp_path / "out")
     assert [finding.what for finding in found] == [
         "images have no scene label",
-        "images have the bytes of an image of another split",
+        "images are identical to an image of another split",
     ]
     assert read_frame(tmp_path / "out/images.csv")["split"].tolist() == [split for _, split in rows]
 
@@ -119,7 +119,7 @@ def test_class_folders_are_captioned_by_their_class(tmp_path: Path) -> None:
     mine = options(tmp_path, annotations=None, images="tiles", caption="{label} from above", merge={"farm": "farmland"})
     drawn, ignored = prepare(mine, tmp_path / "out")
     assert drawn.what == "images name no split"
-    assert str(ignored) == "2 files are no images by their names; ignored: farm/Thumbs.db, readme.txt"
+    assert str(ignored) == "2 files do not have the name of an image; skipped: farm/Thumbs.db, readme.txt"
     images, captions = read_frame(tmp_path / "out/images.csv"), read_frame(tmp_path / "out/captions.csv")
     labels = dict(zip(images["file"], images["label"], strict=True))
     assert labels["StorageTanks/deep/0.png"] == "storage tanks" and labels["farm/0.jpg"] == "farmland"
@@ -135,7 +135,7 @@ def test_an_image_beside_the_class_folders_has_no_class(tmp_path: Path) -> None:
     picture(tmp_path / "images/stray.jpg")
     with pytest.raises(UserError) as error:
         prepare(options(tmp_path, annotations=None), tmp_path / "mine")
-    assert "1 images have no caption; drop leaves them out: stray.jpg" in str(error.value)
+    assert "1 images have no caption; `drop` skips them: stray.jpg" in str(error.value)
     assert "1 images have no scene label; kept without prompt: stray.jpg" in str(error.value)
     prepare(options(tmp_path, annotations=None, on_bad="drop"), tmp_path / "mine")
     assert "stray.jpg" not in set(read_frame(tmp_path / "mine/images.csv")["file"])
@@ -151,7 +151,7 @@ def test_class_folders_without_images_are_named(tmp_path: Path, what: str) -> No
         picture(tmp_path / "images/b.jpg")
     message = {
         "no folder": r"images cannot be listed \(No such file",
-        "no image": "images holds no image",
+        "no image": "images contains no image",
         "no class": "no caption",
     }
     with pytest.raises(UserError, match=message[what]):
@@ -176,7 +176,7 @@ def test_rasters_and_pictures_of_one_folder_are_prepared_and_shown_alike(tmp_pat
     with pytest.raises(UserError) as error:
         prepare(options(tmp_path, annotations=None), tmp_path / "mine")
     named = ", ".join(f"field/{i}.tif (4 bands of uint16; set datasets.mine.raster)" for i in range(3))
-    assert f"3 images cannot be decoded; drop leaves them out: {named}" in str(error.value)
+    assert f"3 images cannot be decoded; `drop` skips them: {named}" in str(error.value)
 
     how = {"bands": [3, 2, 1], "stretch": {"kind": "percentile", "low": 2, "high": 98}}
     mine = options(tmp_path, annotations=None, raster=how)

@@ -12,7 +12,7 @@ import pytest
 from cmer.config.datasets import ListLabels, NoLabels, PrefixLabels
 from cmer.data.annotations import Entry, read_annotations
 from cmer.data.cards import card, fingerprint
-from cmer.data.fingerprint import compare, take
+from cmer.data.fingerprint import compare, fingerprint_of
 from cmer.data.labels import known_labels, labels_of, merged
 from cmer.data.prompts import predict_labels
 
@@ -106,7 +106,7 @@ def test_ucm_and_sydney() -> None:
 def test_the_fingerprints_are_those_of_the_real_files(name: str) -> None:
     root, entries = read(name)
     labels, warning = known_labels(entries, card(name).labels, root)
-    assert warning == "" and take(entries, labels) == fingerprint(name).model_copy(update={"pictures": {}})
+    assert warning == "" and fingerprint_of(entries, labels) == fingerprint(name).model_copy(update={"pictures": {}})
     assert (root / card(name).annotations).is_file()
 
 

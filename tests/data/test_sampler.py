@@ -69,7 +69,7 @@ def test_captions_of_go_image_by_image(pairs: Pairs) -> None:
 def test_files_of_two_datasets_are_refused(tmp_path: Path) -> None:
     make(tmp_path / "a", ["train", "test"], [2, 2])
     make(tmp_path / "b", ["train", "train", "test"], [2, 2, 2])
-    with pytest.raises(UserError, match="not of one dataset"):
+    with pytest.raises(UserError, match="describe different datasets"):
         Pairs.read(tmp_path / "a", tmp_path / "b/captions.csv")
     with pytest.raises(UserError, match="names test images"):
         make(tmp_path / "c", ["train", "test"], [2, 2], validation=[1])

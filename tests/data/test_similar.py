@@ -10,7 +10,7 @@ from scipy.fft import dctn
 from scipy.stats import rankdata
 
 from cmer.data.frames import read_frame
-from cmer.data.similar import MOST, image_hash, packed, similar, views
+from cmer.data.similar import MAX_DISTANCE, image_hash, packed, similar, views
 
 BICUBIC = Image.Resampling.BICUBIC
 
@@ -78,7 +78,7 @@ def test_pairs_are_those_of_a_naive_search() -> None:
     naive = {(a, b): distance(a, b) for a in range(len(first)) for b in range(len(second))}
     rows, columns, bits_apart = (found.tolist() for found in similar(first, second))
     assert dict(zip(zip(rows, columns, strict=True), bits_apart, strict=True)) == {
-        pair: apart for pair, apart in naive.items() if apart <= MOST
+        pair: apart for pair, apart in naive.items() if apart <= MAX_DISTANCE
     }
     assert 0 < len(rows) < len(second)
 

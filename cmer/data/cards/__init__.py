@@ -1,4 +1,4 @@
-"""What is known of each published dataset: a card a dataset, and the fingerprint that tells the real one."""
+"""Cards and fingerprints of published datasets; a fingerprint identifies a dataset as its authors published it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ FOLDER = Path(__file__).parent
 
 
 class Fingerprint(Model):
-    """What tells a dataset from a copy with other images, captions or splits.
+    """Properties that distinguish a dataset from copies with other images, captions or splits.
 
     Attributes:
-        images: number of images of each split.
-        captions: number of captions of each split.
-        digests: of each split's names and captions, in any order.
-        classes: number of images of each class, "" for those without one.
+        images: number of images in each split.
+        captions: number of captions in each split.
+        digests: digest of the names and captions in each split, independent of their order.
+        classes: number of images in each class, "" for images without a class.
         labels: digest of the names and their classes.
-        names: of val and test, the hashes of the images' names, 8 hex digits each, sorted and joined.
-        pictures: of a sample of the images, their perceptual hashes by the hashes of their names; empty where no copy
-            with images was at hand.
+        names: for val and test, the hashes of the images' names, 8 hex digits each, sorted and joined.
+        pictures: hash of the name → perceptual hash, for a sample of the images; empty if no images were available.
     """
 
     images: dict[str, int]
@@ -42,18 +41,18 @@ class Card(Model):
     """A published dataset.
 
     Attributes:
-        title: as tables print it.
-        about: what it shows, in a sentence.
-        size: side of an image, pixels.
-        splits: who split it, and what its splits lack.
-        licence: of images and captions, as far as anybody stated one.
+        title: name as printed in tables.
+        about: its content in one sentence.
+        size: side of an image in pixels.
+        splits: who split it, and which splits are missing.
+        licence: licence of images and captions, if stated.
         citation: the paper, with DOI.
-        flaws: what every user of it should know.
+        flaws: known flaws that every user should be aware of.
         annotations: name of the annotation file, in the published layout.
-        images: folder of the images beside it.
+        images: folder of the images, beside the annotation file.
         labels: where scene labels come from.
-        sources: where it can be had, in the order they are tried.
-        by_hand: what to do where none of them answers.
+        sources: sources to fetch it from, tried in order.
+        by_hand: steps of a manual download if all sources fail.
     """
 
     title: str

@@ -1,7 +1,7 @@
-"""Published datasets, fetched: from a folder or an archive, the Hugging Face hub, the web, or a DVC remote.
+"""Fetching of published datasets from a folder or an archive, the Hugging Face hub, the web, or a DVC remote.
 
-Every source gives the path of a folder or an archive. One path leads from there to images.tar and dataset.json, the
-same bytes for the same content.
+Every source yields the path of a folder or an archive. From there, the same code writes images.tar and dataset.json,
+with the same bytes for the same content.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Fetched:
     """The outcome of a fetch.
 
     Attributes:
-        source: where the dataset came from.
-        skipped: the sources before it, each with the reason why it did not give the dataset.
-        warnings: what the copy lacks.
+        source: the source that provided the dataset.
+        skipped: the sources tried before it, each with the reason why it failed.
+        warnings: what is missing from the copy.
     """
 
     source: str
@@ -38,35 +38,35 @@ class Fetched:
 
 
 def fetch_dataset(options: PublishedDataset, folder: Path | str) -> Fetched:
-    """Write images.tar and dataset.json into `folder`, from the first source that gives the dataset.
+    """Write images.tar and dataset.json into `folder`, from the first source that provides the dataset.
 
-    The images are those that the annotation file names, in its order; labels follow the dataset's card.
+    The images are those in the annotation file, in its order; labels follow the rule on the dataset's card.
 
     Raises:
-        UserError: no source gives it (the message has the reason of each, and what to do by hand), or the folder cannot
-            be written.
+        UserError: all sources failed (the message gives the reason for each, and the steps of a manual download), or
+            the folder cannot be written.
     """
     known = card(options.source)
     skipped: list[str] = []
     for source in known.sources if options.sources is None else options.sources:
         layout = known
-        if isinstance(source, DvcSource):  # holds what an earlier fetch wrote
+        if isinstance(source, DvcSource):  # its files were written by an earlier fetch
             layout = known.model_copy(update={"annotations": "dataset.json", "labels": ColumnLabels()})
         try:
             with _opened(source, layout.annotations, Path(folder)) as path:
                 warnings = pack(path, options.source, layout, folder)
         except SourceError as error:
             skipped.append(f"{_named(source)}: {error}")
-        except OSError as error:  # from temporary files: errors of sources and of `folder` are UserErrors by now
-            raise UserError(f"{_named(source)}: {error}; free space, or set TMPDIR to where there is some") from None
+        except OSError as error:  # from temporary files: errors of sources and of `folder` are UserErrors already
+            raise UserError(f"{_named(source)}: {error}; free disk space, or set TMPDIR to another disk") from None
         else:
             return Fetched(_named(source), skipped, warnings)
     reasons = "\n".join(f"  - {reason}" for reason in skipped)
-    raise UserError(f"no source gives {options.title}:\n{reasons}\n{known.by_hand}")
+    raise UserError(f"no source provides {options.title}:\n{reasons}\n{known.by_hand}")
 
 
 def _opened(source: Source, annotations: str, folder: Path) -> AbstractContextManager[Path]:
-    """The folder or archive that a source gives, for as long as the block runs."""
+    """The folder or archive of a source, available until the block ends."""
     match source:
         case LocalSource():
             return nullcontext(_existing(source.path))

@@ -1,4 +1,4 @@
-"""A copy of a published dataset in a folder or an archive, and how it becomes images.tar and dataset.json."""
+"""Conversion of a copy of a published dataset, in a folder or an archive, to images.tar and dataset.json."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from cmer.config.datasets import ListLabels
-from cmer.data.annotations import Entry, read_annotations, some
+from cmer.data.annotations import Entry, abbreviate, read_annotations
 from cmer.data.cards import Card, fingerprint
-from cmer.data.fetch.archives import GIB, MOST_BYTES, Member, SourceError, open_archive
+from cmer.data.fetch.archives import GIB, MAX_BYTES, Member, SourceError, open_archive
 from cmer.data.fingerprint import compare, differences
 from cmer.data.labels import known_labels
 from cmer.errors import UserError
@@ -23,17 +23,17 @@ def pack(path: Path, name: str, known: Card, folder: Path | str) -> list[str]:
     """Write images.tar and dataset.json into `folder`; the same content gives the same bytes.
 
     Args:
-        path: folder or archive that holds a copy of the dataset, perhaps beside other datasets: all files below the
-            folder of its annotation file count.
-        name: of the dataset's fingerprint, and in dataset.json.
-        known: its card, whose annotation file and label rule the copy follows.
-        folder: receives the files.
+        path: folder or archive with a copy of the dataset, possibly beside other datasets; only files below the folder
+            of the annotation file are read.
+        name: name of the dataset, as in its fingerprint and in dataset.json.
+        known: the dataset's card, with the annotation file and label rule of the copy.
+        folder: output folder.
 
     Returns:
-        warnings about what the copy lacks.
+        warnings about what is missing from the copy.
 
     Raises:
-        SourceError: the copy is not in the layout, is not the published dataset, is incomplete, or is not safe to read.
+        SourceError: the copy has another layout, is not the published dataset, is incomplete, or is not safe to read.
         UserError: the folder cannot be written.
     """
     with open_archive(path) as members:
@@ -54,7 +54,7 @@ def pack(path: Path, name: str, known: Card, folder: Path | str) -> list[str]:
 
 
 def _only(path: Path, members: Sequence[Member], name: str) -> Member:
-    """The one member called `name`, in any folder."""
+    """The only member called `name`, in any folder."""
     files, faults = _by_name([member for member in members if member.path.name == name])
     if name not in files:
         raise SourceError(f"{name} {faults.get(name, 'is not')} in {path}")
@@ -62,16 +62,16 @@ def _only(path: Path, members: Sequence[Member], name: str) -> Member:
 
 
 def _by_name(members: Iterable[Member]) -> tuple[dict[str, Member], dict[str, str]]:
-    """Members by their names without folders, and why others of these names cannot be used.
+    """Usable members by file name without folders, and for unusable ones the reason by file name.
 
-    A fault matters only where the annotations name the file.
+    A reason matters only if the annotations name the file.
     """
     files: dict[str, Member] = {}
     faults: dict[str, str] = {}
     for member in members:
         name = member.path.name
         if name in files:
-            faults[name] = f"is there twice, as {files[name].name} and {member.name},"
+            faults[name] = f"occurs twice, as {files[name].name} and {member.name},"
         elif member.fault:
             faults[name] = member.fault
         files.setdefault(name, member)
@@ -84,7 +84,7 @@ def _is_list(member: Member, known: Card) -> bool:
 
 
 def _annotated(annotations: Member, lists: list[Member], known: Card) -> tuple[list[Entry], list[str], list[str]]:
-    """The annotated images, their labels, and what is amiss with these."""
+    """The annotated images, their labels, and warnings about the labels."""
     with tempfile.TemporaryDirectory() as root:
         try:
             for member in (annotations, *lists):
@@ -93,7 +93,7 @@ def _annotated(annotations: Member, lists: list[Member], known: Card) -> tuple[l
                 file.write_bytes(member.read())
             entries = [_flat(entry) for entry in read_annotations(Path(root) / known.annotations)]
             labels, warning = known_labels(entries, known.labels, Path(root))
-        except (UserError, ValueError) as error:  # ValueError: the name of a list is no name of a file here
+        except (UserError, ValueError) as error:  # ValueError: a list has a name that is not a valid file name here
             raise SourceError(str(error).replace(f"{root}/", "")) from None
     return entries, labels, [f"{warning}. {known.by_hand}".replace(f"{root}/", "")] if warning else []
 
@@ -105,15 +105,15 @@ def _flat(entry: Entry) -> Entry:
 def _sizes(files: Mapping[str, Member], faults: Mapping[str, str], names: list[str]) -> dict[str, int]:
     """Declared size of every annotated image, in the annotations' order."""
     if len(set(names)) < len(names):
-        raise SourceError("its annotations name two images alike but for their folders")
+        raise SourceError("its annotations name two images that differ only in their folders")
     if faulty := [f"{name} {faults[name]}" for name in names if name in faults]:
-        raise SourceError(some(faulty))
+        raise SourceError(abbreviate(faulty))
     sizes = {name: files[name].size for name in names if name in files}
     if missing := [name for name in names if not sizes.get(name)]:
         counts = f"{len(missing):,} of the {len(names):,} annotated images"
-        raise SourceError(f"{counts} are missing or empty: {some(missing)}")
-    if (total := sum(sizes.values())) > MOST_BYTES:
-        raise SourceError(f"its images have {total / GIB:.0f} GiB; at most {MOST_BYTES / GIB:.0f} are read")
+        raise SourceError(f"{counts} are missing or empty: {abbreviate(missing)}")
+    if (total := sum(sizes.values())) > MAX_BYTES:
+        raise SourceError(f"its images have {total / GIB:.0f} GiB; the limit is {MAX_BYTES / GIB:.0f} GiB")
     return sizes
 
 
@@ -124,7 +124,7 @@ def _written(entry: Entry, label: str) -> dict[str, object]:
 
 
 def _write_tar(path: Path, sizes: Mapping[str, int], files: Mapping[str, Member]) -> None:
-    """Write the images in the order of `sizes`, but read them in the archive's: a compressed tar cannot skip back."""
+    """Write the images in the order of `sizes`, but read them in archive order: compressed tars cannot seek back."""
     places = {}
     with path.open("wb") as tar, progress("Packing the images", len(sizes)) as done:
         for name, size in sizes.items():
@@ -137,7 +137,7 @@ def _write_tar(path: Path, sizes: Mapping[str, int], files: Mapping[str, Member]
         for name in (name for name in files if name in sizes):
             data = files[name].read()
             if len(data) != sizes[name]:
-                raise SourceError(f"{name} has {len(data):,} bytes where {sizes[name]:,} are declared")
+                raise SourceError(f"{name} has {len(data):,} bytes, but {sizes[name]:,} are declared")
             tar.seek(places[name])
             tar.write(data)
             done(1)

@@ -1,4 +1,4 @@
-"""Files from the web: resumed where they broke off, checked, and kept until they are needed again."""
+"""Downloads from the web: they resume after interruptions, are verified, and are kept for later calls."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ LOG = logging.getLogger(__name__)
 
 DOWNLOADS = Path("work/downloads")
 ATTEMPTS = 6
-"""Attempts in a row that gain no byte, before a source is given up."""
-IN_VAIN = f"; given up after {ATTEMPTS} attempts in vain"
+"""Number of consecutive attempts without progress after which a source is given up."""
+GIVEN_UP = f"; given up after {ATTEMPTS} attempts without progress"
 LONGEST_WAIT, PATIENCE = 60.0, 600.0
-"""Seconds to wait at most before another attempt: of our own accord, and where the server asks for it."""
+"""Maximum wait before another attempt in seconds: by default, and if the server requests a wait."""
 TIMEOUT = (10.0, 60.0)
-"""Seconds to connect, and between two bytes."""
+"""Timeouts in seconds: to connect, and between two bytes."""
 MIB = 2**20
 
 SHARED_ON_DRIVE = re.compile(r"https?://drive\.google\.com/(?:file/d/|(?:open|uc)\?(?:[^#]*&)?id=)([\w-]+)")
 PAGE = (
-    "it answers with a web page, not with a file: a click-through, or a quota that is used up. Open the link in a "
-    "browser, save the file, and give it, sources: [{kind: local, path: <file>}]"
+    "the server sends a web page instead of a file: a click-through page or a quota notice. Open the link in a "
+    "browser, save the file, and use it as the source, sources: [{kind: local, path: <file>}]"
 )
 
 
 class _Retries(Retry):
-    """urllib3's retries, which say what they wait for and do not wait for hours."""
+    """urllib3's retries with a log message for every wait, and with a limit on waits."""
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
-        """Wait as long as the server asks for; else 1 s before the second attempt, doubled for each further one.
+        """Wait as long as the server requests; otherwise 1 s before the second attempt, doubled for each further one.
 
         Raises:
-            SourceError: the server asks for more than `PATIENCE`.
+            SourceError: the server requests a wait longer than `PATIENCE`.
         """
         past = self.history[-1]
         fault = past.error or f"the server answers {past.status}"
         asked = self.get_retry_after(response) if response else None
         if asked and asked > PATIENCE:
-            raise SourceError(f"{fault} and wants to be asked again in {asked / 60:.0f} minutes")
+            raise SourceError(f"{fault} and requests a wait of {asked / 60:.0f} minutes")
         wait = asked or min(2.0 ** (len(self.history) - 1), LONGEST_WAIT)
-        LOG.warning("%s: %s; again in %.0f s", past.url, fault, wait)
+        LOG.warning("%s: %s; retrying in %.0f s", past.url, fault, wait)
         time.sleep(wait)
 
 
@@ -66,7 +66,7 @@ RETRIES = _Retries(ATTEMPTS - 1, status_forcelist={408, 429, *range(500, 600)}, 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder beside the downloads that is deleted when the block ends."""
+    """A temporary folder inside the downloads folder, deleted when the block ends."""
     DOWNLOADS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=DOWNLOADS) as folder:
         yield Path(folder)
@@ -74,12 +74,13 @@ def scratch() -> Iterator[Path]:
 
 @contextmanager
 def downloaded(url: str, checksum: str | None) -> Iterator[Path]:
-    """The file of a URL, fetched unless it is there; a link to share a file of Google Drive is one too.
+    """The file at a URL, downloaded unless it already was; the URL can also be a Google Drive sharing link.
 
-    Where nobody has published a checksum, a file that the block finds broken is deleted, so that it is fetched anew.
+    If there is no checksum, the file is deleted when the block raises `SourceError`, so that the next call downloads it
+    again.
 
     Raises:
-        SourceError: it cannot be had, or is not the file with that SHA-256.
+        SourceError: the file cannot be downloaded, or does not have this SHA-256.
     """
     path = DOWNLOADS / _name(url)
     try:
@@ -101,7 +102,7 @@ def downloaded(url: str, checksum: str | None) -> Iterator[Path]:
 
 
 def direct(url: str) -> str:
-    """The address of the file itself where `url` is a link to share a file of Google Drive; else `url`."""
+    """The URL of the file itself if `url` is a Google Drive sharing link, otherwise `url`."""
     shared = SHARED_ON_DRIVE.match(url)
     return f"https://drive.usercontent.google.com/download?id={shared[1]}&export=download&confirm=t" if shared else url
 
@@ -116,11 +117,11 @@ def _check(path: Path, checksum: str | None) -> None:
     found = sha256(path) if checksum else None
     if found != checksum:
         path.unlink()
-        raise SourceError(f"its SHA-256 is {found}, not {checksum} as it should be; what was fetched is deleted")
+        raise SourceError(f"its SHA-256 is {found}, not {checksum}; the download was deleted")
 
 
 def _download(url: str, part: Path) -> None:
-    """Fetch what `part` lacks of the file at `url`: a killed call is continued by the next one."""
+    """Download the missing rest of `part` from `url`, so that a call resumes what a killed one left."""
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
@@ -128,13 +129,13 @@ def _download(url: str, part: Path) -> None:
             _complete(session, url, part)
         except (requests.ConnectionError, MaxRetryError) as error:
             fault = error if isinstance(error, MaxRetryError) else error.args[0]
-            raise SourceError(f"{getattr(fault, 'reason', fault)}{IN_VAIN}") from None
+            raise SourceError(f"{getattr(fault, 'reason', fault)}{GIVEN_UP}") from None
         except requests.RequestException as error:
             raise SourceError(str(error)) from None
 
 
 def _complete(session: requests.Session, url: str, part: Path) -> None:
-    """Ask for the rest until `part` is whole; requests that get no answer are repeated by the session itself."""
+    """Request the rest of the file until `part` is complete; the session itself retries requests without response."""
     retries, longest = RETRIES, 0
     while True:
         try:
@@ -147,10 +148,10 @@ def _complete(session: requests.Session, url: str, part: Path) -> None:
 
 
 def _continue(session: requests.Session, url: str, part: Path) -> None:
-    """Fetch what `part` lacks, or all where the server does not continue or has another file by now.
+    """Download the rest of `part`, or the whole file if the server does not resume or the file has changed.
 
     Raises:
-        HTTPError: the answer breaks off, or does not fit what is there.
+        HTTPError: the response is incomplete, or does not match the existing part.
     """
     start = _size(part)
     headers = {"Accept-Encoding": "identity"}
@@ -165,9 +166,11 @@ def _continue(session: requests.Session, url: str, part: Path) -> None:
             return
         if status == 416 or (status == 206 and not whole):
             part.unlink(missing_ok=True)
-            raise ProtocolError("the server does not continue what it began")
+            raise ProtocolError("the server does not resume the download")
         if status not in (200, 206):
-            raise SourceError(f"the server answers {status} {answer.reason}{IN_VAIN * RETRIES.is_retry('GET', status)}")
+            raise SourceError(
+                f"the server answers {status} {answer.reason}{GIVEN_UP * RETRIES.is_retry('GET', status)}"
+            )
         _write(answer, part, start if whole else 0, int(whole[1]) if whole else answer.raw.length_remaining or 0)
 
 
@@ -176,11 +179,11 @@ def _size(path: Path) -> int:
 
 
 def _write(answer: requests.Response, part: Path, start: int, total: int) -> None:
-    """Write the body to `part` from byte `start` on; `total` bytes make the file, 0: unknown."""
+    """Write the body to `part` from byte `start` on; `total` is the size of the file in bytes, 0 if unknown."""
     free = shutil.disk_usage(part.parent).free
     if total - start > free:
-        raise SourceError(f"it needs {total / MIB:,.0f} MiB; {part.parent.resolve()} has {free / MIB:,.0f} free")
-    # One read of the socket at a time: what came before a connection dropped is kept.
+        raise SourceError(f"it needs {total / MIB:,.0f} MiB; {part.parent.resolve()} has {free / MIB:,.0f} MiB free")
+    # One read of the socket at a time, so that everything received before a connection drops is kept.
     chunks = iter(partial(answer.raw.read1, MIB, decode_content=False), b"")
     first = next(chunks, b"")
     page = start == 0 and re.match(rb"\s*<(!doctype\s+)?html", first, re.I)
@@ -207,5 +210,5 @@ def _mib(count: int) -> int:
 
 
 def _validator(part: Path) -> Path:
-    """Holds what tells the file that `part` began with from a later one: its strong ETag, or its date, or nothing."""
+    """The file with the validator that detects a changed file on the server: strong ETag, date, or nothing."""
     return part.with_name(f"{part.name}.validator")

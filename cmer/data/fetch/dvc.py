@@ -1,4 +1,4 @@
-"""What an earlier fetch wrote, from the DVC cache or remote of a repository: the fallback where links have died."""
+"""Output of an earlier fetch, from the DVC cache or remote of a repository: the fallback if links are dead."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from cmer.data.fetch.download import scratch
 
 @contextmanager
 def tracked(source: DvcSource, folder: Path) -> Iterator[Path]:
-    """A folder with the images and dataset.json that the repository's last commit tracks, while the block runs.
+    """A folder with the images.tar content and dataset.json of the repository's last commit, until the block ends.
 
     Args:
         source: the repository, and the folder in it.
-        folder: the one being written; the same folder is looked for in the repository where the source names none.
+        folder: output folder; its path is also the folder in the repository if the source names none.
 
     Raises:
-        SourceError: there is no such repository, it does not track them, its remote cannot be reached, or DVC is not
-            installed.
+        SourceError: the repository does not exist or does not track the files, its remote cannot be reached, or DVC is
+            not installed.
     """
     base = source.repo if Path(source.repo).is_dir() else os.curdir
     path = source.path or os.path.relpath(folder, base)
@@ -38,20 +38,20 @@ def tracked(source: DvcSource, folder: Path) -> Iterator[Path]:
 
 def _get(repo: str, path: str, target: Path) -> None:
     try:
-        from dvc.api import DVCFileSystem  # takes a second
+        from dvc.api import DVCFileSystem  # slow to import
     except ModuleNotFoundError:
         raise SourceError("DVC is not installed; `pip install 'cmer[sharing]'` adds it") from None
     try:
-        # A revision, because without one DVC prefers what lies in the working tree.
+        # Without a revision, DVC would prefer the files in the working tree.
         files = DVCFileSystem(repo, rev="HEAD")
         checksum = files.info(path).get("md5")
         files.get_file(path, str(target))
     except FileNotFoundError:
         raise SourceError(f"{path} is not tracked there, or is neither in its cache nor in its remote") from None
-    except Exception as error:  # DVC passes on those of git and of every kind of remote
+    except Exception as error:  # DVC passes on exceptions of git and of every kind of remote
         reasons = [str(reason) for reason in (error, error.__cause__) if reason]
-        raise SourceError(f"{path} cannot be had: {', '.join(reasons)}") from None
+        raise SourceError(f"{path} cannot be fetched: {', '.join(reasons)}") from None
     with target.open("rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if checksum not in (None, found):  # DVC itself does not check; None: tracked by git alone
-        raise SourceError(f"the MD5 of {path} is {found}, not {checksum} as it should be")
+        raise SourceError(f"the MD5 of {path} is {found}, not {checksum}")

@@ -22,7 +22,7 @@ from cmer.data.fetch.download import scratch
 from cmer.io import sha256
 
 SPLITS = {"train": "train", "valid": "val", "validation": "val", "val": "val", "test": "test"}
-"""What parquet files are called, up to the first hyphen, and the split that they hold."""
+"""Name of a parquet file up to the first hyphen → split."""
 
 
 class _Image(BaseModel):
@@ -41,12 +41,12 @@ class _Row(BaseModel):
 
 @contextmanager
 def from_hub(source: HubSource, annotations: str) -> Iterator[Path]:
-    """The archive in a repository of the hub, or one made of its parquet files, while the block runs.
+    """The archive in a repository of the hub, or one created from its parquet files, until the block ends.
 
-    Files are fetched into huggingface_hub's cache unless they are there.
+    Files are downloaded into huggingface_hub's cache unless they are already there.
 
     Raises:
-        SourceError: a file cannot be had, is not what the hub says it is, or is not in the layout.
+        SourceError: a file cannot be downloaded, does not match the hub's checksum, or has another layout.
     """
     parquet = all(file.endswith(".parquet") for file in source.files)
     if not parquet and len(source.files) > 1:
@@ -63,7 +63,7 @@ def from_hub(source: HubSource, annotations: str) -> Iterator[Path]:
 def _cached(source: HubSource, file: str) -> Path:
     try:
         path = Path(hf_hub_download(source.repo, file, repo_type=source.repo_type, revision=source.revision))
-    except Exception as error:  # those of its HTTP library come through as they are
+    except Exception as error:  # huggingface_hub passes on exceptions of its HTTP library
         raise SourceError(f"{file}: {' '.join(str(error).split())}") from None
     # The cache links to the content under its ETag, which for large files is their SHA-256.
     checksum = path.readlink().name if path.is_symlink() else ""
@@ -71,15 +71,15 @@ def _cached(source: HubSource, file: str) -> Path:
         path.resolve().unlink()
         path.unlink()
         raise SourceError(
-            f"the SHA-256 of {file} is {found}, not {checksum} as the hub says; what was fetched is deleted"
+            f"the SHA-256 of {file} is {found}, not {checksum} as stated by the hub; the download was deleted"
         )
     return path
 
 
 def archive_parquet(paths: Sequence[Path], annotations: str, target: Path) -> None:
-    """Write the dataset in parquet files, one or more per split, each named after its split, to a tar.
+    """Convert a dataset in parquet files (one or more per split, named after the split) to a tar.
 
-    Images are annotated in the order of their names, as in RSICD's annotation file, which the rows have lost.
+    Annotations are sorted by image name, as in RSICD's annotation file; the parquet rows are not in this order.
 
     Args:
         paths: the parquet files.
@@ -87,7 +87,7 @@ def archive_parquet(paths: Sequence[Path], annotations: str, target: Path) -> No
         target: the tar.
 
     Raises:
-        SourceError: a file is broken, has other columns, or is not named after a split.
+        SourceError: a file is broken, has the wrong columns, or is not named after a split.
     """
     images = []
     with tarfile.open(target, "w") as tar:
@@ -110,10 +110,12 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _rows(path: Path) -> Iterator[_Row]:
-    """In batches: a file may hold a split's images in one piece."""
+    """All rows of a file, read in batches, because one file can contain all images of a split."""
     try:
         with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=64, columns=["filename", "captions", "image"]):
                 yield from (validate(_Row, row, f"a row of {path.name}") for row in batch.to_pylist())
     except (ArrowException, OSError, ValueError, ConfigError) as error:
-        raise SourceError(f"{path.name} cannot be read: {str(error)[:300]}") from None  # it may show an image's bytes
+        raise SourceError(
+            f"{path.name} cannot be read: {str(error)[:300]}"
+        ) from None  # it may contain an image's bytes

@@ -47,7 +47,7 @@ def link(name: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
 @pytest.mark.parametrize("make", [make_zip, make_tar])
 def test_names_outside_the_folder_are_refused(make: Callable[[Path, Files], Path], name: str, tmp_path: Path) -> None:
     path = make(tmp_path / "a.tar", FILES | {name: b"harm"})
-    assert f"is refused: {name} would lie outside" in refused(path, tmp_path)
+    assert f"is refused: {name} points outside the archive" in refused(path, tmp_path)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
@@ -89,20 +89,20 @@ def test_a_zip_member_that_hides_its_size_is_not_unpacked(tmp_path: Path) -> Non
 def test_a_file_larger_than_any_image_is_refused(
     make: Callable[[Path, Files], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "MOST_BYTES_OF_FILE", 100_000)
+    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 100_000)
     path = make(tmp_path / "a.tar", FILES | {FIRST: bytes(100_001)})
-    assert "airport_1.jpg has 0.0 GiB, more than is read" in refused(path, tmp_path)
+    assert "airport_1.jpg has 0.0 GiB, more than the limit" in refused(path, tmp_path)
 
 
 def test_images_that_are_too_large_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "MOST_BYTES", sum(map(len, IMAGES.values())) - 1)
-    assert "its images have 0 GiB; at most 0 are read" in refused(make_zip(tmp_path / "a.zip", FILES), tmp_path)
+    monkeypatch.setattr(copies, "MAX_BYTES", sum(map(len, IMAGES.values())) - 1)
+    assert "its images have 0 GiB; the limit is 0 GiB" in refused(make_zip(tmp_path / "a.zip", FILES), tmp_path)
 
 
 def test_a_tar_that_unpacks_to_more_than_is_read_is_left_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MOST_BYTES", 2**20)
+    monkeypatch.setattr(archives, "MAX_BYTES", 2**20)
     path = make_tar(tmp_path / "a.tar.gz", {"zeros": bytes(2**20)} | FILES)
-    assert f"{path} is refused: unpacked, it has more than 0 GiB" in refused(path, tmp_path)
+    assert f"{path} is refused: it unpacks to more than 0 GiB" in refused(path, tmp_path)
 
 
 def test_a_header_that_declares_gigabytes_is_not_read(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_zips_that_are_not_read_piecemeal_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
         for name, data in FILES.items():
             file.writestr(name, data)
-    assert "is compressed otherwise than by deflate" in refused(path, tmp_path)
+    assert "is compressed with a method other than deflate" in refused(path, tmp_path)
 
 
 def test_zips_of_the_future_are_refused(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_zips_of_the_future_are_refused(tmp_path: Path) -> None:
 
 def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", FILES | {"old/airport_1.jpg": b"another"})
-    assert f"airport_1.jpg is there twice, as {FIRST} and old/airport_1.jpg" in refused(path, tmp_path)
+    assert f"airport_1.jpg occurs twice, as {FIRST} and old/airport_1.jpg" in refused(path, tmp_path)
 
 
 def test_class_lists_in_another_encoding_are_refused(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_class_lists_in_another_encoding_are_refused(tmp_path: Path) -> None:
 
 def test_two_annotation_files_are_refused(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", FILES | {"old/dataset_rsicd.json": annotations()})
-    assert "dataset_rsicd.json is there twice" in refused(path, tmp_path)
+    assert "dataset_rsicd.json occurs twice" in refused(path, tmp_path)
 
 
 def test_other_files_of_one_name_do_not_matter(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_tar_that_is_cut_between_two_images_is_not_taken_for_whole(tmp_path: P
     with tarfile.open(path) as tar:
         last = tar.getmembers()[-1]
     path.write_bytes(path.read_bytes()[: last.offset])
-    assert "it ends too early" in refused(path, tmp_path)
+    assert "it is truncated" in refused(path, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
@@ -216,7 +216,7 @@ def test_a_damaged_archive_gives_the_dataset_or_a_reason(name: str, tmp_path: Pa
             fetch_dataset(known(local(path)), tmp_path / "out")
             outcomes.add("taken")
         except UserError as error:
-            assert "no source gives RSICD" in str(error)
+            assert "no source provides RSICD" in str(error)
             outcomes.add("refused")
     assert "refused" in outcomes
     path.write_bytes(whole)

@@ -29,7 +29,7 @@ from cmer.data.cards import card
 from cmer.data.fetch import copies, fetch_dataset
 from cmer.data.fetch.copies import pack
 from cmer.data.fetch.hub import archive_parquet
-from cmer.data.fingerprint import compare, take
+from cmer.data.fingerprint import compare, fingerprint_of
 from cmer.data.images import TarImages
 from cmer.errors import UserError
 
@@ -121,7 +121,7 @@ def test_no_source_left_tells_every_reason_and_what_to_do(tmp_path: Path) -> Non
     with pytest.raises(UserError) as error:
         fetch_dataset(known(*map(local, (rar, empty, bare, other))), tmp_path / "out")
     for reason in (
-        "no source gives RSICD:",
+        "no source provides RSICD:",
         f"- {rar}: {rar} is a RAR archive, which no Python library unpacks: unpack it into a folder of its own (bsdtar",
         f"- {empty}: dataset_rsicd.json is not in {empty}",
         f"- {bare}: 5 of the 5 annotated images are missing or empty: 00001.jpg, airport_1.jpg",
@@ -185,7 +185,7 @@ def test_a_copy_that_is_not_the_published_dataset_is_passed_over(
     wrong = make_folder(tmp_path / "wrong", layout("") | {"dataset_rsicd.json": json.dumps(swapped).encode()})
     right = make_zip(tmp_path / "right.zip", layout())
     entries = [Entry.model_validate(image) for image in json.loads(annotations())["images"]]
-    real = take(entries, [LABELS[entry.filename] for entry in entries])
+    real = fingerprint_of(entries, [LABELS[entry.filename] for entry in entries])
     monkeypatch.setattr(copies, "compare", compare)
     monkeypatch.setattr(copies, "fingerprint", lambda name: real)
     fetched = fetch_dataset(known(local(wrong), local(right)), tmp_path / "out")

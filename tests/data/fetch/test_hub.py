@@ -125,7 +125,7 @@ def test_a_wrong_file_of_the_right_length_is_deleted(rsicd: Hub) -> None:
     right = rsicd.files[path]
     rsicd.script = [Answer(), Answer(body=right[::-1])]
     bad, good = (hashlib.sha256(data).hexdigest() for data in (right[::-1], right))
-    assert f"the SHA-256 of {PARQUET[0]} is {bad}, not {good} as the hub says" in reason(on_hub(PARQUET))
+    assert f"the SHA-256 of {PARQUET[0]} is {bad}, not {good} as stated by the hub" in reason(on_hub(PARQUET))
     fetch_dataset(on_hub(PARQUET), "out")
     assert_whole(Path("out"))
 

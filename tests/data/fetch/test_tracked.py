@@ -120,7 +120,7 @@ def test_what_is_not_tracked_is_a_reason(base: Path) -> None:
 
 def test_a_remote_that_is_gone_is_a_reason(base: Path) -> None:
     (base / "remote").rename(base / "gone")
-    assert f"{FOLDER}/images.tar cannot be had: " in refused(FOLDER)
+    assert f"{FOLDER}/images.tar cannot be fetched: " in refused(FOLDER)
 
 
 def test_a_damaged_remote_is_a_reason(base: Path) -> None:
@@ -147,9 +147,9 @@ def test_a_tracked_link_that_leads_outside_is_a_reason(base: Path) -> None:
 
 
 def test_no_repository_is_a_reason(tmp_path: Path) -> None:
-    assert "DVC remote of .: out/images.tar cannot be had: " in refused("out")
+    assert "DVC remote of .: out/images.tar cannot be fetched: " in refused("out")
     absent = str(tmp_path / "absent")
-    assert f"DVC remote of {absent}: out/images.tar cannot be had: " in refused("out", repo=absent)
+    assert f"DVC remote of {absent}: out/images.tar cannot be fetched: " in refused("out", repo=absent)
 
 
 def test_without_dvc_the_extra_that_adds_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
