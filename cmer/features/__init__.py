@@ -1,4 +1,4 @@
 """The store of frozen block outputs."""
 
 MODULES = ("cmer.features.extract",)
-"""What every extraction executes besides its backbone: the root of its code digest."""
+"""Modules that every extraction executes besides those of its backbone: the roots of its code digest."""

@@ -1,4 +1,4 @@
-"""Where towers and trainings compute, and in which precision."""
+"""Device and precision of towers and trainings."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from cmer.config.backbones import BackboneOptions
 
 
 def device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
+    """The GPU if there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def autocast(options: BackboneOptions) -> torch.autocast:
-    """The precision that frozen towers compute in: bfloat16 on a GPU, on a CPU what the config says."""
+    """Autocast of frozen towers: bfloat16 on a GPU, the configured precision on a CPU."""
     kind = device().type
     return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" or options.precision == "bfloat16")

@@ -1,4 +1,4 @@
-"""Extraction: run the frozen towers once over a dataset and keep what training and evaluation read."""
+"""Extraction: run the frozen towers once over a dataset and store the features for training and evaluation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from cmer.provenance import code_digest, versions
 
 IMAGES_A_BATCH = 64
 IMAGES_A_PART = 8
-"""On a CPU, of a batch: EfficientNet-Lite0 took half the time that it took on 64 at once."""
+"""Images per forward pass on a CPU: EfficientNet-Lite0 took half as long as with 64 images at once."""
 TEXTS_A_BATCH = 128
 
 
@@ -66,16 +66,16 @@ def extract(
     texts: Sequence[str],
     cache: Path,
 ) -> Manifest:
-    """Extract the features of images and unique texts into the cache, or find them there.
+    """Extract the features of images and unique texts into the cache, unless they are already there.
 
-    An interrupted extraction resumes, with the same batches and so the same bytes.
+    An interrupted extraction resumes with the same batches, and therefore gives the same bytes.
 
     Args:
         spec: dataset and backbone.
-        files: name of each image, by image id.
+        files: file name of each image, by image id.
         hashes: SHA-256 of each image.
-        images: where they are opened.
-        texts: every text that training or evaluation can ask for.
+        images: store to read the images from.
+        texts: all texts that training or evaluation can request.
         cache: folder of all extractions.
 
     Raises:
@@ -86,7 +86,7 @@ def extract(
         options = resolve_blocks(spec.backbone.features, backbone)
         code = code_digest(*MODULES, spec.backbone.module())
         texts = sorted(set(texts), key=lambda text: (len(text), text))
-        shown = images.raster and images.raster.model_dump()  # the same bytes look different under another rule
+        shown = images.raster and images.raster.model_dump()  # another conversion gives other pixels
         made_of = [spec.backbone.model_dump(exclude={"printed"}), _weights(backbone), list(hashes), shown, texts, code]
         name = digest([*made_of, device().type])
         with locked(cache / f"{name}.lock"):
@@ -104,12 +104,12 @@ def extract(
                 digest=name, spec=spec, shapes=backbone.shapes, texts=texts, arrays=arrays, record=record
             )
             write_json(finished, manifest.model_dump())
-            return Manifest.read(finished)  # as whoever finds it later: the same bytes when it is written again
+            return Manifest.read(finished)  # as later calls read it, so that writing it again gives the same bytes
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Compute with `count` torch threads, and go back to what the caller had."""
+    """Use `count` torch threads in the block, then restore the previous number."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -119,10 +119,10 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def open_store(manifest_file: Path, cache: Path, rebuild: Callable[[Manifest], Manifest]) -> Store:
-    """The store of a manifest; arrays missing from the cache are rebuilt first, under the extraction's lock.
+    """Open the features of a manifest; if arrays are missing from the cache, rebuild them first, under a lock.
 
     Raises:
-        UserError: the images, texts, code, weights or kind of device are no longer those of the manifest.
+        UserError: the images, texts, code, weights or kind of device differ from those of the manifest.
     """
     manifest = Manifest.read(manifest_file)
     if not manifest.present(cache):
@@ -132,7 +132,7 @@ def open_store(manifest_file: Path, cache: Path, rebuild: Callable[[Manifest], M
                 f"{manifest_file} was made from other images, texts, code or weights, or on another kind of device; "
                 "extract again"
             )
-        if made.arrays != manifest.arrays:  # another processor rounds differently: stated, and usable
+        if made.arrays != manifest.arrays:  # another processor rounds differently; the features are usable
             print(f"note: rebuilt features differ by rounding from those of {manifest_file}", file=sys.stderr)
     return Store(manifest, cache)
 
@@ -147,8 +147,10 @@ def _weights(backbone: Backbone) -> str:
 
 
 class _Sink:
-    """Growing arrays in a folder. `mark` makes a step durable; what an interrupted run wrote after its last mark
-    is cut off when the next one opens the folder; where recorded bytes are gone, all starts anew.
+    """Growing arrays in a folder, with checkpoints of progress written by `mark`.
+
+    Opening the folder truncates the arrays to the last mark. If bytes before the last mark are missing, the extraction
+    starts from the beginning.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -168,7 +170,7 @@ class _Sink:
         return file.stat().st_size if file.is_file() else 0
 
     def append(self, name: str, rows: Tensor) -> None:
-        """Write `rows` [n, ...] at the end of the array."""
+        """Append `rows` [n, ...] to the array."""
         entry = self.state["arrays"].setdefault(name, {"shape": [0, *rows.shape[1:]], "bytes": 0})
         data = rows.contiguous().view(-1).view(torch.uint8).cpu().numpy()
         try:
@@ -179,14 +181,14 @@ class _Sink:
             free = shutil.disk_usage(self.folder).free / 2**30
             raise UserError(
                 f"cannot write features to {self.folder}: {error.strerror} ({free:.1f} GiB free); "
-                "free space and start again: finished batches are kept"
+                "free space and rerun the same command to resume"
             ) from error
         entry["shape"][0] += len(rows)
         entry["bytes"] += data.nbytes
         entry["dtype"] = next(key for key, value in DTYPES.items() if value == rows.dtype)
 
     def mark(self, kind: str, done: int) -> None:
-        """Note that `done` items of `kind` are written."""
+        """Record that `done` items of `kind` have been written."""
         self.state[kind] = done
         write_json(self._progress, self.state)
 
@@ -220,7 +222,7 @@ def _extract_images(
 
 
 def _encode(backbone: Backbone, pixels: Tensor, blocks: Sequence[int]) -> Features:
-    """Features of uint8 squares, computed in parts that a CPU's caches hold."""
+    """Features of uint8 squares, computed in chunks that fit a CPU's caches."""
     parts = pixels.to(device()).split(IMAGES_A_PART if device().type == "cpu" else IMAGES_A_BATCH)
     outputs = [backbone.encode_images(backbone.preprocess.normalise(part), blocks) for part in parts]
     kept = {block: torch.cat([output.blocks[block] for output in outputs]) for block in blocks}
@@ -230,7 +232,7 @@ def _encode(backbone: Backbone, pixels: Tensor, blocks: Sequence[int]) -> Featur
 def _pixels(
     files: Sequence[str], hashes: Sequence[str], images: ImageStore, preprocess: Preprocess
 ) -> Iterator[Tensor]:
-    """Batches of decoded squares, uint8 [n, 3, size, size]; the next is decoded while one is in use."""
+    """Batches of decoded squares, uint8 [n, 3, size, size]; the next batch is decoded in the background."""
 
     def load(start: int) -> Tensor:
         stop = start + IMAGES_A_BATCH

@@ -1,4 +1,4 @@
-"""What a method reads of a batch: stored features, frozen features computed at every step, pixels, or tokens."""
+"""Inputs of a method: stored features, frozen features computed at every step, pixels, or tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cmer.io import cores
 
 @dataclass(frozen=True)
 class Inputs:
-    """How images and texts of a batch become what a method encodes, on the training device.
+    """Functions that turn the images and texts of a batch into a method's inputs, on the training device.
 
     Attributes:
         images: (image ids [B], dihedral views [B], whether this is training) → frozen features or pixels.
@@ -34,24 +34,24 @@ class Inputs:
 
 
 def stored_images(store: Store, blocks: Sequence[int]) -> Callable[[np.ndarray, np.ndarray, bool], Features]:
-    """Images from the store; opens no image file."""
+    """Image features from the store; opens no image file."""
     return lambda images, views, _training: store.images(images, views, blocks).to(device())
 
 
 def stored_texts(store: Store, blocks: Sequence[int]) -> Callable[[Sequence[str]], Features]:
-    """Texts from the store."""
+    """Text features from the store."""
     return lambda texts: store.texts(texts, blocks).to(device())
 
 
 def token_texts(tokenize: Callable[[Sequence[str]], Tokens]) -> Callable[[Sequence[str]], Tokens]:
-    """Texts as tokens, for a method that runs a text tower itself."""
+    """Tokens of texts, for a method that runs a text tower itself."""
     return lambda texts: tokenize(texts).to(device())
 
 
 def online_texts(
     backbone: Backbone, options: BackboneOptions, blocks: Sequence[int]
 ) -> Callable[[Sequence[str]], Features]:
-    """Texts through the frozen tower at every call."""
+    """Text features, computed with the frozen tower at every call."""
 
     def texts(texts: Sequence[str]) -> Features:
         with torch.no_grad(), autocast(options):
@@ -61,14 +61,14 @@ def online_texts(
 
 
 class OnlineImages:
-    """Images opened and decoded at every call: normalised pixels.
+    """Normalised pixels of images, which are opened and decoded at every call.
 
     Args:
-        preprocess: how the towers want their pixels.
-        store: where the image files lie.
-        files: name of each image, by id.
+        preprocess: preprocessing of the towers.
+        store: store to read the images from.
+        files: file name of each image, by id.
         hashes: SHA-256 of each image's bytes, by id.
-        crop: random crops and mirror images in training.
+        crop: whether to use random crops and horizontal flips in training.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class OnlineImages:
         size, interpolation = preprocess.size, v2.InterpolationMode(preprocess.interpolation)
         augment = [v2.RandomResizedCrop(size, scale=(0.8, 1.0), interpolation=interpolation), v2.RandomHorizontalFlip()]
         self.augment = v2.Compose(augment) if crop else None
-        self.pool = ThreadPoolExecutor(cores())  # decoding releases the interpreter's lock
+        self.pool = ThreadPoolExecutor(cores())  # decoding releases the global interpreter lock
 
     def _square(self, image: int) -> Tensor:
         return self.preprocess.square(self.store.load(self.files[image], self.hashes[image]))
@@ -94,7 +94,7 @@ class OnlineImages:
 def online_images(
     pixels: OnlineImages, backbone: Backbone, options: BackboneOptions, blocks: Sequence[int]
 ) -> Callable[[np.ndarray, np.ndarray, bool], Features]:
-    """Images through the frozen tower at every call."""
+    """Image features, computed with the frozen tower at every call."""
 
     def images(images: np.ndarray, views: np.ndarray, training: bool) -> Features:
         with torch.no_grad(), autocast(options):

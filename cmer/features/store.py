@@ -22,14 +22,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int64": torch.i
 
 
 class FeatureSpec(Model):
-    """What the features of a dataset depend on, besides its images and texts."""
+    """Settings that the features of a dataset depend on, in addition to its images and texts."""
 
     dataset: Dataset
     backbone: Backbone
 
 
 class Array(Model):
-    """One array of the cache: the file `{name}.bin` holds its elements in row-major order."""
+    """One array of the cache; the file `{name}.bin` contains its elements in row-major order."""
 
     shape: list[int]
     dtype: Literal["float32", "bfloat16", "int64"]
@@ -42,14 +42,14 @@ class Array(Model):
 
 
 class Manifest(Model):
-    """What was extracted, and the digest that names its place in the cache.
+    """Description of extracted features, with the digest that names their folder in the cache.
 
     Attributes:
-        digest: of the images' hashes, the texts, the spec and the backbone's weights.
-        spec: what it was made from.
-        shapes: of the backbone, so that a run on stored features need not load it.
+        digest: digest of the images' hashes, the texts, the spec and the backbone's weights.
+        spec: settings of the extraction.
+        shapes: shapes of the backbone, so that a run on stored features need not load it.
         texts: the unique texts, in the order of their rows.
-        arrays: by name; `pooled_images` [N, views, dim], `image_block_{b}` [N, views, tokens, width],
+        arrays: arrays by name: `pooled_images` [N, views, dim], `image_block_{b}` [N, views, tokens, width],
             `pooled_texts` [U, dim], `text_block_{b}` [real tokens of all texts, width] and `text_starts` [U + 1].
         record: code digest, versions and threads.
     """
@@ -63,11 +63,11 @@ class Manifest(Model):
 
     @classmethod
     def read(cls, path: Path | str) -> Manifest:
-        """The manifest in `path`; a `UserError` where it is missing or malformed."""
+        """Read the manifest in `path`; raises `UserError` if it is missing or malformed."""
         return validate(cls, read_json(path), str(path))
 
     def blocks(self) -> dict[str, list[int]]:
-        """The stored blocks, as `FeatureOptions` names them."""
+        """The stored blocks, under their names in `FeatureOptions`."""
 
         def numbers(prefix: str) -> list[int]:
             return sorted(int(name.removeprefix(prefix)) for name in self.arrays if name.startswith(prefix))
@@ -75,19 +75,20 @@ class Manifest(Model):
         return {"blocks": numbers("image_block_"), "text_blocks": numbers("text_block_")}
 
     def present(self, cache: Path) -> bool:
-        """Whether every array lies complete in the cache."""
+        """Whether every array is complete in the cache."""
         sizes = {name: cache / self.digest / f"{name}.bin" for name in self.arrays}
         return all(path.is_file() and path.stat().st_size == self.arrays[name].bytes for name, path in sizes.items())
 
 
 class Store:
-    """Reads the features that a manifest describes.
+    """Read access to the features that a manifest describes.
 
-    Arrays are mapped, not loaded: memory holds what a batch touches, and the system's page cache the rest.
+    Arrays are memory-mapped, not loaded: a process holds only what a batch touches; the system's page cache may keep
+    the rest.
 
     Args:
-        manifest: of the features.
-        cache: folder that holds a folder per digest.
+        manifest: description of the features.
+        cache: folder with one folder per digest.
     """
 
     def __init__(self, manifest: Manifest, cache: Path) -> None:
@@ -97,15 +98,15 @@ class Store:
         self._open: dict[str, Tensor] = {}
 
     def array(self, name: str) -> Tensor:
-        """The whole array of that name, mapped from its file.
+        """The whole array with this name, mapped from its file.
 
         Raises:
-            UserError: the features do not hold it.
+            UserError: the features do not include the array.
         """
         if name not in self._open:
             if name not in self.manifest.arrays:
                 held = ", ".join(self.manifest.arrays)
-                raise UserError(f"the stored features hold no {name}, only {held}; add its block to the config")
+                raise UserError(f"the stored features have no {name}, only {held}; add its block to the config")
             array = self.manifest.arrays[name]
             flat = torch.from_file(
                 str(self._folder / f"{name}.bin"), size=int(np.prod(array.shape)), dtype=DTYPES[array.dtype]

@@ -1,4 +1,4 @@
-"""Dihedral views: overhead images have no up, so quarter turns and flips of one are images of the same place."""
+"""Dihedral views: overhead images have no preferred orientation, so rotated and mirrored views are as valid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def dihedral(pixels: Tensor, view: int) -> Tensor:
-    """View 0-7 of pixels [..., H, W]: `view % 4` quarter turns, then mirrored for views 4-7."""
+    """View 0-7 of pixels [..., H, W]: rotated `view % 4` times by 90 degrees, then mirrored for views 4-7."""
     turned = torch.rot90(pixels, view % 4, dims=(-2, -1))
     return turned.flip(-1) if view >= 4 else turned
 

@@ -1,1 +1,1 @@
-"""Losses, and what they remember of past batches."""
+"""Losses, and memories of past batches that they read."""

@@ -14,15 +14,15 @@ def queue_hinge(
 ) -> Tensor:
     """Difficulty-weighted hinge against recycled negatives, L_queue of CMER (Eq. 16-18).
 
-    With l = max(0, margin - positive + negative) for each pair and queue entry in both directions, the mean of
-    l * exp(-difficulty * l) over B times the filled entries; the weight is part of the gradient. The paper's sum
-    over the queue is divided by the entries, as in HVSA's batch loss, so that it does not drown L_batch.
+    With l = max(0, margin - positive + negative) for each pair and queue entry in both directions, this is the mean of
+    l * exp(-difficulty * l) over B times the number of filled entries; gradients flow through the weight as well. The
+    paper sums over the queue; the mean, as in HVSA's batch loss, keeps the term from dominating L_batch.
 
     Args:
         images: unit embeddings [B, e].
-        texts: unit embeddings [B, e], matching row by row.
+        texts: unit embeddings [B, e]; text i matches image i.
         batch: ids of the pairs.
-        queue: past batches; an empty one costs nothing.
+        queue: past batches; the loss is zero if it is empty.
         margin: alpha.
         difficulty: beta.
     """

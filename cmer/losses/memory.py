@@ -1,4 +1,4 @@
-"""What a method remembers of past batches, whatever its items are."""
+"""Interface of a method's memory of past batches, for any kind of items."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PairIds:
-    """Which image, which unique text and which scene class the pairs of a batch are of.
+    """Image, unique text and scene class of each pair in a batch.
 
     Attributes:
         images: [B] image ids.
-        texts: [B] ids of unique texts; a caption is the same with and without its prompt.
-        labels: [B] scene classes, -1 where there is none.
+        texts: [B] ids of unique texts; a caption has the same id with and without its prompt.
+        labels: [B] scene classes, -1 for images without one.
     """
 
     images: Tensor
@@ -25,12 +25,12 @@ class PairIds:
     labels: Tensor
 
     def positives(self) -> Tensor:
-        """[B, B], true where pair j shares pair i's text or image."""
+        """Positives [B, B]: true if pairs i and j have the same text or the same image."""
         return (self.texts[:, None] == self.texts) | (self.images[:, None] == self.images)
 
 
 class Memory(ABC):
-    """Past batches that the losses read; part of the resumable state of a training."""
+    """Past batches that the losses read; part of a training's resumable state."""
 
     @abstractmethod
     def enqueue(self, images: Any, texts: Any, batch: PairIds) -> None:
@@ -38,16 +38,16 @@ class Memory(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on: plain values and tensors."""
+        """Everything that the next step depends on, as plain values and tensors."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> object:
-        """Return to a saved state."""
+        """Restore a saved state."""
 
     @abstractmethod
     def to(self, device: torch.device) -> Memory:
-        """The same on `device`."""
+        """Move the memory to `device`."""
 
     def tensors(self) -> list[Tensor]:
-        """What it keeps in memory between steps."""
+        """The tensors kept between steps."""
         return [value for value in self.state_dict().values() if isinstance(value, Tensor)]

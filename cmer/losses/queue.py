@@ -11,11 +11,11 @@ from cmer.losses.memory import Memory, PairIds
 class NegativeQueue(nn.Module, Memory):
     """The last `capacity` pairs of unit embeddings with their image ids and labels, first in, first out.
 
-    Entries are detached copies, up to capacity / batch steps old (CMER, Fig. 4); only filled places count.
+    Entries are detached copies, up to capacity / batch steps old (CMER, Fig. 4); unfilled entries are ignored.
 
     Args:
-        capacity: pairs kept (queue length times batch size).
-        dim: of the embeddings.
+        capacity: maximum number of pairs (queue length times batch size).
+        dim: dimension of the embeddings.
     """
 
     images: Tensor
@@ -36,7 +36,7 @@ class NegativeQueue(nn.Module, Memory):
 
     @torch.no_grad()
     def enqueue(self, images: Tensor, texts: Tensor, batch: PairIds) -> None:
-        """Replace the oldest entries by the batch [B, e]."""
+        """Replace the oldest entries with the batch [B, e]."""
         capacity = len(self.images)
         images, texts = images[-capacity:], texts[-capacity:]
         where = (self.position + torch.arange(len(images), device=images.device)) % capacity
@@ -46,9 +46,9 @@ class NegativeQueue(nn.Module, Memory):
         self.filled.copy_((self.filled + len(images)).clamp(max=capacity))
 
     def negatives(self, batch: PairIds) -> Tensor:
-        """[B, capacity], true where a filled entry has another image and another label than the pair.
+        """Negatives [B, capacity]: true for filled entries whose image and label differ from those of the pair.
 
-        An unlabelled pair or entry is told apart by its image alone.
+        If the pair or the entry has no label, only the images are compared.
         """
         filled = torch.arange(len(self.images), device=self.images.device) < self.filled
         other_image = batch.images[:, None] != self.image_ids

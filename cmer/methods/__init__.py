@@ -1,1 +1,1 @@
-"""What is trained: one folder per system; `build.build` makes the one that a run names."""
+"""Methods, the systems that are trained: one folder each; `build.build` builds the method of a run."""

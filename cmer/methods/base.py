@@ -1,4 +1,4 @@
-"""The interface of what is trained: encoders of both sides, a score, and losses."""
+"""Interface of methods: encoders of images and texts, a score, and losses."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from cmer.methods.items import Items
 
 @dataclass(frozen=True)
 class Context:
-    """What a method is built from besides its options.
+    """Everything that a method is built from, except its options.
 
     Attributes:
-        shapes: of the backbone; None for a method with towers of its own.
-        features: which blocks are stored or computed, spelled out.
-        backbone: given where the method runs one of its towers.
-        captions: of the images to train on, for vocabularies.
-        seed: of the initial weights.
+        shapes: shapes of the backbone; None for a method with its own towers.
+        features: the blocks that are stored or computed, as explicit lists.
+        backbone: the backbone; None unless the method runs one of its towers.
+        captions: captions of the train images, for vocabularies.
+        seed: seed of the initial weights.
     """
 
     shapes: Shapes | None
@@ -37,18 +37,18 @@ class Context:
     seed: int
 
     def backbone_shapes(self) -> Shapes:
-        """The shapes, for a method that stands on a backbone."""
+        """The shapes, for a method that has a backbone."""
         assert self.shapes is not None, "a method without own_towers has a backbone"
         return self.shapes
 
 
 @dataclass(frozen=True)
 class StepInfo:
-    """Where a training stands, for losses that change with it.
+    """Progress of a training, for losses that depend on it.
 
     Attributes:
         step: number of the optimisation step, from 0.
-        total: steps of the whole training.
+        total: total number of steps of the training.
     """
 
     step: int
@@ -57,13 +57,13 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """How the parameters that match a pattern train.
+    """Learning rate and weight decay of the parameters that match a pattern.
 
     Attributes:
-        pattern: of their names, as in file names: "backbone.*".
-        rate: factor of the run's learning rate.
-        decay: weight decay of all of them; None: the run's, on matrices and convolutions alone (no biases, norms,
-            attention biases or temperature).
+        pattern: glob pattern of parameter names: "backbone.*".
+        rate: factor by which the run's learning rate is multiplied.
+        decay: weight decay of all parameters in the group; None: the run's weight decay, applied only to matrices and
+            convolutions (not to biases, norms, attention biases or the temperature).
     """
 
     pattern: str
@@ -72,16 +72,16 @@ class ParameterGroup:
 
 
 class Method(nn.Module, ABC):
-    """A retrieval system around a frozen backbone, around its stored features alone, or with towers of its own.
+    """A retrieval system that runs a frozen backbone, reads its stored features, or has its own towers.
 
     Class attributes:
-        scoring: `embedding` (items are unit embeddings [B, e], one per image or text), `conditioned` (one side's
-            items are adapted to the other's) or `pair` (every pair is a forward pass).
-        pairs_per_block: pairs that `score` computes at once, where it is no dot product.
+        scoring: `embedding` (items are unit embeddings [B, e], one per image or text), `conditioned` (the items of one
+            side are adapted to those of the other) or `pair` (every pair needs a forward pass).
+        pairs_per_block: number of pairs that `score` computes at once, unless it is a dot product.
 
     Attributes:
-        image_blocks: blocks of the frozen image tower that it reads.
-        text_blocks: blocks of the frozen text tower that it reads.
+        image_blocks: blocks of the frozen image tower that the method reads.
+        text_blocks: blocks of the frozen text tower that the method reads.
     """
 
     scoring: Literal["embedding", "conditioned", "pair"] = "embedding"
@@ -96,22 +96,22 @@ class Method(nn.Module, ABC):
 
     @property
     def preprocess(self) -> Preprocess:
-        """How the pixels that it reads are prepared: as the backbone's, unless the method brings its own towers."""
+        """Preprocessing of pixels: that of the backbone, unless the method has its own towers."""
         assert self.backbone is not None
         return self.backbone.preprocess
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """Texts to tokens: the backbone's, unless the method brings its own towers."""
+        """Tokenise texts with the backbone's tokeniser, unless the method has its own towers."""
         assert self.backbone is not None
         return self.backbone.tokenize(texts)
 
     @abstractmethod
     def encode_images(self, batch: Features | Tensor) -> Items:
-        """One item per image, of frozen features or normalised pixels [B, 3, H, W]."""
+        """One item per image, from frozen features or normalised pixels [B, 3, H, W]."""
 
     @abstractmethod
     def encode_texts(self, batch: Features | Tokens) -> Items:
-        """One item per text, of frozen features or tokens."""
+        """One item per text, from frozen features or tokens."""
 
     def score(self, images: Items, texts: Items) -> Tensor:
         """Similarity [n, m] of n image items and m text items; higher is closer."""
@@ -121,26 +121,26 @@ class Method(nn.Module, ABC):
     def losses(
         self, images: Items, texts: Items, batch: PairIds, memory: Memory | None, step: StepInfo
     ) -> dict[str, Tensor]:
-        """Named scalars whose sum is minimised, for B matching pairs of items."""
+        """Scalars by name whose sum is minimised, for B matching pairs of items."""
 
     def memory(self, batch_size: int) -> Memory | None:
-        """A new, empty memory of past batches; None where the method keeps none."""
+        """A new, empty memory of past batches; None if the method uses none."""
         return None
 
     def prompt_share(self) -> float:
-        """Share of training captions that carry their scene prompt."""
+        """Share of training captions that have their scene prompt."""
         return 0.0
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """How parameters train: the first pattern that matches a name counts, and nothing matched is frozen."""
+        """Groups of trained parameters: the first pattern that matches a name applies; unmatched names are frozen."""
         return [ParameterGroup("*")]
 
     def group_of(self, name: str) -> ParameterGroup | None:
-        """The group of a parameter; None where it is frozen."""
+        """The group of a parameter; None if it is frozen."""
         return next((group for group in self.parameter_groups() if fnmatchcase(name, group.pattern)), None)
 
     def train(self, mode: bool = True) -> Method:
-        """Training mode for what is trained; a frozen backbone inside (its dropout, BatchNorm) stays in eval mode."""
+        """Set training mode, except for frozen backbones, which stay in eval mode (dropout, BatchNorm)."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, Backbone):
@@ -148,7 +148,7 @@ class Method(nn.Module, ABC):
         return self
 
     def trained(self) -> dict[str, Tensor]:
-        """What training changes, by name, and a checkpoint holds: trainable parameters and running statistics."""
+        """Trainable parameters and running statistics by name, which training changes and checkpoints store."""
         parameters = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
         statistics = {
             name: buffer

@@ -1,4 +1,4 @@
-"""The one place that builds a method."""
+"""Construction of methods."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cmer.registry import METHODS
 
 
 def build(name: str, options: MethodOptions, context: Context) -> Method:
-    """A new method with weights drawn from the context's seed; what no parameter group matches is frozen.
+    """Build a method with weights drawn from the context's seed; parameters in no parameter group are frozen.
 
     Raises:
-        UserError: the method does not fit the backbone.
+        UserError: the method does not support the backbone.
     """
     torch.manual_seed(context.seed)
     method: Method = METHODS.get(name)(options, context)
@@ -35,7 +35,7 @@ def context_of(
     captions: Sequence[str],
     seed: int,
 ) -> Context:
-    """The context of a method whose backbone, if it has one, is at hand.
+    """The context of a method, with its backbone if it has one.
 
     Raises:
         UserError: `features` names a block that the backbone lacks.

@@ -1,4 +1,4 @@
-"""Items, what a method encodes: trees of tensors. Ragged ones are padded here alone, wherever they meet."""
+"""Items, the encoded images or texts of a method, as trees of tensors; padding of ragged items for all uses."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 Items = Any
-"""A tree (tuple, list or dict) of tensors that share their first dimension, or one such tensor.
+"""A tree (tuple, list or dict) of tensors with the same first dimension, or a single tensor.
 
-A tensor may be ragged: [n, L, ...], L being the longest of these n items. Its padding is zero, and false in the mask
-[n, L] that a method of ragged items puts beside it in the tree.
+A tensor may be ragged: [n, L, ...], where L is the length of the longest of the n items. Shorter items are padded with
+zeros; a method with ragged items adds a mask [n, L] to the tree, which is false on padding.
 """
 
 
@@ -24,12 +24,12 @@ def count_items(items: Items) -> int:
 
 
 def select(items: Items, index: Tensor | slice) -> Items:
-    """Items `index` of the tree."""
+    """The items at `index`, as a tree."""
     return tree_map(lambda tensor: tensor[index], items)
 
 
 def concatenate(parts: Sequence[Items]) -> Items:
-    """One tree of the items of all parts, ragged tensors padded to the longest of all."""
+    """Concatenate the items of all parts into one tree; ragged tensors are padded to the longest item."""
     leaves, structures = zip(*(tree_flatten(part) for part in parts), strict=True)
     joined = [torch.cat(_pad_alike(tensors)) for tensors in zip(*leaves, strict=True)]
     return tree_unflatten(joined, structures[0])
@@ -43,16 +43,16 @@ def _pad_alike(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def pad_to(tensor: Tensor, length: int) -> Tensor:
-    """[n, L, ...] → [n, length, ...], zero or false beyond L."""
+    """[n, L, ...] → [n, length, ...], padded with zero or false."""
     missing = length - tensor.shape[1]
     return F.pad(tensor, (*(0, 0) * (tensor.ndim - 2), 0, missing)) if missing else tensor
 
 
 def full_precision(items: Items) -> Items:
-    """The same tree with float32 in place of bfloat16, for the losses."""
+    """The tree with floating-point tensors converted to float32, for the losses."""
     return tree_map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, items)
 
 
 def detached(items: Items) -> Items:
-    """The same tree without gradients."""
+    """The tree with all tensors detached."""
     return tree_map(lambda tensor: tensor.detach(), items)

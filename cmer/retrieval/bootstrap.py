@@ -1,4 +1,4 @@
-"""How far mR would move with another draw of test images."""
+"""Bootstrap interval of mR over test images."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ def mr_interval(
 ) -> tuple[float, float]:
     """95 % percentile bootstrap interval of mR, in percent.
 
-    Queries are redrawn and the gallery stays: an image is drawn with replacement together with its captions, which
-    are not independent of each other.
+    Queries are resampled, and the gallery is fixed. Images are drawn with replacement, each together with its captions,
+    because these are not independent of each other.
 
     Args:
         i2t: ranks [n_images].
         t2i: ranks [n_texts].
         text_image: [n_texts] row of the image of each text.
-        resamples: number of redrawn test sets.
-        seed: of the draws.
+        resamples: number of bootstrap samples.
+        seed: seed of the resampling.
     """
     owner, n_images = np.asarray(text_image), len(i2t.greater)
     image_hits = np.stack([expected_hits(i2t, k) for k in K], axis=1)

@@ -1,4 +1,4 @@
-"""Rankers that look at neither image nor text: what a recall is worth must be judged against them."""
+"""Controls: rankers that use neither image nor text, with which recalls must be compared."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cmer.retrieval.recall import Ranks, Recalls, recalls
 
 
 def label_only(labels: Sequence[str], text_image: ArrayLike) -> Recalls:
-    """Expected recalls of a ranker that knows the true scene label of every image and caption, and nothing else.
+    """Expected recalls of a ranker that knows only the true scene label of every image and caption.
 
-    It puts the members of the query's class first, in random order: a similarity of 1 within a class and 0 outside.
-    A method whose queries carry the true label starts from these numbers.
+    It ranks the members of the query's class first, in random order: similarity 1 within a class and 0 otherwise.
+    A method whose queries contain the true label starts from these recalls.
 
     Args:
-        labels: [n_images] scene label; the images without one ("") count as one class of their own.
+        labels: [n_images] scene labels; images without one ("") count as one class.
         text_image: [n_texts] row of the image of each text; every image has a text.
     """
     owner = np.asarray(text_image)

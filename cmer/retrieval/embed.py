@@ -1,4 +1,4 @@
-"""Encode a split and score it: what evaluation, and validation during training, know of a method."""
+"""Encoding and scoring of a split with a method, for evaluation and for validation during training."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ TEXTS_PER_BATCH = 256
 
 @torch.inference_mode()
 def encode_images(method: Method, inputs: Inputs, images: np.ndarray, views: int) -> list[Items]:
-    """Items of the images, once per dihedral view; the views of an embedding are averaged into one unit embedding.
+    """Items of the images in every dihedral view; embeddings are averaged over the views and normalised.
 
     Returns:
-        One tree of [n, ...] where items are embeddings, `views` of them for others.
+        One tree of tensors [n, ...] if items are embeddings, otherwise one tree per view.
     """
     method.eval()
     each = [_images_of_view(method, inputs, images, view) for view in range(views)]
@@ -41,9 +41,9 @@ def _images_of_view(method: Method, inputs: Inputs, images: np.ndarray, view: in
 
 @torch.inference_mode()
 def encode_texts(method: Method, inputs: Inputs, texts: Sequence[str]) -> tuple[Items, np.ndarray]:
-    """Items of the unique texts, each encoded once so that equal strings have equal items, and each text's row.
+    """Items of the unique texts, and the row of each text in them. Equal strings are encoded once and share a row.
 
-    Batches hold texts of similar length, so little is padded.
+    Batches consist of texts of similar length to minimise padding.
     """
     method.eval()
     unique = sorted(set(texts), key=lambda text: (len(text), text))
@@ -58,8 +58,8 @@ def score(method: Method, images: list[Items], texts: Items, index: np.ndarray) 
     """Similarity [n images, n texts], the mean over the images' views, computed in blocks.
 
     Args:
-        method: scores one block of images against one of texts.
-        images: from `encode_images`.
+        method: method that scores a block of images against a block of texts.
+        images: items from `encode_images`.
         texts: items of the unique texts.
         index: row of `texts` for each text.
     """
@@ -79,7 +79,7 @@ def score(method: Method, images: list[Items], texts: Items, index: np.ndarray) 
 
 
 def _block(method: Method) -> tuple[int, int]:
-    """Images and texts that are scored at once: no more pairs than the method asks for, where they cost more."""
+    """Numbers of images and texts to score at once; methods with costly pairs limit the number of pairs."""
     if method.scoring == "embedding":
         return IMAGES_PER_BATCH, TEXTS_PER_BATCH
     columns = min(TEXTS_PER_BATCH, method.pairs_per_block)
@@ -89,14 +89,14 @@ def _block(method: Method) -> tuple[int, int]:
 def embeddings(
     method: Method, inputs: Inputs, images: np.ndarray, views: int, queries: dict[str, list[str]]
 ) -> dict[str, Tensor]:
-    """What an embeddings file holds: see `cmer.retrieval.evaluate.similarity`, which reads it.
+    """Content of an embeddings file, which `cmer.retrieval.evaluate.similarity` reads.
 
     Args:
-        method: trained.
-        inputs: of the test split.
-        images: test image ids.
-        views: dihedral views averaged.
-        queries: the captions' texts under each label protocol.
+        method: trained method.
+        inputs: inputs of the test split.
+        images: ids of the test images.
+        views: number of dihedral views to average.
+        queries: label protocol → texts of the test captions.
     """
     encoded = encode_images(method, inputs, images, views)
     tensors = {"images": encoded[0].float().cpu()} if method.scoring == "embedding" else {}

@@ -1,7 +1,4 @@
-"""From an embeddings file to recalls: the one reader of such files, and the metrics of every label protocol.
-
-Nothing here imports torch.
-"""
+"""Evaluation: the reader of embeddings files, and the metrics of every label protocol. Imports no torch."""
 
 from __future__ import annotations
 
@@ -36,19 +33,19 @@ def _opened(path: Path | str) -> Iterator[Any]:
 
 
 def record(path: Path | str) -> dict[str, Any]:
-    """What the embeddings were made with.
+    """The record of an embeddings file: spec, seed, code digests and versions.
 
     Raises:
-        UserError: the file is missing, damaged, or holds no record.
+        UserError: the file is missing, damaged, or has no record.
     """
     found = stored_record(path)
     if not found:
-        raise UserError(f"{path} holds no record of its making; write it with `cmer embed`")
+        raise UserError(f"{path} has no record of how it was made; write it with `cmer embed`")
     return found
 
 
 def protocols(path: Path | str) -> list[str]:
-    """The label protocols that an embeddings file answers, in the usual order."""
+    """The label protocols in an embeddings file, in the usual order."""
     with _opened(path) as file:
         names = set(file.keys())
     return [p for p in PROTOCOLS if {f"texts/{p}", f"scores/{p}"} & names]
@@ -57,8 +54,8 @@ def protocols(path: Path | str) -> list[str]:
 def similarity(path: Path | str, protocol: str) -> NDArray[np.float32]:
     """Similarity [n_images, n_captions] of all test images and captions under a label protocol.
 
-    Dot products are summed in float64 and rounded to float32, so that equal embeddings give equal scores and the
-    result does not depend on the number of threads.
+    Dot products are accumulated in float64 and rounded to float32, so that equal embeddings give equal scores and the
+    number of threads does not affect the result.
 
     Raises:
         UserError: the file is missing, damaged, or lacks the protocol.
@@ -83,15 +80,15 @@ def evaluate(embeddings: Path | str, folder: Path | str, queries: Path | str) ->
     """Score the test split under every label protocol of an embeddings file.
 
     Args:
-        embeddings: file of unit embeddings or pair scores, images and captions in the order of the two tables.
-        folder: holds the dataset's `images.csv`.
+        embeddings: file of unit embeddings or pair scores, with images and captions in the order of the tables below.
+        folder: folder of the dataset's `images.csv`.
         queries: table of the test captions' texts under each protocol.
 
     Returns:
         the metrics (JSON-ready; recalls in percent) and the ranks of every query, one row each.
 
     Raises:
-        UserError: a file is missing, or the embeddings were made of another test split.
+        UserError: a file is missing, or the embeddings belong to another test split.
     """
     images, texts = _test_split(folder, queries)
     owner = images.index.get_indexer(pd.Index(texts["image_id"]))
@@ -106,7 +103,7 @@ def evaluate(embeddings: Path | str, folder: Path | str, queries: Path | str) ->
         scores = similarity(embeddings, protocol)
         if scores.shape != (len(images), len(texts)):
             raise UserError(
-                f"{embeddings} holds {scores.shape[0]} images and {scores.shape[1]} captions, but the test split has "
+                f"{embeddings} has {scores.shape[0]} images and {scores.shape[1]} captions, but the test split has "
                 f"{len(images)} and {len(texts)}; run `cmer embed` again"
             )
         i2t, t2i = ranks(scores, owner)
@@ -137,7 +134,7 @@ def _summary(i2t: Ranks, t2i: Ranks, owner: NDArray[np.int64]) -> dict[str, Any]
 
 
 def _text_counts(texts: pd.Series, owner: NDArray[np.int64]) -> dict[str, int]:
-    """Distinct texts, and captions whose text describes more than one test image: no ranker can tell those apart."""
+    """Numbers of distinct texts, and of captions whose text describes several test images and is thus ambiguous."""
     images_of_text = pd.Series(owner, texts.index).groupby(texts).transform("nunique")
     return {"unique_texts": int(texts.nunique()), "shared_captions": int((images_of_text > 1).sum())}
 

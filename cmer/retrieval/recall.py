@@ -1,7 +1,8 @@
-"""Recall at k with an exact treatment of ties, in both directions.
+"""Recall at k in both directions, with exact treatment of ties.
 
-A query's hit at k depends on three counts alone (`Ranks`): wrong answers above its best right answer, wrong ones
-tied with it, right ones tied with it. Under random tie-breaking the probability of a hit has a closed form.
+Whether a query is a hit at k depends only on three counts (`Ranks`): wrong answers above its best right answer, wrong
+answers tied with it, and right answers tied with it. With random tie-breaking, the probability of a hit has a closed
+form.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from numpy.typing import ArrayLike, NDArray
 from cmer.errors import UserError
 
 K = (1, 5, 10)
-BLOCK = 4_000_000  # scores compared at a time: some tens of MB of temporaries
+BLOCK = 4_000_000  # scores compared at a time; temporaries take some tens of MB
 
 Counts = NDArray[np.int64]
 Hits = NDArray[np.float64]
 
 
 class Ranks(NamedTuple):
-    """Where the best right answer of each query stands, [Q] each.
+    """Rank of the best right answer of each query, as three counts with shape [Q].
 
     Attributes:
-        greater: wrong answers that score higher.
-        tied_negatives: wrong answers that score the same.
-        tied_positives: right answers that score the same, itself included.
+        greater: number of wrong answers with a higher score.
+        tied_negatives: number of wrong answers with the same score.
+        tied_positives: number of right answers with the same score, including itself.
     """
 
     greater: Counts
@@ -50,22 +51,22 @@ class Recalls:
 
     @property
     def mr(self) -> float:
-        """Mean of the six, in percent."""
+        """Mean of the six recalls, in percent."""
         return fmean(asdict(self).values())
 
     def as_dict(self) -> dict[str, float]:
-        """The six and `mr`, by name."""
+        """The six recalls and `mr`, by name."""
         return asdict(self) | {"mr": self.mr}
 
 
 def ranks(scores: ArrayLike, text_image: ArrayLike) -> tuple[Ranks, Ranks]:
-    """Rank every image's captions and every caption's image.
+    """Rank the captions of every image and the image of every caption.
 
-    An image has several right captions, but only the best-scoring level of them matters: a lower one is inside the
-    top k only if the whole best level is, so the image is a hit exactly when one of its best level is inside.
+    An image has several right captions, but only those with its best score matter: a right caption with a lower score
+    is in the top k only if all of those are. The image is therefore a hit exactly if one of them is in the top k.
 
     Args:
-        scores: similarity [n_images, n_texts], numpy or a CPU tensor; higher is closer.
+        scores: similarity [n_images, n_texts], a numpy array or CPU tensor; higher is closer.
         text_image: [n_texts] row of the image that each text describes; every image has a text.
 
     Returns:
@@ -73,7 +74,7 @@ def ranks(scores: ArrayLike, text_image: ArrayLike) -> tuple[Ranks, Ranks]:
 
     Raises:
         ValueError: the shapes do not fit, or an image has no text.
-        UserError: a score is not a number.
+        UserError: a score is NaN.
     """
     matrix, owner = np.asarray(scores), np.asarray(text_image)
     n_images, n_texts = _shape(matrix, owner)
@@ -110,10 +111,10 @@ def _shape(matrix: NDArray[Any], owner: NDArray[Any]) -> tuple[int, int]:
 
 
 def expected_hits(ranks: Ranks, k: int) -> Hits:
-    """Probability [Q] of a hit at k when ties are broken at random.
+    """Probability [Q] of a hit at k with random tie-breaking.
 
-    1 - C(t, m) / C(t + p, m) with t tied wrong answers, p tied right ones and m = k - greater places left for them:
-    the chance that not all m places go to wrong answers.
+    1 - C(t, m) / C(t + p, m) with t tied wrong answers, p tied right answers and m = k - greater remaining places: the
+    probability that not all m places go to wrong answers.
     """
     places = k - ranks.greater
     miss = np.ones(len(places))
@@ -125,15 +126,15 @@ def expected_hits(ranks: Ranks, k: int) -> Hits:
 
 
 def optimistic_hits(ranks: Ranks, k: int) -> Hits:
-    """Hit [Q] at k when every tie falls in favour of the right answer."""
+    """Hit [Q] at k if every tie is broken in favour of the right answer."""
     return (ranks.greater < k).astype(np.float64)
 
 
 def pessimistic_hits(ranks: Ranks, k: int) -> Hits:
-    """Hit [Q] at k when every tie falls in favour of the wrong answers."""
+    """Hit [Q] at k if every tie is broken in favour of the wrong answers."""
     return (ranks.greater + ranks.tied_negatives < k).astype(np.float64)
 
 
 def recalls(i2t: Ranks, t2i: Ranks, hits: Callable[[Ranks, int], Hits] = expected_hits) -> Recalls:
-    """The six recalls; `hits` says how ties count."""
+    """The six recalls; `hits` determines how ties count."""
     return Recalls(*(100 * float(hits(direction, k).mean()) for direction in (i2t, t2i) for k in K))

@@ -1,4 +1,4 @@
-"""Checkpoints: the trained tensors alone, with the record of their making in the metadata."""
+"""Checkpoints: only the trained tensors, with a record of how they were made in the metadata."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cmer.provenance import stored_record
 
 
 def save(path: Path | str, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-    """Write tensors and record atomically; the same arguments give the same bytes."""
+    """Write tensors and record atomically; equal arguments give equal bytes."""
     with atomic(path) as temporary:
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
         temporary.write_bytes(serialise(whole, metadata={"record": json.dumps(record, sort_keys=True)}))
@@ -26,9 +26,9 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and record of a checkpoint.
 
     Raises:
-        UserError: the file is missing or damaged, or holds no record.
+        UserError: the file is missing or damaged, or has no record.
     """
     record = stored_record(path)
     if not record:
-        raise UserError(f"{path} holds no record of its making; train again with `cmer train`")
+        raise UserError(f"{path} has no record of how it was made; train again with `cmer train`")
     return load_file(path), record

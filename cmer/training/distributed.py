@@ -1,8 +1,8 @@
-"""Training in several processes that torchrun starts: each encodes its share of a batch, all compute all its losses.
+"""Training in several processes started by torchrun: each encodes its share of a batch, and all compute all losses.
 
-Every process goes through the same batches, holds the same weights and the same memory of past batches. Embeddings
-are gathered with their gradients before the losses, so that these, the queue and each step are those of one process.
-Without torchrun there is one process, and nothing here does anything.
+Every process uses the same batches and has the same weights and the same memory of past batches. An all-gather with
+gradients precedes the losses, so that losses, queue and steps equal those of a single process. Without torchrun there
+is a single process, and these functions have no effect.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cmer.methods.items import Items, pad_to
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=2)
-"""How long processes wait for each other: the first one validates alone."""
+"""Maximum time that processes wait for each other; only the first process validates."""
 
 
 def process_count() -> int:
@@ -38,22 +38,22 @@ def process_count() -> int:
 
 
 def rank() -> int:
-    """Number of this process, from 0; the first validates, saves and reports."""
+    """Number of this process, from 0; process 0 validates, saves and reports."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 @contextmanager
 def joined(processes: int) -> Iterator[None]:
-    """Work with the other processes of the training while the block runs, on a GPU of one's own where there is one.
+    """Join the other processes of the training while the block runs, each on its own GPU if there are GPUs.
 
     Raises:
-        UserError: not `processes` of them were started, or there are fewer GPUs; or, while the block runs, another one
-            ended.
+        UserError: another number of processes was started, or there are too few GPUs; or another process ended while
+            the block ran.
     """
     started, gpus = int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.device_count()
     if started != processes:
         raise UserError(
-            f"training.processes is {processes}, but {started} of them started: begin the command with "
+            f"training.processes is {processes}, but {started} started: begin the command with "
             + (f"torchrun --standalone --nproc-per-node {processes} -m cmer" if processes > 1 else "cmer")
         )
     if processes == 1:
@@ -62,44 +62,44 @@ def joined(processes: int) -> Iterator[None]:
     if gpus:
         local = int(os.environ["LOCAL_RANK"])
         if local >= gpus:
-            raise UserError(f"training.processes is {processes}, but this machine has {gpus} GPUs: each needs one")
+            raise UserError(f"training.processes is {processes}, but there are only {gpus} GPUs, one per process")
         torch.cuda.set_device(local)
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     dist.init_process_group("nccl" if gpus else "gloo", timeout=PATIENCE)
     yield
-    dist.destroy_process_group()  # after an error the others hear of its end by this one's, when its reason is said
+    # Not after an error: this process first reports the error, and the others notice when it exits.
+    dist.destroy_process_group()
 
 
 @contextmanager
 def _other_processes() -> Iterator[None]:
-    """Around what all processes do together: an end of one of them is an error of the backend in the others.
+    """Wrap collective operations, in which the end of another process raises an error of the backend.
 
     Raises:
-        UserError: another process ended, or did not answer for two hours.
+        UserError: another process ended, or did not respond for two hours.
     """
     try:
         yield
     except RuntimeError as error:
-        raise UserError("another process of the training was killed, or ended in an error of its own") from error
+        raise UserError("another process of the training was killed or failed") from error
 
 
 def _end_with(parent: int) -> None:
-    """Exit when torchrun is gone: a kill that it cannot pass on would leave its processes on the GPUs."""
+    """Exit when torchrun is gone; if it is killed by SIGKILL, its processes would otherwise stay on the GPUs."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
 
 
 class Shares:
-    """Divides every batch into equal shares, one per process, and joins what the processes make of them.
+    """Divides every batch into equal shares, one per process, and gathers the items of all shares.
 
-    The last share of a batch that does not divide evenly is filled up with the batch's first pairs; what is computed
-    of these again is dropped when the shares are joined. BatchNorm takes its statistics over the whole batch, and
-    dropout differs between processes.
+    If a batch does not divide evenly, its last share is filled with the batch's first pairs; these duplicates are
+    dropped after gathering. BatchNorm computes its statistics over the whole batch; dropout differs between processes.
 
     Args:
-        method: whose BatchNorm layers see whole batches from now on.
-        seed: of the run.
+        method: method whose BatchNorm layers are synchronised over processes.
+        seed: seed of the run.
     """
 
     def __init__(self, method: nn.Module, seed: int) -> None:
@@ -114,13 +114,13 @@ class Shares:
                 module.register_forward_hook(self._share)
 
     def rows(self, size: int) -> Ints:
-        """Rows of a batch of `size` pairs that are this process's."""
+        """Rows of this process's share in a batch of `size` pairs."""
         each = -(-size // process_count())
         self.size, self.own = size, np.arange(each * rank(), each * (rank() + 1)) % size
         return self.own
 
     def gather(self, items: Items) -> Items:
-        """The items of the whole batch, from those of every process, gradients included."""
+        """All-gather of items, with gradients: the items of the whole batch from those of every process."""
         if process_count() == 1:
             return items
         leaves, structure = tree_flatten(items)
@@ -143,7 +143,7 @@ class Shares:
 
 
 def _longest(lengths: list[int], device: torch.device) -> list[int]:
-    """The largest of each length over all processes: only equal shapes can be gathered."""
+    """Maximum of each length over all processes, because only equal shapes can be gathered."""
     largest = torch.tensor(lengths, device=device)
     with _other_processes():
         dist.all_reduce(largest, dist.ReduceOp.MAX)
@@ -152,7 +152,7 @@ def _longest(lengths: list[int], device: torch.device) -> list[int]:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace gradients by their mean over the processes: the gradient of the losses, which each has in full."""
+    """Replace gradients with their mean over processes, each of which computed the losses of the whole batch."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     if process_count() == 1 or not gradients:
         return
@@ -165,7 +165,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def broadcast(value: T) -> T:
-    """The first process's value, in every process."""
+    """Broadcast the value of process 0 to all processes."""
     values = [value]
     if process_count() > 1:
         with _other_processes():
@@ -174,7 +174,7 @@ def broadcast(value: T) -> T:
 
 
 def all_gather(value: T) -> list[T]:
-    """The values of all processes, by rank."""
+    """All-gather: the values of all processes, by rank."""
     values: list[Any] = [value] * process_count()
     if process_count() > 1:
         with _other_processes():

@@ -1,4 +1,4 @@
-"""Which of several training processes says why the training ended. Imports no torch."""
+"""Selection of the training process that reports why a training ended. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cmer.io import write_json
 
 
 def is_first_to_fail(reason: str) -> bool:
-    """Whether no other process of the training has said why it ends. torchrun is told, and repeats it at the end."""
+    """Whether this process is the first of the training to report its error, which torchrun repeats at the end."""
     told = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if told is None:
         return True
     try:
-        (Path(told).parents[1] / "reason").touch(exist_ok=False)  # the folder of all processes
+        (Path(told).parents[1] / "reason").touch(exist_ok=False)  # folder shared by all processes
     except FileExistsError:
         return False
     write_json(Path(told), {"message": {"message": reason, "extraInfo": {"timestamp": int(time.time())}}})

@@ -1,4 +1,4 @@
-"""The one training loop: AdamW, linear warm-up, cosine to zero, selection on validation mR, resumable at any step."""
+"""The training loop: AdamW, linear warm-up, cosine decay, selection on validation mR, resumable at any step."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from cmer.training.optimizer import adamw, schedule
 from cmer.training.state import State
 
 SAVE_EVERY = 30.0
-"""Seconds between two saves within an epoch; when the state is saved changes nothing of the result."""
+"""Seconds between two saves within an epoch; the times of the saves do not affect the result."""
 
 
 class Trainer:
     """Trains a method on a dataset, or resumes an interrupted training.
 
-    A killed run that is started again ends with the same bytes as one that was not: batches depend on seed and epoch
-    alone, and the state holds everything else.
+    A run that was killed and resumed ends with the same bytes as an uninterrupted one: batches depend only on seed and
+    epoch, and the state contains everything else.
 
     Args:
-        method: with its weights as they start, on the training device.
-        inputs: of the dataset.
+        method: method with its initial weights, on the training device.
+        inputs: inputs of the dataset.
         pairs: the dataset.
-        spec: of the run.
-        state_file: where the state is kept while training.
+        spec: spec of the run.
+        state_file: file of the resumable state.
 
     Raises:
-        UserError: the dataset has too few train or no validation images.
+        UserError: the dataset has too few train images, or no validation images.
     """
 
     def __init__(self, method: Method, inputs: Inputs, pairs: Pairs, spec: RunSpec, state_file: Path) -> None:
@@ -85,7 +85,7 @@ class Trainer:
         return state
 
     def run(self) -> State:
-        """Train to the last epoch; the weights of the best one are in the returned state's `best`.
+        """Train to the last epoch; `best` of the returned state has the weights of the best epoch.
 
         Raises:
             UserError: the loss is not finite, or the disk is full.
@@ -93,7 +93,7 @@ class Trainer:
         state, total = self.state, self.steps * self.options.epochs
         if state.images_seen and distributed.rank() == 0:
             where = f"(epochs done: {state.epoch}, steps: {state.step})"
-            print(f"{self.spec.run}: resumes {where}", file=sys.stderr)
+            print(f"{self.spec.run}: resuming {where}", file=sys.stderr)
         shown = progress(self.spec.run, total, state.epoch * self.steps + state.step)
         with shown if distributed.rank() == 0 else nullcontext(_silent) as advance:
             while state.epoch < self.options.epochs:
@@ -113,7 +113,7 @@ class Trainer:
         return state
 
     def step(self, batch: Batch) -> float:
-        """One optimisation step; the batch enters the memory afterwards. Returns the loss.
+        """Do one optimisation step, then add the batch to the memory. Returns the loss.
 
         Raises:
             UserError: the loss is not finite.
@@ -153,13 +153,13 @@ class Trainer:
         return loss.item()
 
     def pair_ids(self, batch: Batch) -> PairIds:
-        """The ids of the batch's pairs, on the training device."""
+        """The pair ids of the batch, on the training device."""
         text_ids = torch.tensor([self.text_ids[self.pairs.texts[caption]] for caption in batch.captions])
         images, labels = torch.from_numpy(batch.images), torch.from_numpy(self.pairs.labels[batch.images])
         return PairIds(images.to(device()), text_ids.to(device()), labels.to(device()))
 
     def _validation_images(self) -> Ints:
-        """All of them, or as many as the run asks for, always the same."""
+        """All validation images, or the fixed subsample that the run's settings request."""
         images, wanted = self.pairs.val_images, self.options.validation_images
         if wanted is None or wanted >= len(images):
             return images
@@ -172,7 +172,7 @@ class Trainer:
                 self.state.average[name].lerp_(parameter, 1 - self.options.ema)
 
     def end_epoch(self) -> None:
-        """Record the epoch in the curve, validate where it is due and keep the best weights, save the state."""
+        """Add the epoch to the curve, validate if due and keep the best weights, then save the state."""
         state = self.state
         losses = {name: round(value / self.steps, 6) for name, value in sorted(state.loss.items())}
         entry = {"epoch": state.epoch + 1, "loss": losses}
@@ -187,9 +187,9 @@ class Trainer:
         state.save(self.state_file)
 
     def validate(self, weights: dict[str, Tensor]) -> float:
-        """Validation mR (percent): these weights on the images that select and their plain captions.
+        """Validation mR in percent of these weights, on the validation images and their plain captions.
 
-        A method trained on prompted captions alone is validated on those too: plain ones are foreign to it.
+        A method trained only on prompted captions never sees plain ones, so it is validated on prompted captions.
         """
         current = {name: parameter.detach().clone() for name, parameter in self.state.trained.items()}
         load_tensors(self.state.trained, weights)
@@ -204,7 +204,7 @@ class Trainer:
 
 
 def _silent(count: int, note: str = "") -> None:
-    """No progress: another process shows it."""
+    """A progress bar that shows nothing, because another process shows the progress."""
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""AdamW over a method's parameter groups, and the schedule of the learning rate."""
+"""AdamW over a method's parameter groups, and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cmer.methods.base import Method
 
 
 def adamw(method: Method, trained: dict[str, Tensor], weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over the trained parameters; each group keeps its `rate`, the factor of the scheduled learning rate.
+    """AdamW over the trained parameters; each group has a `rate`, by which the scheduled learning rate is multiplied.
 
     Args:
-        method: whose parameter groups give rates and decays.
-        trained: trainable tensors by name; running statistics are left out.
-        weight_decay: of the run, for matrices and convolutions of the groups that name none of their own.
+        method: method whose parameter groups define rates and decays.
+        trained: trained tensors by name; running statistics are skipped.
+        weight_decay: weight decay of the run, for matrices and convolutions in groups that define no decay.
     """
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, tensor in trained.items():
@@ -31,7 +31,7 @@ def adamw(method: Method, trained: dict[str, Tensor], weight_decay: float) -> to
 
 
 def schedule(step: int, total: int, warmup: float) -> float:
-    """Factor of the learning rate at a step: linear rise over the warm-up's share, then a cosine to 0."""
+    """Factor of the learning rate at a step: linear rise over the warm-up share, then cosine decay to 0."""
     rise = max(1, round(warmup * total))
     if step < rise:
         return (step + 1) / rise

@@ -1,4 +1,4 @@
-"""One run: put together from its spec, trained, and embedded. What the commands call."""
+"""One run: assembled from its spec, trained, and embedded. Called by the commands."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ STATES = Path("work/train")
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a run reads.
+    """Input files of a run.
 
     Attributes:
-        folder: of the prepared dataset.
+        folder: folder of the prepared dataset.
         captions: all captions with their prompts (`cmer augment`).
         validation: ids of the validation images (`cmer split`).
-        excluded: train captions to leave out (`cmer exclude`).
+        excluded: train captions to exclude (`cmer exclude`).
         features: manifest of the stored features; None for an online run.
     """
 
@@ -64,18 +64,18 @@ class RunFiles:
     features: Path | None = None
 
     def pairs(self, spec: RunSpec) -> Pairs:
-        """The dataset as the run sees it."""
+        """The dataset with the validation split, exclusions and subsample of the run."""
         pairs = Pairs.read(self.folder, self.captions, self.validation, self.excluded)
         return pairs.subsample(spec.training.train_images)
 
     def hashes(self) -> list[str]:
-        """Of everything but the features, whose digest the record holds."""
+        """SHA-256 of all files except the features, whose digest is in the record."""
         return [sha256(file) for file in (self.captions, self.validation, self.excluded) if file is not None]
 
 
 @dataclass(frozen=True)
 class Assembled:
-    """A run ready to train or embed: `method` on the training device, and what it reads."""
+    """A run that is ready to train or embed: `method` on the training device, and its inputs."""
 
     method: Method
     inputs: Inputs
@@ -85,14 +85,14 @@ class Assembled:
 def assemble(spec: RunSpec, pairs: Pairs, folder: Path, manifest: Path | None) -> Assembled:
     """Build the method of a run and its inputs.
 
-    A run on stored features loads the backbone only where the method runs a tower itself; features that the cache
-    lacks are rebuilt first. An online run opens the images and needs no features.
+    A run on stored features loads the backbone only if the method runs a tower itself; features that are missing from
+    the cache are rebuilt first. An online run opens the images and needs no features.
 
     Args:
-        spec: of the run.
+        spec: spec of the run.
         pairs: the dataset.
-        folder: holds the prepared dataset.
-        manifest: of the stored features; None for an online run.
+        folder: folder of the prepared dataset.
+        manifest: manifest of the stored features; None for an online run.
 
     Raises:
         UserError: the method needs pixels and the run has stored features, or the features do not fit the images.
@@ -144,13 +144,13 @@ def _online(spec: RunSpec, pairs: Pairs, folder: Path, captions: Sequence[str]) 
 
 
 def train_run(spec: RunSpec, files: RunFiles, out: Path) -> dict[str, Any]:
-    """Train a run, or resume it, and write its checkpoint and, beside it, its curve.
+    """Train a run, or resume it, and write its checkpoint with its curve beside it.
 
     Returns:
-        images seen and validation mR, for the record of the call.
+        number of images seen and validation mR, for the run-time record.
 
     Raises:
-        UserError: an input does not fit the run, the loss is not finite, or the disk is full.
+        UserError: an input does not match the run, the loss is not finite, or the disk is full.
     """
     pairs = files.pairs(spec)
     ready = assemble(spec, pairs, files.folder, files.features)
@@ -162,7 +162,7 @@ def train_run(spec: RunSpec, files: RunFiles, out: Path) -> dict[str, Any]:
         best, curve, seen = state.best, state.curve, state.images_seen
     validated = [entry for entry in curve if "val_mr" in entry]
     top = max(validated, key=lambda entry: entry["val_mr"], default={"epoch": 0, "val_mr": None})
-    if rank() == 0:  # the first process writes
+    if rank() == 0:  # only the first process writes
         record |= {
             "train_images": len(pairs.train_images),
             "train_captions": len(pairs.captions_of(pairs.train_images)),
@@ -189,16 +189,18 @@ def _record(spec: RunSpec, ready: Assembled) -> dict[str, Any]:
 
 
 def _state_digest(spec: RunSpec, record: dict[str, Any], files: RunFiles) -> str:
-    """The same for every number of processes: another number is refused, and does not start from nothing."""
+    """Digest that names the state's folder, without the number of processes: resuming with another number is an error,
+    not a new training.
+    """
     same = record | {"spec": spec.model_dump(exclude={"training": {"processes"}})}
     return digest([same, *files.hashes()])
 
 
 def embed_run(checkpoint: Path, files: RunFiles, queries: Path, out: Path) -> None:
-    """Encode the test images, and the test captions under every label protocol, and write them.
+    """Encode the test images and the test captions under every label protocol, and write the embeddings.
 
     Raises:
-        UserError: the checkpoint is missing, damaged, or of another run.
+        UserError: the checkpoint is missing or damaged, or belongs to another run.
     """
     tensors, record = load(checkpoint)
     spec = validate(RunSpec, record["spec"], str(checkpoint))

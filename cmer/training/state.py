@@ -1,4 +1,4 @@
-"""The resumable state of a training: all of it in one file, replaced atomically."""
+"""The resumable state of a training, in one file that is replaced atomically."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from cmer.training.distributed import all_gather, broadcast, process_count, rank
 
 @dataclass
 class State:
-    """Where a training stands.
+    """State of a training.
 
     Attributes:
         trained: trainable parameters and running statistics.
         optimizer: AdamW over the parameters.
         memory: the method's memory of past batches.
-        average: exponential moving average of `trained`, where one is kept.
+        average: exponential moving average of `trained`; None if the run uses none.
         epoch: the current epoch.
-        step: steps done in it.
-        images_seen: over all epochs.
+        step: number of steps done in the current epoch.
+        images_seen: number of images seen in all epochs.
         loss: sums of the current epoch's losses, by name.
-        curve: one entry a finished epoch.
-        best: parameters of the epoch with the best validation mR.
+        curve: one entry per finished epoch.
+        best: weights of the epoch with the best validation mR.
     """
 
     trained: dict[str, Tensor]
@@ -48,9 +48,9 @@ class State:
     _PLAIN = ("average", "epoch", "step", "images_seen", "loss", "curve", "best")
 
     def save(self, path: Path) -> None:
-        """Write everything that the next step depends on, the random generators of all processes included.
+        """Write everything that the next step depends on, including the random generators of all processes.
 
-        All processes call it, and the first one writes.
+        All processes must call this; only the first one writes.
         """
         data = {name: getattr(self, name) for name in self._PLAIN}
         data["trained"] = {name: p.detach() for name, p in self.trained.items()}
@@ -60,16 +60,16 @@ class State:
         data["cuda_rng"] = all_gather(torch.cuda.get_rng_state()) if torch.cuda.is_available() else []
         if rank() > 0:
             return
-        buffer = io.BytesIO()  # written as bytes, so that a full disk is an OSError
+        buffer = io.BytesIO()  # written as bytes, so that a full disk raises OSError
         torch.save(data, buffer)
         with atomic(path) as temporary:
             temporary.write_bytes(buffer.getbuffer())
 
     def load(self, path: Path) -> None:
-        """Return to a saved state, where there is one; all processes call it, and the first one reads.
+        """Restore a saved state if there is one; all processes must call this, and only the first one reads.
 
         Raises:
-            UserError: the file is damaged, or another number of processes wrote it.
+            UserError: the file is damaged, or was written by another number of processes.
         """
         content = broadcast(path.read_bytes() if rank() == 0 and path.is_file() else b"")
         if not content:
@@ -77,11 +77,11 @@ class State:
         try:
             data = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
         except Exception as error:
-            raise UserError(f"training state {path} is damaged ({error}); remove it to train from the start") from error
+            raise UserError(f"training state {path} is damaged ({error}); remove it to start over") from error
         if len(data["rng"]) != process_count():
             raise UserError(
                 f"training state {path} is of {len(data['rng'])} processes and cannot resume in {process_count()}; "
-                "start as many, or remove it to train from the start"
+                "start the same number of processes, or remove the state to start over"
             )
         for name in self._PLAIN:
             setattr(self, name, data[name])
@@ -99,6 +99,6 @@ class State:
             torch.cuda.set_rng_state(data["cuda_rng"][rank()])
 
     def snapshot(self) -> dict[str, Tensor]:
-        """A copy of the weights that validation sees: the average where one is kept."""
+        """A copy of the weights to validate: the average if there is one, otherwise the current weights."""
         source = self.average or {name: p.detach() for name, p in self.trained.items()}
         return copy.deepcopy({name: tensor.cpu() for name, tensor in source.items()})

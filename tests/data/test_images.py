@@ -94,13 +94,13 @@ WHOLE = encoded(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG")
         (b"<VRTDataset rasterXSize='2' rasterYSize='2'/>", "not an image in a known format"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image in a known format"),
         (WHOLE[: len(WHOLE) // 2], "truncated"),
-        (WHOLE[:20], "no image|runcated"),
+        (WHOLE[:20], "not an image|runcated"),
         (tiff(sentinel())[:2000], "4 bands of uint16"),
         (png_bomb(100_000, 100_000), "more than 178,956,970 pixels; cut it into tiles"),
         (encoded(Image.new("I;16", (4, 4), 4000)), "1 band of uint16"),
         (encoded(Image.new("I", (4, 4), 4000), "TIFF"), "1 band of int32"),
         (encoded(Image.new("F", (4, 4), 0.5), "TIFF"), "1 band of float32"),
-        (encoded(Image.new("I", (4, 4), 4000), "PPM"), "not 8 bits a channel"),
+        (encoded(Image.new("I", (4, 4), 4000), "PPM"), "do not have 8 bits per channel"),
     ],
 )
 def test_what_is_no_picture_says_why(data: bytes, reason: str) -> None:
@@ -128,7 +128,7 @@ def test_what_is_no_readable_file_is_told_and_never_waited_for(tmp_path: Path) -
     with (tmp_path / "huge.tif").open("wb") as huge:
         huge.truncate(3 * 2**30)
     store = FolderImages(tmp_path)
-    for name, reason in {"folder": "no file", "pipe": "no file", "link": "No such file"}.items():
+    for name, reason in {"folder": "not a file", "pipe": "not a file", "link": "No such file"}.items():
         with pytest.raises(UserError, match=rf"{name}\.jpg cannot be read: .*{reason}"):
             store.load(f"{name}.jpg", "")
     with pytest.raises(UserError, match=r"huge\.tif cannot be read: it has 3\.0 GiB; cut it into tiles"):

@@ -105,7 +105,7 @@ def test_splits_that_rows_name_are_kept(tmp_path: Path) -> None:
     found = prepare(options(tmp_path, annotations="mine.jsonl"), tmp_path / "out")
     assert [finding.what for finding in found] == [
         "images have no scene label",
-        "images have the bytes of an image of another split",
+        "images are identical to an image of another split",
     ]
     assert read_frame(tmp_path / "out/images.csv")["split"].tolist() == [split for _, split in rows]
 
@@ -119,7 +119,7 @@ def test_class_folders_are_captioned_by_their_class(tmp_path: Path) -> None:
     mine = options(tmp_path, annotations=None, images="tiles", caption="{label} from above", merge={"farm": "farmland"})
     drawn, ignored = prepare(mine, tmp_path / "out")
     assert drawn.what == "images name no split"
-    assert str(ignored) == "2 files are no images by their names; ignored: farm/Thumbs.db, readme.txt"
+    assert str(ignored) == "2 files do not have the name of an image; skipped: farm/Thumbs.db, readme.txt"
     images, captions = read_frame(tmp_path / "out/images.csv"), read_frame(tmp_path / "out/captions.csv")
     labels = dict(zip(images["file"], images["label"], strict=True))
     assert labels["StorageTanks/deep/0.png"] == "storage tanks" and labels["farm/0.jpg"] == "farmland"

@@ -63,7 +63,7 @@ def test_flaws_stop_with_counts_names_and_the_switch(flawed: Options, tmp_path: 
         "2 images cannot be decoded; `drop` skips them: pond_3.jpg (Truncated File Read), "
         "port_2.jpg (1 band of uint16; set datasets.fields.raster)",
         "1 images have no caption; `drop` skips them: pond_4.jpg",
-        "1 of these are test images; recalls will not compare with the official split: port_2.jpg",
+        "1 of these are test images; without them, recalls are not comparable with the official split: port_2.jpg",
         "datasets.fields.on_bad: drop",
     ):
         assert line in report
@@ -104,8 +104,8 @@ def test_the_same_picture_in_two_splits_is_told(published: Options, tmp_path: Pa
     ("entries", "message"),
     [
         ((entry("a.jpg"), entry("a.jpg", "test")), r"a\.jpg appears more than once"),
-        ((entry("../a.jpg"), entry("b.jpg", "test")), r"\.\./a\.jpg would lie outside"),
-        ((entry("/etc/a.jpg"), entry("b.jpg", "test")), "would lie outside"),
+        ((entry("../a.jpg"), entry("b.jpg", "test")), r"\.\./a\.jpg is outside the image folder"),
+        ((entry("/etc/a.jpg"), entry("b.jpg", "test")), "is outside the image folder"),
         ((entry("a.jpg"), entry("b.jpg", "restval")), r"images\[1\] \(b\.jpg\).*\n.*split.*'restval'"),
         ((entry("a.jpg"),), "no image whose split is 'test'"),
         ((entry("a.jpg", "test"),), "no image whose split is 'train'"),

@@ -117,7 +117,7 @@ def test_blocks_are_named_in_order_and_once() -> None:
 def test_clear_errors(prepared, stored, tmp_path) -> None:
     with pytest.raises(UserError, match="no stored features for the text 'never seen'"):
         stored.texts(["never seen"], [])
-    with pytest.raises(UserError, match="hold no image_block_9"):
+    with pytest.raises(UserError, match="have no image_block_9"):
         stored.images(np.array([0]), np.array([0]), [9])
     with pytest.raises(UserError, match=r"blocks: \[5\] not among the backbone's blocks 0 to 1"):
         run(prepared, tmp_path, BACKBONE.model_copy(update={"features": FeatureOptions(blocks=[5])}))
@@ -137,7 +137,7 @@ def test_a_full_disk_says_so_and_keeps_what_is_done(prepared, tmp_path, monkeypa
         sink(self, name, rows)
 
     monkeypatch.setattr(extraction._Sink, "append", full)
-    with pytest.raises(UserError, match=r"No space left.*free space and start again"):
+    with pytest.raises(UserError, match=r"No space left.*free space and rerun the same command"):
         run(prepared, tmp_path)
     monkeypatch.setattr(extraction._Sink, "append", sink)
     assert json.loads(next(tmp_path.glob("*/progress.json")).read_text())["images"] == 16

@@ -167,12 +167,12 @@ def test_a_killed_training_of_two_ends_with_the_same_bytes_and_not_in_one_proces
     state = torch.load(states[0], weights_only=True)
     assert 0 < state["epoch"] < 12
     alone = start(prepared, run, "killed.safetensors", processes=1)
-    assert "training.processes is 2, but 1 of them started" in alone.communicate()[1]
+    assert "training.processes is 2, but 1 started" in alone.communicate()[1]
     fewer = run.model_copy(update={"training": run.training.model_copy(update={"processes": 1})})
     alone = start(prepared, fewer, "killed.safetensors", processes=1)
     assert "is of 2 processes and cannot resume in 1" in alone.communicate()[1]
     resumed = start(prepared, run, "killed.safetensors", processes=2)
-    assert f"resumes (epochs done: {state['epoch']}, steps: 0)" in resumed.communicate()[1]
+    assert f"resuming (epochs done: {state['epoch']}, steps: 0)" in resumed.communicate()[1]
     assert Path("killed.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
 
 
@@ -202,7 +202,7 @@ ERROR, KILL = "raise UserError('a mistake')", "os.kill(os.getpid(), signal.SIGKI
         ("0", ERROR, "a mistake", "a mistake"),
         ("1", ERROR, "a mistake", "a mistake"),
         ("01", ERROR, "a mistake", "a mistake"),
-        ("1", KILL, "another process of the training was killed, or ended in an error of its own", "SIGKILL"),
+        ("1", KILL, "another process of the training was killed or failed", "SIGKILL"),
     ],
 )
 def test_a_process_that_fails_ends_the_others_and_one_of_them_says_why(

@@ -40,7 +40,7 @@ def test_a_full_disk_loses_nothing(prepared, tmp_path, monkeypatch, epoch, file)
     plain = "from cmer.cli.main import main; main()"
     resumed = train(plain, "checkpoint.safetensors")
     assert resumed.returncode == 0, resumed.stderr
-    assert f"resumes (epochs done: {epoch}, steps: 0)" in resumed.stderr
+    assert f"resuming (epochs done: {epoch}, steps: 0)" in resumed.stderr
     whole = train(plain, "whole.safetensors")
-    assert whole.returncode == 0 and "resumes" not in whole.stderr
+    assert whole.returncode == 0 and "resuming" not in whole.stderr
     assert Path("checkpoint.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()

@@ -1,1 +1,1 @@
-"""Losses of a batch of matching pairs, one module each; a config names them as `loss`."""
+"""Losses of a batch of matching pairs, one per module; a config selects one with `loss`."""

@@ -15,10 +15,10 @@ def contrastive(images: Tensor, texts: Tensor, scale: Tensor, positives: Tensor 
 
     Args:
         images: unit embeddings [B, e].
-        texts: unit embeddings [B, e], text i belonging to image i.
+        texts: unit embeddings [B, e]; text i matches image i.
         scale: 1 / temperature.
-        positives: [B, B], true where text j also fits image i; each row's target is then shared equally among its
-            positives (soft labels of PIR). None: text i alone fits image i.
+        positives: [B, B], true if text j also matches image i; the target of each row is then distributed equally over
+            its positives (soft labels of PIR). None: only text i matches image i.
 
     Returns:
         A scalar: the mean over both directions.

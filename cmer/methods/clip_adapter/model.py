@@ -12,16 +12,16 @@ from cmer.registry import METHODS
 
 WIDTH = 64
 IMAGE_WIDTH, TEXT_WIDTH = 105, 90
-"""The one pair of bottlenecks, with one adapter a block and no biases, that gives the printed counts."""
+"""The only pair of bottleneck widths that gives the printed counts with one adapter per block and no biases."""
 
 
 @METHODS.register("clip_adapter")
 class ClipAdapter(TowerMethod):
-    """y + W_up GELU(W_down y) on the output y of sub-layers, W_up starting at zero (Houlsby et al. 2019).
+    """y + W_up GELU(W_down y) on the output y of sub-layers, with W_up initialised to zero (Houlsby et al. 2019).
 
-    The paper names no configuration; its memory and speed show adapters inside the towers, and its counts, 3.04 M on
-    ViT-B and 6.82 M on ViT-L-14, fit no everyday bottleneck. Preset `paper_count` has them to the printed precision
-    (3,041,280 and 6,819,840); `houlsby64` is the everyday form.
+    The paper states no configuration. Its memory and speed show that the adapters are inside the towers; its counts,
+    3.04 M on ViT-B and 6.82 M on ViT-L-14, do not fit any common bottleneck width. Preset `paper_count` has these
+    counts to the printed precision (3,041,280 and 6,819,840); `houlsby64` is the common form.
     """
 
     def __init__(self, options: ClipAdapterOptions, context: Context) -> None:

@@ -18,6 +18,6 @@ class ClipAdapterOptions(TowerOptions):
 
     preset: Literal["houlsby64", "paper_count"] = Field(
         default="paper_count",
-        description="houlsby64: 64 wide with biases, after attention and MLP; paper_count: 105 (image) and 90 (text) "
-        "wide without biases, after the MLP: no everyday form, but the one such pair with the paper's counts",
+        description="houlsby64: width 64 with biases, after attention and MLP; paper_count: widths 105 (image) and 90 "
+        "(text) without biases, after the MLP, which are uncommon but the only ones with the paper's counts",
     )

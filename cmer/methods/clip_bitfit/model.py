@@ -10,9 +10,9 @@ from cmer.registry import METHODS
 
 @METHODS.register("clip_bitfit")
 class ClipBitfit(TowerMethod):
-    """Every bias, those of the norms included; 171,008 parameters on ViT-B, 374,528 on ViT-L-14.
+    """Train every bias, including those of the norms: 171,008 parameters on ViT-B, 374,528 on ViT-L-14.
 
-    The norms' biases are needed for the printed 0.17 and 0.37 M. On convolution towers the shifts of BatchNorm train.
+    The printed 0.17 and 0.37 M include the norms' biases. On convolution towers, the shifts of BatchNorm train.
     """
 
     def __init__(self, options: ClipBitfitOptions, context: Context) -> None:

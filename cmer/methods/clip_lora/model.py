@@ -11,10 +11,11 @@ from cmer.registry import METHODS
 
 @METHODS.register("clip_lora")
 class ClipLora(TowerMethod):
-    """W + B A of rank 16 on each linear map, B starting at zero; 3,932,160 parameters on ViT-B, 8,650,752 on ViT-L-14.
+    """W + B A of rank 16 on each linear map, with B initialised to zero.
 
-    The paper prints 3.93 and 8.65 M without saying which maps are adapted, nor alpha and dropout: rank 16 on all,
-    the fused query-key-value map as one, gives both counts; alpha 16 and no dropout are this project's choice.
+    This has 3,932,160 parameters on ViT-B and 8,650,752 on ViT-L-14. The paper prints 3.93 and 8.65 M, but neither the
+    adapted maps nor alpha and dropout. Rank 16 on all maps, with the fused query-key-value map as one, gives both
+    counts; alpha 16 and no dropout are this project's choice.
     """
 
     def __init__(self, options: ClipLoraOptions, context: Context) -> None:

@@ -1,7 +1,7 @@
 """CMER: text adaptation, a Focus-Adapter side branch beside the frozen image tower, recycled negatives, scene prompts.
 
-The paper's ablation rows are settings of it: v1 (text only), v2 (+ Focus-Adapter), d1 (+ negative queue),
-d2 (+ scene prompts); `label_dropout` 0.5 makes it fit for plain queries too.
+The paper's ablation rows are settings of this method: v1 (text only), v2 (+ Focus-Adapter), d1 (+ negative queue),
+d2 (+ scene prompts). With `label_dropout` 0.5 it also handles plain queries.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from cmer.registry import METHODS
 
 @METHODS.register("cmer")
 class Cmer(EmbeddingMethod):
-    """v = normalise(x + q): x the frozen unit image embedding, q the side branch over the frozen blocks.
+    """v = normalise(x + q), where x is the frozen unit image embedding and q the side branch over the frozen blocks.
 
-    No gradient enters the image tower, so its activations are never kept. The text tower is adapted by LoRA, or,
-    where it should see no backward pass either, by a side branch of its own whose regions are whole captions
-    (this project's choice, not the paper's).
+    No gradient enters the image tower, so none of its activations are kept. The text tower is adapted by LoRA or, to
+    avoid its backward pass too, by a side branch of its own whose regions are whole captions (this project's choice,
+    not the paper's).
     """
 
     options: CmerOptions
@@ -60,18 +60,18 @@ class Cmer(EmbeddingMethod):
         drop_path: float = 0.0,
     ) -> SideBranch:
         if not blocks:
-            raise UserError("a side branch has no block to read; name some in the backbone's features, or null for all")
+            raise UserError("a side branch has no block to read; list blocks in the backbone's features (null: all)")
         options = self.options
         return SideBranch(specs, blocks, options.hidden, options.heads, field, self.heads.dim, dropout, drop_path)
 
     def encode_images(self, batch: Features | Tensor) -> Tensor:
-        """Unit embeddings [B, e] of frozen features."""
+        """Unit embeddings [B, e] from frozen features."""
         assert isinstance(batch, Features)
         x = self.heads.images(batch.pooled)
         return x if self.image_branch is None else F.normalize(x + self.image_branch(batch), dim=-1)
 
     def encode_texts(self, batch: Features | Tokens) -> Tensor:
-        """Unit embeddings [B, e] of tokens (LoRA) or of frozen features (side branch)."""
+        """Unit embeddings [B, e] from tokens (LoRA) or frozen features (side branch)."""
         if isinstance(batch, Tokens):
             assert self.backbone is not None
             batch = self.backbone.encode_texts(batch)
@@ -89,7 +89,7 @@ class Cmer(EmbeddingMethod):
         return losses
 
     def memory(self, batch_size: int) -> NegativeQueue | None:
-        """The empty queue of `queue_batches` batches."""
+        """A new, empty queue of `queue_batches` batches."""
         length = self.options.queue_batches * batch_size
         return NegativeQueue(length, self.heads.dim) if length else None
 

@@ -1,4 +1,4 @@
-"""Settings of CMER, and what its ablation calls their combinations."""
+"""Settings of CMER, and the names of their combinations in the paper's ablation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VARIANTS = {
 }
 """(focus adapter, negative queue, scene prompt) → name in the CMER paper, Table 4."""
 SWITCHES = {"focus_adapter", "queue_batches", "scene_prompt"}
-"""Settings that turn a part off; the name of the variant says which."""
+"""Settings that turn off a part of the system, which the variant's name already states."""
 
 
 @METHOD_OPTIONS.register("cmer")
@@ -26,18 +26,19 @@ class CmerOptions(EmbeddingOptions):
     """CMER (text LoRA, Focus-Adapter side branch, negative recycling, scene prompts)."""
 
     text: Literal["lora", "side_branch"] = Field(
-        default="lora", description="what adapts the text tower; side_branch needs no backward pass through it"
+        default="lora",
+        description="how the text tower is adapted; side_branch needs no backward pass through the tower",
     )
     lora_rank: Positive = 16
-    focus_adapter: bool = Field(default=True, description="the image side branch (v2); false is v1")
+    focus_adapter: bool = Field(default=True, description="use the image side branch (v2); false: v1")
     hidden: Positive = Field(default=192, description="width of the side branch")
-    heads: Positive = Field(default=6, description="attention heads in a region")
-    focus_field: Positive = Field(default=2, description="side of a region, in patches")
+    heads: Positive = Field(default=6, description="attention heads of the side branch")
+    focus_field: Positive = Field(default=2, description="side of an attention region, in patches")
     focus_dropout: Fraction = Field(
-        default=0.0, description="dropout of what the image side branch reads; the paper has none"
+        default=0.0, description="dropout on the inputs of the image side branch; the paper uses none"
     )
     focus_drop_path: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="share of images that train without the image side branch; the paper has none"
+        default=0.0, description="share of images that train without the image side branch; 0 in the paper"
     )
     queue_batches: Annotated[int, Field(ge=0)] = Field(
         default=4, description="length of the negative queue in batches; 0: no queue"
@@ -47,7 +48,7 @@ class CmerOptions(EmbeddingOptions):
     difficulty: Annotated[float, Field(ge=0)] = Field(
         default=0.5, description="beta of Eq. 18: how fast hard negatives lose weight"
     )
-    scene_prompt: bool = Field(default=True, description="scene labels in front of training captions")
+    scene_prompt: bool = Field(default=True, description="prepend scene labels to training captions")
     label_dropout: Fraction = Field(default=0.5, description="share of training captions drawn without their prompt")
 
     @model_validator(mode="after")
@@ -58,25 +59,25 @@ class CmerOptions(EmbeddingOptions):
 
     @property
     def text_input(self) -> Literal["features", "tokens"]:
-        """LoRA runs the text tower; a side branch reads its frozen blocks."""
+        """Tokens for LoRA, which runs the text tower; frozen features for a side branch."""
         return "tokens" if self.text == "lora" else "features"
 
     @property
     def variant(self) -> str:
-        """v1, v2, d1 or d2; "" for another combination of CMER's parts.
+        """v1, v2, d1 or d2; "" for any other combination of CMER's parts.
 
-        The printed d2 never drops its prompt: with label dropout it is another system.
+        The paper's d2 never drops its prompt, so d2 with label dropout is another system.
         """
         if self.scene_prompt and self.label_dropout > 0:
             return ""
         return VARIANTS.get((self.focus_adapter, self.queue_batches > 0, self.scene_prompt), "")
 
     def published(self) -> Self:
-        """The printed CMER uses the scene prompt for every training caption."""
+        """The settings of the published CMER, which uses the scene prompt for every training caption."""
         return type(self)(label_dropout=0.0)
 
     def differences(self) -> dict[str, str]:
-        """See `MethodOptions`; settings of a part that is turned off have no effect."""
+        """See `MethodOptions`; settings of parts that are turned off do not count."""
         unused = self._unused()
         return {name: words for name, words in super().differences().items() if name not in unused}
 
@@ -93,7 +94,7 @@ class CmerOptions(EmbeddingOptions):
         return {name for name, in_effect in parts.items() if not in_effect} | turned_off
 
     def variant_title(self) -> str | None:
-        """The printed system alone is d2 with the printed settings."""
+        """See `MethodOptions`; only d2 with the paper's settings is the published system."""
         if self.variant == "d2" and not self.differences():
             return None
         return f"CMER {self.variant}".strip()

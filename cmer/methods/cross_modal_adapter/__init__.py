@@ -1,1 +1,1 @@
-"""Adapters that the two towers share in part."""
+"""Adapters that the two towers partly share."""

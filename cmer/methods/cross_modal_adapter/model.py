@@ -1,4 +1,4 @@
-"""Cross-Modal Adapter: adapters whose up-projection image and text tower share in part (Jiang et al. 2022)."""
+"""Cross-Modal Adapter: adapters whose up-projection is partly shared between both towers (Jiang et al. 2022)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SHARED = 16
 class CrossModalAdapter(TowerMethod):
     """y + concat(W_own GELU(W_down y), W_shared GELU(W_down y)) on the output y of every sub-layer.
 
-    W_shared is one tensor for image block l and text block l. Preset `official` is the released model (bottleneck 8,
-    every site its own: 519,168 parameters on ViT-B-32); `paper_count` (bottleneck 64, one pair of adapters for all
-    blocks: 164,208) is one of several forms with the 0.16 M that the tables print. A tower with blocks of several
-    widths has an adapter for each width there.
+    Image block l and text block l share one tensor W_shared. Preset `official` is the released model (bottleneck 8, a
+    separate adapter at every site: 519,168 parameters on ViT-B-32). Preset `paper_count` (bottleneck 64, one pair of
+    adapters for all blocks: 164,208) is one of several forms with the printed 0.16 M; if a tower's blocks differ in
+    width, it has one adapter per width.
     """
 
     def __init__(self, options: CrossModalAdapterOptions, context: Context) -> None:

@@ -12,9 +12,10 @@ from cmer.registry import METHOD_OPTIONS
 
 @METHOD_OPTIONS.register("cross_modal_adapter")
 class CrossModalAdapterOptions(TowerOptions):
-    """Adapters whose up-projection the two towers share in part."""
+    """Adapters whose up-projection is partly shared between both towers."""
 
     preset: Literal["official", "paper_count"] = Field(
         default="paper_count",
-        description="official: 8 wide, at every site its own; paper_count: 64 wide, one for all blocks",
+        description="official: width 8, a separate adapter at every site; paper_count: width 64, one adapter for all "
+        "blocks",
     )

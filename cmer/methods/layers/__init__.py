@@ -1,1 +1,1 @@
-"""Parts that methods share."""
+"""Layers and base classes shared by several methods."""

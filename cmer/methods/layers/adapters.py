@@ -1,4 +1,4 @@
-"""Bottleneck adapters, and how they attach to a tower's sub-layers."""
+"""Bottleneck adapters, and functions that attach them to a tower's sub-layers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cmer.backbones.base import Backbone, Site
 
 
 class Adapter(nn.Module):
-    """W_up GELU(W_down x), zero at first (Houlsby et al. 2019).
+    """W_up GELU(W_down x), initialised to zero output (Houlsby et al. 2019).
 
     Args:
-        width: of x.
+        width: width of x.
         bottleneck: inner width.
-        bias: whether both maps have one.
+        bias: whether both maps have a bias.
     """
 
     def __init__(self, width: int, bottleneck: int, bias: bool) -> None:
@@ -34,15 +34,15 @@ class Adapter(nn.Module):
 
 
 class SharedAdapter(nn.Module):
-    """An adapter whose last output channels come from a map that other adapters use too.
+    """An adapter whose last output channels come from a map shared with other adapters.
 
     concat(W_own z, W_shared z) with z = dropout(activation(W_down x)).
 
     Args:
-        width: of x.
-        shared: W_shared with its bias, from the bottleneck; a narrow site takes its first width / 2 channels.
-        activation: of the bottleneck.
-        dropout: of the bottleneck.
+        width: width of x.
+        shared: W_shared with its bias; at narrow sites only its first width / 2 output channels are used.
+        activation: activation in the bottleneck.
+        dropout: dropout in the bottleneck.
     """
 
     def __init__(self, width: int, shared: nn.Linear, activation: nn.Module, dropout: float = 0.0) -> None:
@@ -61,12 +61,12 @@ class SharedAdapter(nn.Module):
 
 
 def attach_serial(backbone: Backbone, site: Site, adapter: nn.Module) -> None:
-    """The sub-layer's output y becomes y + adapter(y)."""
+    """Replace the sub-layer's output y with y + adapter(y)."""
     backbone.get_submodule(site.exit).register_forward_hook(partial(_serial, adapter, site.channels_first))
 
 
 def attach_parallel(backbone: Backbone, site: Site, adapter: nn.Module) -> None:
-    """The sub-layer's output y becomes y + adapter(x), x being what enters the sub-layer."""
+    """Replace the sub-layer's output y with y + adapter(x), where x is the sub-layer's input."""
     entered: list[Tensor] = []
     backbone.get_submodule(site.entry).register_forward_pre_hook(lambda _module, args: entered.append(args[0]))
     exit_ = backbone.get_submodule(site.exit)

@@ -1,4 +1,4 @@
-"""What methods share that give unit embeddings of a shared space."""
+"""Base class of methods that produce unit embeddings in a shared space."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cmer.registry import LOSSES
 
 
 class EmbeddingMethod(Method):
-    """Heads into the shared space, and one loss between the embeddings."""
+    """A method with heads into the shared space and one loss between the embeddings."""
 
     options: EmbeddingOptions
 
@@ -23,6 +23,6 @@ class EmbeddingMethod(Method):
     def losses(
         self, images: Tensor, texts: Tensor, batch: PairIds, memory: Memory | None, step: StepInfo
     ) -> dict[str, Tensor]:
-        """The loss that the options name."""
+        """The loss selected in the options."""
         positives = batch.positives() if self.options.soft_multi_positive else None
         return {"batch": LOSSES.get(self.options.loss)(images, texts, self.heads.scale(), positives)}

@@ -1,4 +1,4 @@
-"""From frozen pooled embeddings to the shared space: nothing on aligned towers, a trained head on others."""
+"""Heads from pooled embeddings into the shared space: the identity on aligned towers, trained heads on others."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from cmer.backbones.base import Shapes
 from cmer.methods.layers.settings import Projection
 
 MAX_SCALE = 100.0
-"""CLIP's upper bound of 1 / temperature."""
+"""CLIP's upper limit of 1 / temperature."""
 VARIANCE_FLOOR = 1e-3
-"""Added to a channel's variance before it is standardised."""
+"""Added to a channel's variance when the channel is standardised."""
 
 
 class Heads(nn.Module):
-    """Both towers' way into the shared space, and the temperature.
+    """Heads of both towers into the shared space, and the temperature.
 
-    On an aligned backbone the embedding itself, normalised, and the temperature that came with it, frozen. On towers
-    without a shared space a trained projection each, on the standardised embedding, and a trained temperature.
+    On an aligned backbone, the heads only normalise the embedding, and the temperature is the backbone's, frozen. On
+    towers without a shared space, each head is a trained projection of the standardised embedding, and the temperature
+    is trained.
     """
 
     def __init__(self, shapes: Shapes, projection: Projection) -> None:
@@ -40,15 +41,15 @@ class Heads(nn.Module):
         return F.normalize(self.text(pooled), dim=-1)
 
     def scale(self) -> Tensor:
-        """1 / temperature, at most 100; the parameter itself is bounded, so that it can come back down."""
+        """1 / temperature, at most 100; the parameter itself is clamped, so that it can decrease again."""
         with torch.no_grad():
             self.log_scale.clamp_(max=math.log(MAX_SCALE))
         return self.log_scale.exp()
 
 
 def _head(width: int, projection: Projection) -> nn.Module:
-    # Standardised by the running mean and variance of training. The floor keeps nearly constant channels small:
-    # MiniLM has three, which divided by their own deviation would be noise of unit size.
+    # Standardised with the running mean and variance of training. The floor keeps nearly constant channels small:
+    # MiniLM has three; divided by their own standard deviation, they would be noise with unit variance.
     norm = nn.BatchNorm1d(width, eps=VARIANCE_FLOOR, affine=False)
     if projection.kind == "linear":
         return nn.Sequential(norm, nn.Dropout(projection.dropout), nn.Linear(width, projection.dim))

@@ -1,4 +1,4 @@
-"""Settings that methods with embeddings in a shared space have in common."""
+"""Settings shared by methods with embeddings in a shared space."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cmer.registry import LOSSES
 
 
 class Projection(Model):
-    """The trained head per tower that unaligned backbones need."""
+    """The trained head per tower, which unaligned backbones need."""
 
     kind: Literal["linear", "mlp"] = "linear"
     dim: Positive = Field(default=512, description="width of the shared space")
@@ -21,12 +21,12 @@ class Projection(Model):
 
 
 class EmbeddingOptions(MethodOptions):
-    """Settings of methods that give unit embeddings of a shared space."""
+    """Settings of methods that produce unit embeddings in a shared space."""
 
     projection: Projection = Projection()
     loss: str = Field(default="contrastive", description="module of cmer/losses/batch/")
     soft_multi_positive: bool = Field(
-        default=False, description="captions with the same text in a batch count as positives of each other"
+        default=False, description="treat captions with the same text in a batch as positives of each other"
     )
 
     @field_validator("loss")
@@ -36,17 +36,17 @@ class EmbeddingOptions(MethodOptions):
         return name
 
     def modules(self) -> tuple[str, ...]:
-        """The loss's."""
+        """See `MethodOptions`: the module of the loss."""
         return (LOSSES.module(self.loss),)
 
     def differences(self) -> dict[str, str]:
-        """See `MethodOptions`; of the projection, which no published system has, its kind counts."""
+        """See `MethodOptions`; the projection, which no published system has, is described by its kind only."""
         found = super().differences()
         found.pop("projection", None)
         return found | ({"projection": "mlp heads"} if self.projection.kind == "mlp" else {})
 
 
 class TowerOptions(EmbeddingOptions):
-    """Settings of methods that train within both towers: no stored features can stand for these."""
+    """Settings of methods that train within both towers, which stored features cannot replace."""
 
     image_input: ClassVar[Literal["features", "pixels"]] = "pixels"

@@ -12,19 +12,19 @@ from torchvision.ops import StochasticDepth
 from cmer.backbones.base import BlockSpec, Features
 
 IMAGES_A_PART = 64
-"""On a CPU images pass the branch in parts that its caches hold: twice as fast as 512 at once."""
+"""Images per pass on a CPU: chunks that fit its caches are twice as fast as 512 images at once."""
 
 
 class FocusAdapter(nn.Module):
     """Attention within small regions, then a linear map, each with a residual (Eq. 11-13).
 
-    One projection a head serves as query, key and value, the reading that the paper's parameter counts allow:
-    2 h^2 + 6 h parameters, and a learned s^2 x s^2 bias a head where regions are squares of side s. W_d starts at
-    zero, so the map adds nothing at first.
+    Each head uses one projection as query, key and value, which is consistent with the paper's parameter counts:
+    2 h^2 + 6 h parameters, and a learned s^2 x s^2 bias per head if regions are squares of side s. W_d is initialised
+    to zero, so the map adds nothing at first.
 
     Args:
-        hidden: h.
-        heads: of the attention.
+        hidden: width h.
+        heads: number of attention heads.
         field: side s of a region in patches; 0 for text, where the region is the whole caption.
     """
 
@@ -42,12 +42,12 @@ class FocusAdapter(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, u: Tensor, mask: Tensor | None, has_cls: bool) -> Tensor:
-        """The next f, shaped as u; the class token takes no part in the attention.
+        """The next f, with the shape of u; the class token is excluded from the attention.
 
         Args:
             u: image tokens [B, tokens, h], or all real text tokens of the batch [n, h].
             mask: [B, longest], true at the n real text tokens; None for images.
-            has_cls: whether a class token stands first.
+            has_cls: whether the first token is a class token.
         """
         p = self.head(self.norm_attention(u))
         if mask is not None:
@@ -62,7 +62,7 @@ class FocusAdapter(nn.Module):
         return torch.as_tensor(self.output(self.norm_output(f)) + f)
 
     def attend(self, p: Tensor, mask: Tensor | None) -> Tensor:
-        """Tied attention within each of [regions, tokens, h]; `mask` [regions, 1, 1, tokens] of real keys."""
+        """Tied attention within each region of [regions, tokens, h]; `mask` [regions, 1, 1, tokens]: real keys."""
         heads = p.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         bias: Tensor | None = self.bias
         if mask is not None:
@@ -73,16 +73,16 @@ class FocusAdapter(nn.Module):
 
 
 def pad(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Real tokens [n, h] → [B, longest, h], zero where `mask` [B, longest] is false."""
+    """Pad real tokens [n, h] to [B, longest, h], with zeros where `mask` [B, longest] is false."""
     padded = tokens.new_zeros(*mask.shape, tokens.shape[-1])
     return padded.masked_scatter(mask.unsqueeze(-1), tokens)
 
 
 def to_regions(patches: Tensor, grid: int, field: int) -> tuple[Tensor, Tensor | None]:
-    """Cut [B, grid^2, h] into squares [B * regions, field^2, h]; a grid that they do not fill is padded.
+    """Cut [B, grid^2, h] into squares [B * regions, field^2, h], after padding the grid if squares do not tile it.
 
     Returns:
-        The regions, and [B * regions, 1, 1, field^2] false on padding (None where there is none).
+        The regions, and a mask [B * regions, 1, 1, field^2] that is false on padding (None without padding).
     """
     side = -(-grid // field)
     extra = side * field - grid
@@ -102,7 +102,7 @@ def _cut(square: Tensor, side: int, field: int) -> Tensor:
 
 
 def from_regions(regions: Tensor, grid: int, field: int) -> Tensor:
-    """Undo `to_regions`: [B * regions, field^2, h] → [B, grid^2, h], padding dropped."""
+    """Invert `to_regions`: [B * regions, field^2, h] → [B, grid^2, h], without padding."""
     side = -(-grid // field)
     cells = regions.unflatten(0, (-1, side, side)).unflatten(3, (field, field)).transpose(2, 3)
     patches: Tensor = cells.flatten(3, 4).flatten(1, 2)[:, :grid, :grid].flatten(1, 2)
@@ -110,21 +110,21 @@ def from_regions(regions: Tensor, grid: int, field: int) -> Tensor:
 
 
 class SideBranch(nn.Module):
-    """f_d = adapter_d(v_d W_down + b + f_{d-1}) over the blocks, then pooled, W_up and a LayerNorm.
+    """f_d = adapter_d(v_d W_down + b + f_{d-1}) over the blocks, followed by pooling, W_up and a LayerNorm.
 
-    W_down is shared among blocks of equal width. Where the grid halves, f is averaged over 2 x 2 patches. Of texts
-    only the real tokens are computed on, and padded for the attention alone. The LayerNorm's gain starts at zero: the
-    branch adds nothing at the start, and training begins at the frozen tower.
+    W_down is shared among blocks of equal width. Where the grid halves, f is averaged over 2 x 2 patches. For texts,
+    only real tokens are computed; they are padded only for the attention. The LayerNorm's gain is initialised to zero,
+    so the branch adds nothing at first and training starts from the frozen tower.
 
     Args:
-        specs: of all blocks of the tower.
-        blocks: which of them feed the branch, one adapter each.
+        specs: specs of all blocks of the tower.
+        blocks: the blocks that feed the branch, with one adapter each.
         hidden: width h of the branch.
-        heads: of the region attention.
+        heads: number of attention heads.
         field: side of a region in patches; 0 on a text tower.
-        dim: of the embedding that the output joins.
-        dropout: of the blocks' outputs.
-        drop_path: share of items whose branch is dropped whole; the others' count for them.
+        dim: dimension of the embedding that the output is added to.
+        dropout: dropout on the blocks' outputs.
+        drop_path: share of items whose branch is dropped in training; the remaining ones are scaled up accordingly.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class SideBranch(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, features: Features) -> Tensor:
-        """Block outputs → q [B, dim], to be added to the unit embedding."""
+        """q [B, dim], to be added to the unit embedding, from the block outputs."""
         if features.mask is not None or features.pooled.is_cuda:
             return self._branch(features)
         parts = {block: x.split(IMAGES_A_PART) for block, x in features.blocks.items()}
@@ -177,7 +177,7 @@ class SideBranch(nn.Module):
 
 
 def _shrink(f: Tensor, before: BlockSpec, spec: BlockSpec) -> Tensor:
-    """Average f over squares of patches where the grid of the next block is coarser."""
+    """Average f over squares of patches if the grid of the next block is coarser."""
     if before.grid == spec.grid:
         return f
     cls, patches = f[:, : int(before.has_cls)], f[:, int(before.has_cls) :]
@@ -187,9 +187,9 @@ def _shrink(f: Tensor, before: BlockSpec, spec: BlockSpec) -> Tensor:
 
 
 def _pool(f: Tensor, mask: Tensor | None, has_cls: bool) -> Tensor:
-    """Mean over the patches plus the class token; over the real tokens of a text.
+    """Mean over the patches plus the class token; for texts, mean over the real tokens.
 
-    The class token alone would leave the region attention without any effect on the output.
+    With the class token alone, the region attention would have no effect on the output.
     """
     if mask is not None:
         return pad(f, mask).sum(dim=1) / mask.sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What methods share that run both towers of the backbone in training, gradients passing through them."""
+"""Base class of methods that run both towers of the backbone in training and back-propagate through them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from cmer.methods.layers.embedding import EmbeddingMethod
 
 
 class TowerMethod(EmbeddingMethod):
-    """Both towers, adapted from within by a subclass.
+    """Both towers, which a subclass adapts from within.
 
-    The towers come frozen and stay in eval mode (BatchNorm keeps its statistics); a subclass adds what trains.
+    The towers are frozen and stay in eval mode (BatchNorm keeps its statistics); subclasses add trained parameters.
     """
 
     backbone: Backbone
 
     def encode_images(self, batch: Features | Tensor) -> Tensor:
-        """Unit embeddings [B, e] of pixels."""
+        """Unit embeddings [B, e] from pixels."""
         assert isinstance(batch, Tensor)
         return self.heads.images(self.backbone.encode_images(batch).pooled)
 
     def encode_texts(self, batch: Features | Tokens) -> Tensor:
-        """Unit embeddings [B, e] of tokens."""
+        """Unit embeddings [B, e] from tokens."""
         assert isinstance(batch, Tokens)
         return self.heads.texts(self.backbone.encode_texts(batch).pooled)

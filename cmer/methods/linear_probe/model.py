@@ -16,8 +16,8 @@ from cmer.registry import METHODS
 class LinearProbe(EmbeddingMethod):
     """v = normalise(W_v x + b_v), s = normalise(W_s y + b_s); 525,312 parameters on ViT-B-32.
 
-    On an aligned backbone W starts as the identity. On towers without a shared space the trained projections are the
-    probe, and nothing more is added.
+    On an aligned backbone, W is initialised to the identity. On towers without a shared space, the trained projections
+    are the probe, and nothing else is added.
     """
 
     def __init__(self, options: LinearProbeOptions, context: Context) -> None:
@@ -27,12 +27,12 @@ class LinearProbe(EmbeddingMethod):
         self.text: nn.Module = _identity(self.heads.dim) if aligned else nn.Identity()
 
     def encode_images(self, batch: Features | Tensor) -> Tensor:
-        """Unit embeddings [B, e] of frozen features."""
+        """Unit embeddings [B, e] from frozen features."""
         assert isinstance(batch, Features)
         return F.normalize(self.image(self.heads.images(batch.pooled)), dim=-1)
 
     def encode_texts(self, batch: Features | Tokens) -> Tensor:
-        """Unit embeddings [B, e] of frozen features."""
+        """Unit embeddings [B, e] from frozen features."""
         assert isinstance(batch, Features)
         return F.normalize(self.text(self.heads.texts(batch.pooled)), dim=-1)
 

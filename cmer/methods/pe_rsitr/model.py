@@ -22,12 +22,12 @@ from cmer.registry import METHODS
 class PeRsitr(TowerMethod):
     """x + MLP(x) + A(x) in every block, A(x) = concat(W_own z, W_shared z), z = dropout(ReLU(W_down x)).
 
-    One W_down and W_own per tower and one W_shared for both: 161,088 parameters on ViT-B-32. The up-projections start
-    at zero. A tower with blocks of several widths has W_down and W_own for each.
+    One W_down and W_own per tower and one W_shared for both: 161,088 parameters on ViT-B-32. The up-projections are
+    initialised to zero. If a tower's blocks differ in width, it has one W_down and W_own per width.
 
-    The loss is L = L_inter + w (L_image + L_text): the contrastive loss between the towers, and within each between
-    two passes, the second with dropout on the tower's input embeddings. Its weights, which the source does not
-    state, are 1.
+    The loss is L = L_inter + w (L_image + L_text): contrastive losses between the towers and, within each tower,
+    between two passes, the second with dropout on the tower's input embeddings. The source does not state the weights;
+    here they are 1.
     """
 
     def __init__(self, options: PeRsitrOptions, context: Context) -> None:
@@ -53,7 +53,7 @@ class PeRsitr(TowerMethod):
         return adapter
 
     def encode_images(self, batch: Features | Tensor) -> Items:
-        """Unit embeddings [B, e]; in training, a second pass's with them."""
+        """Unit embeddings [B, e]; in training, together with those of a second pass."""
         once = super().encode_images(batch)
         if not self.training:
             return once
@@ -61,7 +61,7 @@ class PeRsitr(TowerMethod):
             return once, super().encode_images(batch)
 
     def encode_texts(self, batch: Features | Tokens) -> Items:
-        """Unit embeddings [B, e]; in training, a second pass's with them."""
+        """Unit embeddings [B, e]; in training, together with those of a second pass."""
         once = super().encode_texts(batch)
         if not self.training:
             return once

@@ -15,10 +15,10 @@ from cmer.registry import METHOD_OPTIONS
 class PeRsitrOptions(TowerOptions):
     """One adapter for all blocks of both towers, and a hybrid loss."""
 
-    note: ClassVar[str] = "its loss runs both towers twice a step"
+    note: ClassVar[str] = "its loss runs both towers twice per step"
 
     bottleneck: Positive = 64
-    shared: Positive = Field(default=64, description="channels of the up-projection that both towers share")
-    dropout: Fraction = Field(default=0.5, description="within the adapter")
-    input_dropout: Fraction = Field(default=0.2, description="of the input embeddings in the second pass")
+    shared: Positive = Field(default=64, description="up-projection channels shared by both towers")
+    dropout: Fraction = Field(default=0.5, description="dropout within the adapter")
+    input_dropout: Fraction = Field(default=0.2, description="dropout on the input embeddings in the second pass")
     intra_weight: Annotated[float, Field(ge=0)] = Field(default=1.0, description="weight of the two intra-modal losses")

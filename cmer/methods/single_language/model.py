@@ -12,7 +12,8 @@ from cmer.registry import METHODS
 class SingleLanguage(TowerMethod):
     """Every weight of both towers and the temperature train; 151,277,313 parameters on ViT-B-32.
 
-    The source gives neither schedule nor batch size; the project's own loop is used, with a small learning rate.
+    The source states neither schedule nor batch size; here the project's training loop is used with a small learning
+    rate.
     """
 
     def __init__(self, options: SingleLanguageOptions, context: Context) -> None:

@@ -1,1 +1,1 @@
-"""The backbone as it is."""
+"""The frozen backbone without training."""

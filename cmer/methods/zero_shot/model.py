@@ -1,4 +1,4 @@
-"""Zero-shot: the backbone as it is, on towers that share a space."""
+"""Zero-shot: the frozen backbone without training, on towers that share a space."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from cmer.registry import METHODS
 
 @METHODS.register("zero_shot")
 class ZeroShot(Method):
-    """Cosine of the frozen embeddings; nothing is trained.
+    """Cosine similarity of the frozen embeddings; nothing is trained.
 
     Raises:
-        UserError: the towers were trained apart, so their dot product means nothing.
+        UserError: the towers were trained separately, so their dot product is meaningless.
     """
 
     def __init__(self, options: ZeroShotOptions, context: Context) -> None:
         super().__init__(options, context)
         if not context.backbone_shapes().aligned:
-            raise UserError("zero_shot needs a backbone whose towers share a space; this one's were trained apart")
+            raise UserError("zero_shot needs a backbone whose towers share a space; these were trained separately")
 
     def encode_images(self, batch: Features | Tensor) -> Tensor:
-        """Unit embeddings [B, e] of frozen features."""
+        """Unit embeddings [B, e] from frozen features."""
         assert isinstance(batch, Features)
         return F.normalize(batch.pooled, dim=-1)
 
     def encode_texts(self, batch: Features | Tokens) -> Tensor:
-        """Unit embeddings [B, e] of frozen features."""
+        """Unit embeddings [B, e] from frozen features."""
         assert isinstance(batch, Features)
         return F.normalize(batch.pooled, dim=-1)
 
     def losses(
         self, images: Tensor, texts: Tensor, batch: PairIds, memory: Memory | None, step: StepInfo
     ) -> dict[str, Tensor]:
-        """None: there is nothing to train."""
+        """No losses: there is nothing to train."""
         return {}

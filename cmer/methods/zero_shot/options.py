@@ -10,6 +10,6 @@ from cmer.registry import METHOD_OPTIONS
 
 @METHOD_OPTIONS.register("zero_shot")
 class ZeroShotOptions(MethodOptions):
-    """The frozen embeddings themselves: nothing to set, nothing to train."""
+    """The frozen embeddings, with nothing to configure and nothing to train."""
 
     trains: ClassVar[bool] = False
