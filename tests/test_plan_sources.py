@@ -127,6 +127,11 @@ def test_new_field_of_a_card_plans_nothing(tmp_path: Path, monkeypatch: pytest.M
     cards.card.cache_clear()
 
 
+def test_edited_reader_of_cards_plans_nothing(sources: Sources) -> None:
+    """Where a new field is declared; what a card says counts by itself."""
+    assert not after_edit(sources, "data/cards/__init__.py", of="config/rsicd_lite.yaml")
+
+
 def test_another_layout_in_a_card_prepares_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = planned(plan(config("config/rsicd_lite.yaml")))
     other = cards.card("rsicd").model_copy(update={"images": "pictures"})

@@ -261,7 +261,8 @@ def test_fresh_clone_notices_a_changed_byte(pulled: Shared) -> None:
 
 @pytest.mark.slow
 def test_fresh_clone_shows_metrics_and_plots(pulled: Shared) -> None:
-    shown = json.loads(pulled.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    assert "results/mr/demo/tiny.cmer/seed2022.json" in pulled.run("dvc", "metrics", "show")
+    shown = json.loads(pulled.run("dvc", "metrics", "show", "--json", "results/mr"))[""]["data"]
     for run in ("tiny.cmer", "lite.cmer_text_side", "tiny.clip_lora"):
         metrics = json.loads(pulled.files()[f"results/metrics/demo/{run}/seed2022.json"])
         mr = {protocol: found["mr"] for protocol, found in metrics["protocols"].items()}
