@@ -62,7 +62,9 @@ def joined(processes: int) -> Iterator[None]:
     if gpus:
         local = int(os.environ["LOCAL_RANK"])
         if local >= gpus:
-            raise UserError(f"training.processes is {processes}, but there are only {gpus} GPUs, one per process")
+            raise UserError(
+                f"training.processes is {processes}, but this machine has {gpus} GPUs: each process needs one"
+            )
         torch.cuda.set_device(local)
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     dist.init_process_group("nccl" if gpus else "gloo", timeout=PATIENCE)

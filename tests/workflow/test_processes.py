@@ -61,6 +61,6 @@ def test_a_training_that_finds_too_few_gpus_says_so(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    wanted = "training.processes is 2, but this machine has 1 GPUs: each needs one"
+    wanted = "training.processes is 2, but this machine has 1 GPUs: each process needs one"
     with pytest.raises(UserError, match=re.escape(wanted)), joined(2):
         pytest.fail("the training has begun")
