@@ -129,7 +129,9 @@ class Copy:
         """The remembered places from which no training went on."""
         output = (self.folder / "output.txt").read_bytes()
         places = [(length, f"(epochs done: {epoch}, steps: {step})") for length, epoch, step in self.saved]
-        return [f"training {place}" for length, place in places if f"resumes {place}\n".encode() not in output[length:]]
+        return [
+            f"training {place}" for length, place in places if f"resuming {place}\n".encode() not in output[length:]
+        ]
 
 
 @dataclass
