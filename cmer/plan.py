@@ -17,13 +17,13 @@ from typing import Any
 from cmer import features, profiling, retrieval, training
 from cmer.config.datasets import PublishedDataset
 from cmer.config.experiment import Config
-from cmer.config.runs import Run
+from cmer.config.runs import Run, found_modules
 from cmer.data.cards import card, fingerprint
 from cmer.io import digest
 from cmer.profiling.spec import ProfileSpec
 from cmer.provenance import code_digest
 from cmer.registry import FIGURES, TABLES, Registry
-from cmer.reporting.base import Figure, Table
+from cmer.reporting.base import Reported
 from cmer.reporting.paper import printed_file
 
 OWN_TOWERS = "own_towers"
@@ -47,8 +47,8 @@ class _Output:
     rows: list[tuple[Run, str]]
 
     @property
-    def kind(self) -> type[Table] | type[Figure]:
-        found: type[Table] | type[Figure] = self.registry.get(self.name)
+    def kind(self) -> type[Reported]:
+        found: type[Reported] = self.registry.get(self.name)
         return found
 
     def code(self) -> str:
@@ -71,7 +71,7 @@ class Plan:
     @property
     def drawn(self) -> list[str]:
         """Datasets that the project draws."""
-        return [name for name, data in self.config.datasets.items() if data.source == "demo"]
+        return [name for name, data in self.config.datasets.items() if data.kind == "demo"]
 
     @property
     def fetched(self) -> list[str]:
@@ -214,7 +214,8 @@ class Plan:
         return self._figure(figure).code()
 
     def _modules(self, run: str) -> list[str]:
-        return self.config.spec(run, next(iter(self.config.datasets)), 0).modules()
+        row = self.config.run(run)
+        return found_modules(row.method, row.options, self.config.backbones[row.backbone] if row.backbone else None)
 
     # --- needs ----------------------------------------------------------------------------------------------------
 

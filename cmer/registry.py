@@ -60,13 +60,13 @@ class Registry(Generic[T]):
     def module(self, name: str) -> str:
         """Name of the module that registers `name`, not imported; `ValueError` if unknown."""
         self.check(name)
-        if name in self._registered and name not in _modules(self.package, self.part) | set(
-            _entry_points(self.package)
-        ):
+        added = _entry_points(self.package)
+        if name in added:
+            base = added[name].value
+        elif name in _modules(self.package, self.part):
+            base = f"{self.package}.{name}"
+        else:  # registered by the running program
             return str(getattr(self._registered[name], "__module__", ""))
-        base = (
-            _entry_points(self.package)[name].value if name in _entry_points(self.package) else f"{self.package}.{name}"
-        )
         return f"{base}.{self.part}" if self.part else base
 
     def get(self, name: str) -> T:

@@ -23,6 +23,19 @@ PACKAGE = provenance.PACKAGE
 RULES = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
 """Source of all rules: which function of the plan gives what."""
 
+BASELINES = {
+    "lite.clip_adapter",
+    "lite.clip_bitfit",
+    "lite.clip_lora",
+    "lite.cross_modal_adapter",
+    "lite.pe_rsitr",
+    "lite.single_language",
+}
+CMER = {"lite.cmer_v1", "lite.cmer_v2", "lite.cmer_d1", "lite.cmer_d2", "lite.cmer"}
+PART = {"lite.mlp_probe_part", "lite.cmer_part"} | BASELINES
+TABLE_1 = {"lite.linear_probe"} | CMER | PART
+"""Runs of the demo, by their part in its tables."""
+
 Step = tuple[str, ...]
 """A rule and its wildcards, in the order in which its output has them."""
 

@@ -7,22 +7,11 @@ from typing import Any
 import planned_steps
 import pytest
 import yaml
-from planned_steps import Step, changed, config, plan, planned, resources, rules_of
+from planned_steps import TABLE_1, Step, changed, config, plan, planned, resources, rules_of
 
 from cmer.plan import OWN_TOWERS, Plan
 from cmer.registry import METHOD_OPTIONS
 
-RIVALS = {
-    "lite.clip_adapter",
-    "lite.clip_bitfit",
-    "lite.clip_lora",
-    "lite.cross_modal_adapter",
-    "lite.pe_rsitr",
-    "lite.single_language",
-}
-CMER = {"lite.cmer_v1", "lite.cmer_v2", "lite.cmer_d1", "lite.cmer_d2", "lite.cmer"}
-PART = {"lite.mlp_probe_part", "lite.cmer_part"} | RIVALS
-TABLE_1 = {"lite.linear_probe"} | CMER | PART
 ALL_TABLES = {("table", f"table{number}") for number in range(1, 7)}
 FIGURE = ("figure", "accuracy_cost")
 RUNS = {run.name for run in plan(config()).config.expanded}

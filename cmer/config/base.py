@@ -66,6 +66,12 @@ def validate_part(model: type[M], data: Any, key: str) -> M:
         raise ValueError(sentences(error, data, key)) from None
 
 
+def as_sentences(error: ValueError) -> str:
+    """The error's message as lines of a config error: one that holds several has them already."""
+    message = str(error)
+    return message if message.startswith("  - ") else f"  - {message}"
+
+
 def require_unique(key: str, names: list[str]) -> None:
     """Raise `ValueError` if a name appears more than once in the list under `key`."""
     repeated = sorted({name for name in names if names.count(name) > 1})

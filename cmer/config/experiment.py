@@ -95,8 +95,6 @@ class Config(Model):
     def _names_are_known(self) -> Self:
         require_unique("seeds", [str(seed) for seed in self.seeds])
         require_unique("runs", [run.name for run in self.expanded])
-        for run in self.expanded:
-            require_known(f"runs.{self.entry_of(run)}.datasets", run.datasets, list(self.datasets))
         require_known("profile.count_only", self.profile.count_only, list(self.backbones))
         for name, table in self.tables.items():
             _check_kind(f"tables.{name}.kind", table.kind, TABLES)
@@ -120,12 +118,7 @@ class Config(Model):
     @cached_property
     def expanded(self) -> list[Run]:
         """All runs, one per backbone and per value of a sweep, in the config's order."""
-        return expand_runs(self.runs, self.run_defaults, self.training, list(self.backbones))
-
-    def entry_of(self, run: Run) -> str:
-        """The key under `runs` from which a run was expanded."""
-        name = run.name.removeprefix(f"{run.backbone}.")
-        return next(key for key in sorted(self.runs, key=len, reverse=True) if f"{name}.".startswith(f"{key}."))
+        return expand_runs(self.runs, self.run_defaults, self.training, list(self.backbones), list(self.datasets))
 
     def run(self, name: str) -> Run:
         """The run with this name."""

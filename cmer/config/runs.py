@@ -10,12 +10,12 @@ from typing import Any, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from cmer.config.backbones import Backbone
-from cmer.config.base import Model, Name, validate_part
+from cmer.config.backbones import Backbone, BackboneOptions
+from cmer.config.base import Model, Name, as_sentences, require_known, validate_part
 from cmer.config.datasets import Dataset
 from cmer.config.methods import MethodOptions, parse_options, parse_options_field
 from cmer.config.training import Training
-from cmer.registry import METHODS
+from cmer.registry import METHOD_OPTIONS, METHODS
 
 
 class RunDefaults(Model):
@@ -90,12 +90,25 @@ class RunSpec(Model):
 
     def modules(self) -> list[str]:
         """Modules that registries find by name and no import statement reaches; code digests include them."""
-        backbone = [self.backbone.module()] if self.backbone else []
-        return [METHODS.module(self.method), *self.options.modules(), *backbone]
+        return found_modules(self.method, self.options, self.backbone)
+
+    @property
+    def views(self) -> int:
+        """Dihedral views of an image; 1 for a method with its own towers."""
+        return self.backbone.features.views if self.backbone else 1
+
+
+def found_modules(method: str, options: MethodOptions, backbone: BackboneOptions | None) -> list[str]:
+    """Modules that registries find by name for a method on a backbone; code digests include them."""
+    return [METHODS.module(method), *options.modules(), *([backbone.module()] if backbone else [])]
 
 
 def expand_runs(
-    entries: Mapping[str, RunEntry], defaults: RunDefaults, training: Training, backbones: list[str]
+    entries: Mapping[str, RunEntry],
+    defaults: RunDefaults,
+    training: Training,
+    backbones: list[str],
+    datasets: list[str],
 ) -> list[Run]:
     """All runs of a config, in the config's order.
 
@@ -104,6 +117,7 @@ def expand_runs(
         defaults: settings that all runs inherit.
         training: top-level training settings, which a run's own settings override.
         backbones: names of the config's backbones.
+        datasets: names of the config's datasets.
 
     Raises:
         ValueError: an entry is invalid; the message has one sentence per error.
@@ -114,9 +128,10 @@ def expand_runs(
         try:
             merged = _merge(defaults.model_dump(exclude_none=True), _inherited(entries, name))
             for suffix, variant in _sweep(f"runs.{name}", merged, entries[name].sweep):
+                require_known(f"runs.{name}.datasets", variant.get("datasets", []), datasets)
                 runs += _runs(name, suffix, variant, training, backbones, entries[name].backbones is not None)
         except ValueError as error:
-            mistakes.append(str(error))
+            mistakes.append(as_sentences(error))
     if mistakes:
         raise ValueError("\n".join(mistakes))
     return runs
@@ -124,7 +139,7 @@ def expand_runs(
 
 def _inherited(entries: Mapping[str, RunEntry], name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
     """The entry's settings merged over those of the runs that it is based on."""
-    entry, key = entries[name], f"  - runs.{name}.based_on"
+    entry, key = entries[name], f"runs.{name}.based_on"
     own = entry.model_dump(exclude_none=True, exclude={"based_on", "sweep"})
     if entry.based_on is None:
         return own
@@ -148,9 +163,9 @@ def _sweep(where: str, run: dict[str, Any], sweep: Mapping[str, list[Any]]) -> I
     """For every combination of the swept values: the suffix of the run's name, and the run's settings."""
     for key, values in sweep.items():
         if not re.fullmatch(r"(options|training)(\.\w+)+", key):
-            raise ValueError(f"  - {where}.sweep: {key!r} must name an option or a training key, such as training.lr")
+            raise ValueError(f"{where}.sweep: {key!r} must name an option or a training key, such as training.lr")
         if not values:
-            raise ValueError(f"  - {where}.sweep.{key}: needs at least one value")
+            raise ValueError(f"{where}.sweep.{key}: needs at least one value")
     for chosen in product(*sweep.values()):
         suffix, variant = "", run
         for key, value in zip(sweep, chosen, strict=True):
@@ -169,12 +184,13 @@ def _runs(
     """One run per backbone."""
     where = f"runs.{name}"
     if "method" not in settings:
-        raise ValueError(f"  - {where}.method: Field required")
+        raise ValueError(f"{where}.method: Field required")
     method = settings["method"]
     try:
-        options = parse_options(method, settings["options"], f"{where}.options")
+        METHOD_OPTIONS.check(method)
     except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith("  - ") else f"  - {where}.method: {error}") from None
+        raise ValueError(f"{where}.method: {error}") from None
+    options = parse_options(method, settings["options"], f"{where}.options")
     resolved = _training(where, method, options, training, settings)
     towers = _towers(where, options, settings, backbones, own_backbones)
     datasets = settings.get("datasets", [])
@@ -191,9 +207,7 @@ def _training(
     """The top-level training settings overridden by the run's own; one process if the method does not train."""
     given = training.model_dump() | settings["training"] | ({} if options.trains else {"processes": 1})
     if given["inputs"] == "stored" and options.usual_inputs == "online" and settings.get("datasets"):
-        raise ValueError(
-            f"  - {where}: {method} trains within the image tower and reads pixels; remove `inputs: stored`"
-        )
+        raise ValueError(f"{where}: {method} trains within the image tower and reads pixels; remove `inputs: stored`")
     given["inputs"] = given["inputs"] or options.usual_inputs
     return validate_part(Training, given, f"{where}.training")
 
@@ -204,14 +218,10 @@ def _towers(
     """Names of the run's backbones, or a single None if the method brings its own towers."""
     if options.own_towers:
         if own:
-            raise ValueError(f"  - {where}.backbones: {settings['method']} has its own towers; remove this key")
+            raise ValueError(f"{where}.backbones: {settings['method']} has its own towers; remove this key")
         return [None]
     given: list[str] = settings.get("backbones", [])
     if not given:
-        raise ValueError(
-            f"  - {where}.backbones: Field required, here or in run_defaults; known are {', '.join(known)}"
-        )
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise ValueError(f"  - {where}.backbones: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+        raise ValueError(f"{where}.backbones: Field required, here or in run_defaults; known are {', '.join(known)}")
+    require_known(f"{where}.backbones", given, known)
     return given

@@ -9,8 +9,8 @@ from pydantic import Field, SerializeAsAny, model_validator
 from cmer.config.backbones import Backbone
 from cmer.config.base import Model, Name
 from cmer.config.methods import MethodOptions, parse_options_field
+from cmer.config.runs import found_modules
 from cmer.config.training import StepOptions
-from cmer.registry import METHODS
 
 Setting = Literal["paper_like", "today"]
 
@@ -42,5 +42,4 @@ class ProfileSpec(Model):
 
     def modules(self) -> list[str]:
         """Modules that registries find for the rows by name: they count for code digests."""
-        methods = {module for row in self.rows for module in (METHODS.module(row.method), *row.options.modules())}
-        return [*sorted(methods), *([self.backbone.module()] if self.backbone else [])]
+        return sorted({name for row in self.rows for name in found_modules(row.method, row.options, self.backbone)})

@@ -64,16 +64,20 @@ class FigureSpec(Model):
         return kind
 
 
-class Table(ABC):
-    """A kind of table.
+class Reported(ABC):
+    """What tables and figures have in common.
 
     Class attributes:
-        reads: the kinds of files that the table reads; the workflow makes them first.
-        printed: numbers of the paper's tables whose printed values the table contains.
+        reads: the kinds of files that it reads; the workflow makes them first.
+        printed: numbers of the paper's tables whose printed values it contains.
     """
 
     reads: ClassVar[tuple[Source, ...]]
     printed: ClassVar[tuple[int, ...]] = ()
+
+
+class Table(Reported):
+    """A kind of table."""
 
     @abstractmethod
     def build(self, spec: TableSpec, files: Files) -> pd.DataFrame:
@@ -84,16 +88,8 @@ class Table(ABC):
         """
 
 
-class Figure(ABC):
-    """A kind of figure.
-
-    Class attributes:
-        reads: the kinds of files that the figure reads; the workflow makes them first.
-        printed: numbers of the paper's tables whose printed values the figure contains.
-    """
-
-    reads: ClassVar[tuple[Source, ...]]
-    printed: ClassVar[tuple[int, ...]] = ()
+class Figure(Reported):
+    """A kind of figure."""
 
     @abstractmethod
     def draw(self, spec: FigureSpec, files: Files) -> tuple[Drawing, pd.DataFrame]:

@@ -55,7 +55,7 @@ class Trainer:
                 "images; training needs at least two and one"
             )
         self.method, self.inputs, self.pairs, self.spec, self.state_file = method, inputs, pairs, spec, state_file
-        self.options, self.views = spec.training, spec.backbone.features.views if spec.backbone else 1
+        self.options, self.views = spec.training, spec.views
         self.text_ids = {text: i for i, text in enumerate(dict.fromkeys(pairs.texts))}
         self.steps = len(self.batches(0))
         self.validation_images = self._validation_images()

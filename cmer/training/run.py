@@ -210,6 +210,5 @@ def embed_run(checkpoint: Path, files: RunFiles, queries: Path, out: Path) -> No
     load_tensors(ready.method.trained(), tensors)
     frame = read_frame(queries)
     texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
-    views = spec.backbone.features.views if spec.backbone else 1
     record |= {"embedding": {"code": code_digest(*EMBEDDING, *spec.modules()), "versions": versions()}}
-    save(out, embeddings(ready.method, ready.inputs, pairs.test_images, views, texts), record)
+    save(out, embeddings(ready.method, ready.inputs, pairs.test_images, spec.views, texts), record)

@@ -5,19 +5,8 @@ from typing import Any
 
 import pytest
 import yaml
+from planned_steps import TABLE_1
 from workflow_project import Plan, Project, published_experiments
-
-RIVALS = {
-    "lite.clip_adapter",
-    "lite.clip_bitfit",
-    "lite.clip_lora",
-    "lite.cross_modal_adapter",
-    "lite.pe_rsitr",
-    "lite.single_language",
-}
-CMER = {"lite.cmer_v1", "lite.cmer_v2", "lite.cmer_d1", "lite.cmer_d2", "lite.cmer"}
-PART = {"lite.mlp_probe_part", "lite.cmer_part"} | RIVALS
-TABLE_1 = {"lite.linear_probe"} | CMER | PART
 
 
 def test_main_job_from_nothing(fresh: Project) -> None:
