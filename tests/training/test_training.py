@@ -19,6 +19,7 @@ from cmer.config.base import validate
 from cmer.config.runs import RunSpec
 from cmer.data.frames import read_frame, write_frame
 from cmer.features.store import FeatureSpec
+from cmer.provenance import stored_record
 from cmer.registry import METHOD_OPTIONS
 from cmer.training.loop import Trainer, schedule
 from cmer.training.run import assemble
@@ -82,6 +83,13 @@ def test_a_stored_run_opens_no_image(prepared, workspace, monkeypatch) -> None:
     monkeypatch.setattr("cmer.data.images.FolderImages.read", lambda *_: pytest.fail("opened an image"))
     call(*train_arguments(prepared, spec(prepared)))
     assert Path("checkpoint.safetensors").is_file()
+
+
+def test_a_run_trains_on_the_subsample_that_it_asks_for(prepared, workspace) -> None:
+    call(*train_arguments(prepared, spec(prepared, train_images=10, epochs=2, epoch_of="images")))
+    record = stored_record("checkpoint.safetensors")
+    assert (record["train_images"], record["images_seen"]) == (10, 20)
+    assert len(prepared.pairs.train_images) > 10
 
 
 def test_captions_of_other_images_teach_nothing(crowd, tmp_path, monkeypatch) -> None:
