@@ -1,7 +1,7 @@
 # make install   everything into .venv, from requirements.txt (exact versions and hashes); instant when done before
 # make demo      the main job on the drawn demo data, offline on a CPU, and its table
-# make pull      the demo's results without running it, or those of your own remote: docs/sharing.md
-# make publish   runs the demo and puts its results where others' make pull finds them, to be committed
+# make pull      the demo's results without running it (EXPERIMENT=rsicd_lite: another one's): docs/sharing.md
+# make publish   runs the demo and stores its results in published/, to be committed, where make pull finds them
 # make test      style, spelling, types, import layers, tests
 # make lock      new requirements.txt from pyproject.toml (make lock UPGRADE=--upgrade: newest versions)
 SHELL := bash
@@ -31,20 +31,19 @@ demo: install
 	cmer show results/table1.csv
 	@echo "Table: results/table1.csv. Metrics, checkpoints, embeddings: results/. Logs and run times: logs/."
 
-pull: install
-	scripts/pull $(PUBLISHED)
+EXPERIMENT := demo
 
-# Every output that DVC tracks but checkpoints and embeddings, which are too large for a repository.
-PUBLISHED = $(shell sed -n 's/^ *- \(.*\): {persist: true}$$/\1/p' dvc.yaml | grep -v 'checkpoints\|embeddings')
+pull: install
+	scripts/pull $(EXPERIMENT)
 
 publish: install
 	@test -z "$$(git status --porcelain -- . ':!dvc.lock' ':!published')" || \
 	  { echo "Commit your changes first: what is published must be what a commit makes."; exit 1; }
-	dvc repro
+	dvc repro demo
 	rm -rf published/files
-	dvc push --remote published $(PUBLISHED)
+	dvc push --remote published $$(scripts/published)
 	du -sh --apparent-size published
-	@echo "Commit dvc.lock and published/: whoever clones that commit has these results by \`make pull\`."
+	@echo "Commit dvc.lock and published/: whoever clones that commit gets these results with \`make pull\`."
 
 test: install
 	ruff check .

@@ -22,7 +22,7 @@ from cmer.data.cards import card, fingerprint
 from cmer.io import digest
 from cmer.profiling.spec import ProfileSpec
 from cmer.provenance import code_digest
-from cmer.registry import FIGURES, TABLES
+from cmer.registry import FIGURES, TABLES, Registry
 from cmer.reporting.base import Figure, Table
 from cmer.reporting.paper import printed_file
 
@@ -35,6 +35,25 @@ UNSEEN_THOUSANDS = 10.0
 
 digest_code = cache(code_digest)
 """Digests of sources are asked for every job: half of the time that planning takes."""
+
+
+@dataclass(frozen=True)
+class _Output:
+    """A table or figure of the config: what registers its kind, its runs, and its rows."""
+
+    registry: Registry[Any]
+    name: str
+    runs: list[Run]
+    rows: list[tuple[Run, str]]
+
+    @property
+    def kind(self) -> type[Table] | type[Figure]:
+        found: type[Table] | type[Figure] = self.registry.get(self.name)
+        return found
+
+    def code(self) -> str:
+        printed = [printed_file(number).read_text(encoding="utf-8") for number in self.kind.printed]
+        return digest([digest_code(self.registry.module(self.name)), printed])
 
 
 @dataclass(frozen=True)
@@ -71,10 +90,19 @@ class Plan:
         return [name for name in [*self.config.backbones, OWN_TOWERS] if self._profiled_runs(name)]
 
     def _profiled_runs(self, backbone: str) -> list[Run]:
-        tables = [entry.runs for entry in self.config.tables.values() if "efficiency" in _table(entry.kind).reads]
-        figures = [entry.runs for entry in self.config.figures.values() if "efficiency" in _figure(entry.kind).reads]
-        runs = self.config.matching([pattern for patterns in tables + figures for pattern in patterns])
-        return [run for run in runs if (run.backbone or OWN_TOWERS) == backbone]
+        outputs = [*map(self._table, self.config.tables), *map(self._figure, self.config.figures)]
+        runs = {run.name: run for output in outputs if "efficiency" in output.kind.reads for run in output.runs}
+        return [run for run in runs.values() if (run.backbone or OWN_TOWERS) == backbone]
+
+    def _table(self, name: str) -> _Output:
+        entry = self.config.tables[name]
+        rows = self.config.rows(entry.runs, entry.datasets)
+        return _Output(TABLES, entry.kind, self.config.matching(entry.runs), rows)
+
+    def _figure(self, name: str) -> _Output:
+        entry = self.config.figures[name]
+        rows = self.config.rows(entry.runs, [self.config.dataset_of(name)])
+        return _Output(FIGURES, entry.kind, self.config.matching(entry.runs), rows)
 
     # --- specs ----------------------------------------------------------------------------------------------------
 
@@ -122,18 +150,17 @@ class Plan:
 
     def table_spec(self, table: str) -> str:
         """What a table is made of besides its files; seeds and label protocols are those of metrics."""
-        entry = self.config.tables[table]
-        if "metrics" not in _table(entry.kind).reads:
-            runs = [self._tabled(run) for run in self.config.matching(entry.runs)]
+        output, entry = self._table(table), self.config.tables[table]
+        if "metrics" not in output.kind.reads:
+            runs = [self._tabled(run) for run in output.runs]
             return _json({"kind": entry.kind, "runs": runs, "protocols": [], "seeds": []})
-        runs = self._rows(entry.runs, entry.datasets)
+        runs = self._rows(output)
         return _json({"kind": entry.kind, "runs": runs, "protocols": entry.protocols, "seeds": self.config.seeds})
 
     def figure_spec(self, figure: str) -> str:
         """What a figure is made of besides its files."""
-        entry = self.config.figures[figure]
-        runs = self._rows(entry.runs, [self.config.dataset_of(figure)])
-        return _json({"kind": entry.kind, "runs": runs, "seeds": self.config.seeds})
+        output = self._figure(figure)
+        return _json({"kind": output.name, "runs": self._rows(output), "seeds": self.config.seeds})
 
     def _data(self, dataset: str) -> dict[str, Any]:
         return self.config.datasets[dataset].model_dump(exclude={"template", "exclude"}) | {"title": dataset}
@@ -141,10 +168,10 @@ class Plan:
     def _backbone(self, backbone: str) -> dict[str, Any]:
         return self.config.backbones[backbone].model_dump() | {"printed": backbone}
 
-    def _rows(self, patterns: list[str], datasets: list[str] | None) -> list[dict[str, Any]]:
+    def _rows(self, output: _Output) -> list[dict[str, Any]]:
         return [
             self._tabled(run) | {"dataset": dataset, "dataset_title": self.config.datasets[dataset].title}
-            for run, dataset in self.config.rows(patterns, datasets)
+            for run, dataset in output.rows
         ]
 
     def _tabled(self, run: Run) -> dict[str, Any]:
@@ -180,12 +207,11 @@ class Plan:
 
     def table_code(self, table: str) -> str:
         """Of a table, and of the printed values that it holds."""
-        return _report_digest(TABLES.module(self.config.tables[table].kind), _table(self.config.tables[table].kind))
+        return self._table(table).code()
 
     def figure_code(self, figure: str) -> str:
         """Of a figure, and of the printed values that it holds."""
-        kind = self.config.figures[figure].kind
-        return _report_digest(FIGURES.module(kind), _figure(kind))
+        return self._figure(figure).code()
 
     def _modules(self, run: str) -> list[str]:
         return self.config.spec(run, next(iter(self.config.datasets)), 0).modules()
@@ -214,25 +240,22 @@ class Plan:
 
     def table_metrics(self, table: str) -> list[str]:
         """Of every row and seed of a table, where it reads metrics."""
-        entry = self.config.tables[table]
-        rows = self.config.rows(entry.runs, entry.datasets)
-        return self._of_seeds("metrics", rows, "json") if "metrics" in _table(entry.kind).reads else []
+        return self._metrics(self._table(table))
 
     def table_profiles(self, table: str) -> list[str]:
         """Of every backbone of a table's runs, where it reads them."""
-        entry = self.config.tables[table]
-        return self._profiles(self.config.matching(entry.runs)) if "efficiency" in _table(entry.kind).reads else []
+        return self._profiles(self._table(table))
 
     def figure_metrics(self, figure: str) -> list[str]:
         """Of every run and seed of a figure, where it reads metrics."""
-        entry = self.config.figures[figure]
-        rows = self.config.rows(entry.runs, [self.config.dataset_of(figure)])
-        return self._of_seeds("metrics", rows, "json") if "metrics" in _figure(entry.kind).reads else []
+        return self._metrics(self._figure(figure))
 
     def figure_profiles(self, figure: str) -> list[str]:
         """Of every backbone of a figure's runs, where it reads them."""
-        entry = self.config.figures[figure]
-        return self._profiles(self.config.matching(entry.runs)) if "efficiency" in _figure(entry.kind).reads else []
+        return self._profiles(self._figure(figure))
+
+    def _metrics(self, output: _Output) -> list[str]:
+        return self._of_seeds("metrics", output.rows, "json") if "metrics" in output.kind.reads else []
 
     def _of_seeds(self, phase: str, rows: Sequence[tuple[Run, str]], suffix: str) -> list[str]:
         names = [
@@ -240,10 +263,9 @@ class Plan:
         ]
         return [self._file(name) for name in names]
 
-    def _profiles(self, runs: Sequence[Run]) -> list[str]:
-        return [
-            self._file(f"efficiency/{name}.json") for name in dict.fromkeys(run.backbone or OWN_TOWERS for run in runs)
-        ]
+    def _profiles(self, output: _Output) -> list[str]:
+        names = dict.fromkeys(run.backbone or OWN_TOWERS for run in output.runs)
+        return [self._file(f"efficiency/{name}.json") for name in names] if "efficiency" in output.kind.reads else []
 
     def _file(self, name: str) -> str:
         return f"{self.config.results}/{name}"
@@ -300,18 +322,3 @@ class Plan:
 
 def _json(data: Any) -> str:
     return json.dumps(data, sort_keys=True, ensure_ascii=False)
-
-
-def _table(kind: str) -> type[Table]:
-    found: type[Table] = TABLES.get(kind)
-    return found
-
-
-def _figure(kind: str) -> type[Figure]:
-    found: type[Figure] = FIGURES.get(kind)
-    return found
-
-
-def _report_digest(module: str, kind: type[Table] | type[Figure]) -> str:
-    printed = [printed_file(number).read_text(encoding="utf-8") for number in kind.printed]
-    return digest([digest_code(module), printed])

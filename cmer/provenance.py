@@ -25,10 +25,10 @@ from cmer.io import digest, sha256, write_json
 PACKAGE = Path(__file__).parent
 NOT_COUNTED = (
     "cmer.config", "cmer.errors", "cmer.io", "cmer.progress", "cmer.provenance", "cmer.registry",
-    "cmer.data.fetch.download", "cmer.data.fetch.dvc",
+    "cmer.data.cards", "cmer.data.fetch.download", "cmer.data.fetch.dvc",
 )  # fmt: skip
-"""Modules and packages that no result depends on: a spec holds every value, the others move bytes, find names, show
-progress."""
+"""Modules and packages that no result depends on: a spec or the digest of a card holds every value, the others move
+bytes, find names, show progress."""
 
 LIBRARIES = ("torch", "open_clip_torch", "peft", "transformers", "numpy", "pillow", "pandas")
 

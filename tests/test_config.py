@@ -268,7 +268,7 @@ def test_every_config_names_the_schema_and_is_valid_by_it(schema: dict[str, Any]
         changed("runs", "cmer", "method", to="cmerr"),
         changed("backbones", "tiny", "kind", to="vit"),
         changed("backbones", "tiny", "size", to=224),
-        changed("datasets", "demo", "sise", to=224),
+        changed("datasets", "demo", "sixe", to=224),
     ],
 )
 def test_the_schema_sees_mistakes(schema: dict[str, Any], data: dict[str, Any]) -> None:

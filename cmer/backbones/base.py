@@ -79,7 +79,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids [B, L] and their mask [B, L] (true where real), trimmed to the batch's longest text."""
+    """Token ids [B, L] and their mask [B, L], true where real."""
 
     ids: Tensor
     mask: Tensor
@@ -96,15 +96,20 @@ class Preprocess(BaseModel, frozen=True):
         size: side of the square input, pixels.
         mean: per channel, of values in 0..1.
         std: per channel.
+        resize: whether the shorter side becomes `size`, with a centre crop, or both sides do.
+        interpolation: of the resize.
     """
 
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    resize: Literal["shortest", "squash"] = "shortest"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
     def square(self, image: Image.Image) -> Tensor:
-        """Bicubic resize of the shorter side and a centre crop: uint8 [3, size, size]."""
-        resized = v2.functional.resize(image.convert("RGB"), [self.size], v2.InterpolationMode.BICUBIC)
+        """The image as a square: uint8 [3, size, size]."""
+        sides = [self.size] if self.resize == "shortest" else [self.size, self.size]
+        resized = v2.functional.resize(image.convert("RGB"), sides, v2.InterpolationMode(self.interpolation))
         return v2.functional.pil_to_tensor(v2.functional.center_crop(resized, [self.size]))  # type: ignore[no-any-return]
 
     def normalise(self, pixels: Tensor) -> Tensor:
@@ -168,7 +173,10 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """Texts to tokens, trimmed to the longest; a text over the tower's limit loses its tail."""
+        """Texts to tokens; a text over the tower's limit loses its tail.
+
+        Trimmed to the batch's longest text, except where padding is part of what the tower was trained on.
+        """
 
     @abstractmethod
     def encode_texts(self, tokens: Tokens, blocks: Sequence[int] = ()) -> Features:

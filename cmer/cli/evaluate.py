@@ -94,12 +94,18 @@ def figure(
 
 
 @app.command()
-def show(file: Annotated[Path, typer.Argument(help="A results table, e.g. results/table1.csv.")]) -> None:
-    """Print the main columns of a results table in readable form, with measured rows in bold."""
+def show(
+    file: Annotated[Path, typer.Argument(help="A results table, e.g. results/table1.csv.")],
+    printed: Annotated[bool, typer.Option("--printed", help="Also print all printed rows of the paper.")] = False,
+) -> None:
+    """Print the measured rows of a results table, with the columns that fit the terminal.
+
+    The paper's printed rows follow if their dataset and backbone are those of a measured row.
+    """
     from cmer.data.frames import read_frame
     from cmer.reporting.show import show as print_table
 
-    print_table(read_frame(file), str(file))
+    print_table(read_frame(file), str(file), printed)
 
 
 @app.command()
@@ -108,8 +114,8 @@ def record(file: Annotated[Path, typer.Argument(help="Any file written by a stag
 
     Spec, seed, code and versions are read from the file itself if its format includes a record, the rest from logs/.
     """
-    from cmer.reporting.provenance import provenance
-    from cmer.reporting.provenance import show as print_provenance
+    from cmer.reporting.record import provenance
+    from cmer.reporting.record import show as print_provenance
 
     print_provenance(file, provenance(file))
 

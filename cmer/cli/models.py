@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmer.cli.data import Folder, Record
-from cmer.config.backbones import named_backbone
 from cmer.config.base import validate_json
-from cmer.config.methods import MethodOptions
 from cmer.config.runs import RunSpec
-from cmer.errors import UserError
 from cmer.io import write_json, write_text
 from cmer.provenance import recorded
 from cmer.registry import METHOD_OPTIONS
@@ -52,20 +49,13 @@ def features(
     The arrays are stored in work/features, under the digest in the manifest; all runs on this dataset and backbone
     share them. Rerun the same command to resume an interrupted extraction.
     """
-    from cmer.data.frames import read_frame
-    from cmer.data.images import open_images
-    from cmer.data.pairs import Pairs
-    from cmer.features.extract import extract
+    from cmer.features.extract import extract_dataset
     from cmer.features.store import FeatureSpec
     from cmer.training.run import FEATURES
 
     options = validate_json(FeatureSpec, spec, "--spec")
     with recorded(record):
-        pairs = Pairs.read(folder, captions)
-        asked = read_frame(queries).drop(columns=["caption_id", "image_id"])
-        texts = pairs.texts + pairs.prompts + asked.to_numpy().ravel().tolist()
-        images = open_images(options.dataset, folder)
-        manifest = extract(options, pairs.files, pairs.sha256, images, texts, FEATURES)
+        manifest = extract_dataset(options, folder, captions, queries, FEATURES)
         write_text(out, manifest.model_dump_json(indent=1) + "\n")
 
 
@@ -143,12 +133,14 @@ def params(
 
     Defaults: all backbones of the paper, all methods.
     """
+    from cmer.profiling.parameters import count_parameters
+
     if show_list:
         typer.echo("backbones: " + ", ".join(PARAM_BACKBONES) + ", or any ViT of open_clip")
         typer.echo("methods:   " + ", ".join(METHOD_OPTIONS.names()))
         return
     rows = [
-        {"backbone": tower, "method": name, "params": _count(tower, name)}
+        {"backbone": tower, "method": name, "params": count_parameters(tower, name)}
         for tower in backbone or PARAM_BACKBONES
         for name in method or METHOD_OPTIONS.names()
     ]
@@ -165,20 +157,3 @@ def schema(out: Annotated[Path, typer.Option(help="JSON file for the schema.")] 
     from cmer.config.schema import config_schema
 
     write_json(out, config_schema())
-
-
-def _count(tower: str, name: str) -> int:
-    import torch
-
-    from cmer.backbones.build import build as build_backbone
-    from cmer.methods.build import build, context_of
-
-    try:
-        options: MethodOptions = METHOD_OPTIONS.get(name)()
-        backbone_options = named_backbone(tower)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    with torch.device("meta"):
-        backbone = None if options.own_towers else build_backbone(backbone_options)
-        method = build(name, options, context_of(options, backbone, backbone_options.features, [], seed=0))
-    return method.count()

@@ -75,8 +75,8 @@ class OnlineImages:
         self, preprocess: Preprocess, store: ImageStore, files: Sequence[str], hashes: Sequence[str], crop: bool
     ) -> None:
         self.preprocess, self.store, self.files, self.hashes = preprocess, store, files, hashes
-        size, cubic = preprocess.size, v2.InterpolationMode.BICUBIC
-        augment = [v2.RandomResizedCrop(size, scale=(0.8, 1.0), interpolation=cubic), v2.RandomHorizontalFlip()]
+        size, interpolation = preprocess.size, v2.InterpolationMode(preprocess.interpolation)
+        augment = [v2.RandomResizedCrop(size, scale=(0.8, 1.0), interpolation=interpolation), v2.RandomHorizontalFlip()]
         self.augment = v2.Compose(augment) if crop else None
         self.pool = ThreadPoolExecutor(cores())  # decoding releases the global interpreter lock
 

@@ -99,7 +99,8 @@ class Step:
         texts = np.where(prompted, pairs.prompts, pairs.texts).tolist()
         tokens = model.tokenize(texts[:-1])
         if setting == "paper_like":
-            tokens = padded(tokens, CONTEXT)
+            longest = model.tokenize(["a " * CONTEXT]).ids.shape[1]  # towers with a shorter context than CLIP's
+            tokens = padded(tokens, min(CONTEXT, longest))
         self.tokens = Tokens(tokens.ids[:size], tokens.mask[:size]).to(device())
         side = model.preprocess.size
         self.pixels = torch.randn(size, 3, side, side, device=device())

@@ -1,1 +1,1 @@
-"""Tables and the paper's printed values."""
+"""Tables and figures of results, beside the values printed in the paper."""

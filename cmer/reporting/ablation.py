@@ -1,4 +1,4 @@
-"""Tables of CMER's ablations: a printed row, and the measured rows of the same options."""
+"""Tables of CMER's ablations: each printed row beside the measured rows with the same options."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ MEASURED = [
 
 
 class Ablation(Table):
-    """Every printed row with the measured rows of the same options beside it, then the runs that fit no printed row.
+    """Every printed row beside the measured rows with the same options, then the runs that match no printed row.
 
-    `delta_mr` is filled only where dataset, backbone, all options and the label protocol are the printed row's; the
-    protocol is `none`, and `oracle` for d2.
+    `delta_mr` is filled only where dataset, backbone, all options and the label protocol are those of the printed row;
+    the protocol is `none`, and `oracle` for d2.
 
     Class attributes:
-        number: of the printed table.
-        keys: its columns that say what is varied.
-        identity: the number of leading keys that decide which printed row a run belongs to.
-        variants: the variants of CMER that it is about.
-        varied: the options that it varies.
-        mr: column of the printed mR by dataset title.
+        number: number of the printed table.
+        keys: columns of the printed table that say what is varied.
+        identity: how many leading keys decide which printed row a run belongs to.
+        variants: variants of CMER that the table covers.
+        varied: options that the table varies.
+        mr: column of the printed mR, by dataset title.
     """
 
     reads = ("metrics",)
@@ -56,7 +56,7 @@ class Ablation(Table):
 
     @abstractmethod
     def values(self, options: CmerOptions) -> tuple[str, ...]:
-        """The cells of `keys`, told from a run's options."""
+        """The cells of `keys` for a run with these options."""
 
     def build(self, spec: TableSpec, files: Files) -> pd.DataFrame:
         """See `Table`."""
@@ -73,7 +73,7 @@ class Ablation(Table):
         return pd.DataFrame(rows, columns=columns)
 
     def _row_of(self, run: TableRun) -> tuple[str, ...] | None:
-        """The key of the printed row that the run stands beside; None if it is about something else."""
+        """The key of the printed row that matches the run; None if the run is not part of this ablation."""
         options = run.options
         if not isinstance(options, CmerOptions) or options.variant not in self.variants:
             return None

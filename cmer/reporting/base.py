@@ -1,4 +1,4 @@
-"""What a table and a figure are, and how one is made from its spec and files."""
+"""Interfaces of tables and figures, and how they are built from a spec and files."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Source = Literal["metrics", "efficiency"]
 
 @dataclass(frozen=True)
 class Files:
-    """What tables and figures read, in any order.
+    """The files that a table or figure reads, in any order.
 
     Attributes:
-        metrics: of every run and seed (`cmer evaluate`).
-        efficiency: profiles of the runs' backbones (`cmer profile`).
+        metrics: one per run and seed, written by `cmer evaluate`.
+        efficiency: one per backbone, written by `cmer profile`.
     """
 
     metrics: Sequence[Path] = ()
@@ -36,7 +36,7 @@ class Files:
 
 
 class TableSpec(Model):
-    """Exactly what a table is made of, besides its files."""
+    """Everything that a table depends on, besides its files."""
 
     kind: str
     runs: list[TableRun]
@@ -51,7 +51,7 @@ class TableSpec(Model):
 
 
 class FigureSpec(Model):
-    """Exactly what a figure is made of, besides its files: runs on one dataset, and their seeds."""
+    """Everything that a figure depends on, besides its files: runs on one dataset, and their seeds."""
 
     kind: str
     runs: Annotated[list[TableRun], Field(min_length=1)]
@@ -68,8 +68,8 @@ class Table(ABC):
     """A kind of table.
 
     Class attributes:
-        reads: which files it is made of; the workflow makes these first.
-        printed: numbers of the paper's tables whose printed values it holds.
+        reads: the kinds of files that the table reads; the workflow makes them first.
+        printed: numbers of the paper's tables whose printed values the table contains.
     """
 
     reads: ClassVar[tuple[Source, ...]]
@@ -77,45 +77,50 @@ class Table(ABC):
 
     @abstractmethod
     def build(self, spec: TableSpec, files: Files) -> pd.DataFrame:
-        """The table's cells, missing ones NaN.
+        """The cells of the table; missing ones may be NaN.
 
         Raises:
-            UserError: what a row needs is not in the files.
+            UserError: the files lack something that a row needs.
         """
 
 
 class Figure(ABC):
-    """A kind of figure; attributes as a table's."""
+    """A kind of figure.
+
+    Class attributes:
+        reads: the kinds of files that the figure reads; the workflow makes them first.
+        printed: numbers of the paper's tables whose printed values the figure contains.
+    """
 
     reads: ClassVar[tuple[Source, ...]]
     printed: ClassVar[tuple[int, ...]] = ()
 
     @abstractmethod
     def draw(self, spec: FigureSpec, files: Files) -> tuple[Drawing, pd.DataFrame]:
-        """The figure, and what it shows as a table of ready cells.
+        """The drawing, and the values that it shows as a table of formatted cells.
 
         Raises:
-            UserError: what a run needs is not in the files.
+            UserError: the files lack something that a run needs.
         """
 
 
 def build_table(spec: TableSpec, files: Files) -> pd.DataFrame:
-    """The table of a spec: all cells are strings, recalls in percent with two decimals.
+    """Build a table: all cells are strings, recalls are in percent with two decimals.
 
     The same input gives the same table, to the byte.
 
     Raises:
-        UserError: what a row needs is not in the files.
+        UserError: the files lack something that a row needs.
     """
     table: Table = TABLES.get(spec.kind)()
     return table.build(spec, files).astype(object).fillna("").astype(str)
 
 
 def draw_figure(spec: FigureSpec, files: Files) -> tuple[Drawing, pd.DataFrame]:
-    """The figure of a spec, and what it shows as a table.
+    """Draw a figure, and return the values that it shows as a table.
 
     Raises:
-        UserError: what a run needs is not in the files.
+        UserError: the files lack something that a run needs.
     """
     figure: Figure = FIGURES.get(spec.kind)()
     return figure.draw(spec, files)

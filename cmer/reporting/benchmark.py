@@ -1,4 +1,4 @@
-"""Tables that compare systems by recall, beside printed values."""
+"""Tables that compare systems by recall, with the printed values beside the measured ones."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ PRESUMED = "presumed protocol: true scene label in the test query"
 class Benchmark(Table):
     """Every printed row, then every measured run under every protocol, then the control of each dataset.
 
-    `delta_mr` is filled only where dataset, backbone, system and label protocol are the printed row's. CMER's is
-    taken against `oracle`: its printed numbers are explained only by true labels in the test queries.
+    `delta_mr` is filled only where dataset, backbone, system and label protocol are those of the printed row. CMER is
+    compared under `oracle`: only true labels in the test queries explain its printed numbers.
 
     Class attributes:
-        number: of the printed table.
+        number: number of the printed table.
     """
 
     reads = ("metrics",)
@@ -57,7 +57,7 @@ class Benchmark(Table):
 
 
 def _match(row: Measured, paper: pd.DataFrame, dataset: str) -> tuple[int | None, str]:
-    """Index of the printed row that this one repeats, or None and in what it differs from all of them."""
+    """Index of the printed row with the same setting, or None; and the cell that says so or lists the differences."""
     run = row.run
     same_method = paper["method"].map(slug) == run.method
     same_backbone = paper["backbone_vision"] == run.backbone_printed

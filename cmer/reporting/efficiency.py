@@ -22,7 +22,7 @@ from cmer.reporting.naming import differences, printed_name, slug
 from cmer.reporting.paper import printed
 
 MB = 1e6
-"""Bytes."""
+"""Bytes per megabyte."""
 
 MEASURES = ("memory", "saved", "speed")
 RATIOS = [f"{measure}_ratio_to_{reference}" for reference in REFERENCES for measure in MEASURES]
@@ -45,7 +45,7 @@ Measures = Mapping[str, float | None]
 
 
 class SavedLine(BaseModel):
-    """Bytes kept for the backward pass as a line over the batch size."""
+    """Bytes kept for the backward pass, as a linear function of the batch size."""
 
     run: str
     setting: str
@@ -54,7 +54,7 @@ class SavedLine(BaseModel):
 
 
 class MeasuredStep(BaseModel):
-    """A run's training step under one setting and batch size; null is not measured, or did not fit the memory."""
+    """A run's training step under one setting and batch size; null where not measured, or where memory ran out."""
 
     run: str
     method: str
@@ -75,7 +75,7 @@ class MeasuredStep(BaseModel):
 
 
 class EfficiencyFile(BaseModel):
-    """What is read of the file that `cmer profile` writes for a backbone."""
+    """The part of a profile, as written by `cmer profile` for a backbone, that tables and figures read."""
 
     backbone: str
     device: Annotated[str, Field(pattern="^(cpu|cuda): ")]
@@ -89,9 +89,11 @@ class Cost:
     """A measured step, and where it was measured.
 
     Attributes:
-        backbone: the config's name of it.
-        device: its kind, a colon, and its name.
-        saved: of the step's run and setting.
+        backbone: name of the backbone in the config.
+        device: kind and name of the device, separated by a colon.
+        threads: number of CPU threads.
+        step: the measured step.
+        saved: bytes kept for the backward pass by the step's run under its setting.
     """
 
     backbone: str
@@ -101,16 +103,16 @@ class Cost:
     saved: SavedLine
 
     def measures(self) -> Measures:
-        """What ratios are taken of: bytes, bytes per pair, pairs per second."""
+        """The quantities that ratios compare: peak bytes, kept bytes per pair, pairs per second."""
         values = (self.step.peak_bytes, self.saved.bytes_per_pair, self.step.pairs_per_second)
         return dict(zip(MEASURES, values, strict=True))
 
 
 def read_costs(files: Iterable[Path | str]) -> list[Cost]:
-    """Every measured step of these files.
+    """All measured steps in these files.
 
     Raises:
-        UserError: a file is missing, or is not one that `cmer profile` wrote.
+        UserError: a file is missing, or was not written by `cmer profile`.
     """
     costs = []
     for file in files:
@@ -126,7 +128,7 @@ def costs_of(costs: Sequence[Cost], run: TableRun) -> list[Cost]:
     """The measured steps of a run.
 
     Raises:
-        UserError: there is none.
+        UserError: the run has none.
     """
     found = [cost for cost in costs if cost.step.run == run.name]
     if not found:
@@ -135,16 +137,16 @@ def costs_of(costs: Sequence[Cost], run: TableRun) -> list[Cost]:
 
 
 def significant(value: float | None, unit: float = 1) -> str:
-    """Four significant digits of `value` in units of `unit`; "" for what was not measured."""
+    """Four significant digits of `value` in units of `unit`; "" if it was not measured."""
     return "" if value is None else f"{float(f'{value / unit:.4g}') + 0.0:.12g}"  # + 0.0: no "-0"
 
 
 class Efficiency(Table):
     """Every printed row, then every run under every setting and batch size; a megabyte is 10^6 bytes.
 
-    Ratios are taken between rows of one backbone, setting and batch size; where the reference was not measured they
-    are empty. Of the paper only ratios stand beside a measured row, and only where method, options and backbone are
-    the printed row's: what a step takes differs from device to device.
+    Ratios compare rows with the same backbone, setting and batch size; they are empty where the reference was not
+    measured. A measured row repeats only ratios of the paper, and only where method, options and backbone are those of
+    the printed row: absolute costs depend on the device.
     """
 
     reads = ("efficiency",)
@@ -153,7 +155,7 @@ class Efficiency(Table):
     def build(self, spec: TableSpec, files: Files) -> pd.DataFrame:
         """See `Table`."""
         costs, paper = read_costs(files.efficiency), printed(3)
-        names = printed(1)["method"].tolist()  # Table 3 has but some of them
+        names = printed(1)["method"].tolist()  # Table 3 has only some of them
         rows = [_paper_row(row, paper) for _, row in paper.iterrows()]
         measured = []
         for run in spec.runs:
@@ -193,7 +195,7 @@ def _measured_row(run: TableRun, cost: Cost, costs: Sequence[Cost]) -> dict[str,
     step, saved = cost.step, cost.saved
     case = (cost.backbone, step.setting, step.batch)
     beside = [other for other in costs if (other.backbone, other.step.setting, other.step.batch) == case]
-    # Of several runs of a reference the config's first is meant.
+    # Where a reference has several runs, the first in the config counts.
     references = {other.step.method: other.measures() for other in reversed(beside)}
     memory = [] if step.peak_bytes is None else [MEMORY[cost.device.partition(":")[0]]]
     return {
@@ -239,6 +241,6 @@ def _status(step: MeasuredStep) -> str:
 
 
 def _note(method: str) -> list[str]:
-    """What a reader of the method's row should know; nothing of a printed system that is no method here."""
+    """The method's note for readers of its row; empty for a printed system that is not implemented here."""
     options = METHOD_OPTIONS.get(method) if method in METHOD_OPTIONS.names() else None
     return [options.note] if options is not None and options.note else []

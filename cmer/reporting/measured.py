@@ -23,7 +23,7 @@ Metrics = Mapping[tuple[str, str, int], Mapping[str, Any]]
 
 
 class TableRun(Model):
-    """A run on a dataset, as the tables call it; Table 3 is about runs alone."""
+    """A run on a dataset, as named in the tables; tables of costs name no dataset."""
 
     name: Name
     dataset: Name = ""
@@ -43,13 +43,14 @@ class Measured:
     """A run under one label protocol: means over seeds.
 
     Attributes:
-        recalls: the six, percent, and `mr`.
+        recalls: the six recalls and their mean `mr`, in percent.
         mr_std: sample standard deviation over seeds; None for one seed.
         interval: 95 % bootstrap interval of mR over test images, its bounds averaged over seeds.
-        parameters: trained, count.
-        images: of the train split that training drew from.
-        epochs: over them.
-        pairs: seen in all, the mean over seeds; 0 where nothing trains, and then the other two say nothing.
+        parameters: number of trained parameters.
+        images: number of train images that training drew from.
+        epochs: number of epochs over these images.
+        pairs: number of pairs seen in training, averaged over seeds; 0 where nothing trains, and images and epochs are
+            meaningless.
     """
 
     run: TableRun
@@ -69,7 +70,7 @@ class Measured:
         return self.recalls["mr"]
 
     def cells(self) -> dict[str, str]:
-        """What every table says of a measured row, two decimals, percent."""
+        """Cells that a measured row has in every table; recalls in percent with two decimals."""
         budget = (self.images, self.epochs, self.pairs) if self.pairs else (0, 0, 0)
         return {
             "run": self.run.name,
@@ -89,12 +90,12 @@ class Measured:
 
 
 def number(value: float) -> str:
-    """Two decimals."""
+    """`value` with two decimals."""
     return f"{value:.2f}"
 
 
 def difference(value: float, printed: str) -> str:
-    """Signed difference from a printed cell, two decimals."""
+    """Signed difference between `value` and a printed cell, with two decimals."""
     return f"{round(value - float(printed), 2) + 0.0:+.2f}"  # + 0.0: no "-0.00"
 
 
@@ -109,10 +110,10 @@ def read_metrics(files: Iterable[Path | str]) -> Metrics:
 
 
 def of_run(metrics: Metrics, run: TableRun, seeds: Sequence[int]) -> list[Mapping[str, Any]]:
-    """The metrics of a run, one a seed.
+    """The metrics of a run, one entry per seed.
 
     Raises:
-        UserError: a seed's are not among them.
+        UserError: those of a seed are missing.
     """
     missing = [seed for seed in seeds if (run.name, run.dataset, seed) not in metrics]
     if missing:

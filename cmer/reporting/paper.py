@@ -8,14 +8,14 @@ from importlib.resources.abc import Traversable
 import pandas as pd
 
 DATASET = {1: "RSITMD", 2: "RSICD"}
-"""Dataset of the benchmark tables."""
+"""Dataset of each benchmark table, by its number."""
 
 ABLATION_BACKBONE, ABLATION_DATASET = "ViT-B-16", "RSITMD"
-"""Setting of Tables 5 and 6; Table 4 has the same backbone and both datasets."""
+"""Setting of Tables 5 and 6; Table 4 uses the same backbone and both datasets."""
 
 
 def presumed_protocol(method: str) -> str:
-    """The label protocol of a method's printed rows: CMER's are explained only by true labels in the test queries."""
+    """The label protocol behind a method's printed rows: only true labels in the test queries explain CMER's."""
     return "oracle" if method == "cmer" else "none"
 
 
@@ -26,9 +26,9 @@ def printed_file(number: int) -> Traversable:
 
 
 def printed(number: int) -> pd.DataFrame:
-    """Table `number` (1 to 6) of the CMER paper, its rows and columns in the printed order.
+    """Table `number` (1 to 6) of the CMER paper, with rows and columns in the printed order.
 
-    Cells are strings, as printed; one that the paper leaves empty is "".
+    Cells are strings, as printed; empty cells are "".
     """
     with resources.as_file(printed_file(number)) as path:
         table = pd.read_csv(path, dtype=str, comment="#", keep_default_na=False)

@@ -1,4 +1,4 @@
-"""What settings are chosen on: the validation recall of every training, and nothing of the test split."""
+"""Validation recall of every training run, on which settings are selected; the test split plays no part."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from cmer.training.checkpoint import load
 
 
 def validation_table(checkpoints: Iterable[Path]) -> pd.DataFrame:
-    """A row a training: its budget, learning rate, and the validation mR (percent) of its best epoch.
+    """One row per training run: budget, learning rate, and validation mR (percent) of the best epoch.
 
-    Rows are ordered by dataset and run, seeds within them; the same checkpoints give the same table.
+    Rows are ordered by dataset, run and seed; the order of the checkpoints does not matter.
 
     Raises:
         UserError: a checkpoint is missing or damaged.

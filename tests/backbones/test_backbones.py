@@ -106,12 +106,12 @@ def test_lite_offers_the_blocks_at_stride_16_and_32(lite) -> None:
     assert lite.shapes.image_dim == 1280 + 24 + 40 + 80 + 112 + 192 + 320
 
 
-def test_every_seam_names_a_module(tiny, lite) -> None:
+def test_every_attachment_point_names_a_module(tiny, lite) -> None:
     for backbone in (tiny, lite):
         modules = dict(backbone.named_modules())
-        seams = backbone.attachment_points()
-        assert seams.image_linears and seams.text_linears
-        assert set(seams.image_linears + seams.text_linears) <= set(modules)
+        points = backbone.attachment_points()
+        assert points.image_linears and points.text_linears
+        assert set(points.image_linears + points.text_linears) <= set(modules)
 
 
 def test_preprocessing_is_open_clips(tiny) -> None:
@@ -150,5 +150,5 @@ def test_clear_errors(model, tmp_path) -> None:
         build(open_clip_row(model="small", weights=str(broken), quick_gelu=False))
     with pytest.raises(ConfigError, match="needs `quick_gelu`"):
         open_clip_row(model="small", weights=str(model))
-    with pytest.raises(UserError, match="plain text transformer"):
+    with pytest.raises(UserError, match="ViT or FastViT as image tower can serve as backbone, not ModifiedResNet"):
         build(open_clip_row(model="RN50"))

@@ -66,7 +66,8 @@ def test_from_embeddings_to_a_printed_table(tmp_path):
     assert measured["label_protocol"].tolist() == list(PROTOCOLS)
     assert set(measured["epochs"]) == set(measured["pairs_seen"]) == {"0"}
     assert "Linear probe" in output
-    assert call("show", tmp_path / "t.csv").splitlines()[3:] == output.splitlines()[3:]  # all but the titles
+    assert call("show", tmp_path / "t.csv").splitlines()[1:] == output.splitlines()[1:]  # all but the titles
+    assert "SWAN" not in output and "SWAN" in call("show", tmp_path / "t.csv", "--printed")
 
 
 def test_controls_by_prefix_and_by_lists(tmp_path):

@@ -9,7 +9,6 @@ from cmer.backbones.build import build as build_backbone
 from cmer.backbones.lite.options import LiteOptions
 from cmer.backbones.open_clip.options import OpenClipOptions
 from cmer.backbones.tiny.options import TinyOptions
-from cmer.cli.models import _count
 from cmer.config.backbones import FeatureOptions
 from cmer.losses.batch.contrastive import contrastive
 from cmer.losses.memory import PairIds
@@ -19,6 +18,7 @@ from cmer.methods.clip_adapter.options import ClipAdapterOptions
 from cmer.methods.cross_modal_adapter.options import CrossModalAdapterOptions
 from cmer.methods.layers.adapters import Adapter, SharedAdapter, attach_parallel, attach_serial
 from cmer.methods.pe_rsitr.options import PeRsitrOptions
+from cmer.profiling.parameters import count_parameters
 from cmer.registry import METHOD_OPTIONS
 
 BASELINES = ["clip_adapter", "clip_bitfit", "clip_lora", "cross_modal_adapter", "pe_rsitr", "single_language"]
@@ -67,7 +67,7 @@ def meta_count(model, name, **options):
     ],
 )
 def test_counts_are_the_printed_ones(backbone, method, count) -> None:
-    assert _count(backbone, method) == count
+    assert count_parameters(backbone, method) == count
 
 
 def test_counts_of_the_other_presets() -> None:

@@ -4,7 +4,6 @@ import torch
 from cmer.backbones.base import Features
 from cmer.backbones.build import build as build_backbone
 from cmer.backbones.tiny.options import TinyOptions
-from cmer.cli.models import _count
 from cmer.config.backbones import FeatureOptions
 from cmer.errors import UserError
 from cmer.losses.memory import PairIds
@@ -16,6 +15,7 @@ from cmer.methods.layers.lora import add_lora
 from cmer.methods.layers.settings import Projection
 from cmer.methods.linear_probe.options import LinearProbeOptions
 from cmer.methods.zero_shot.options import ZeroShotOptions
+from cmer.profiling.parameters import count_parameters
 from cmer.registry import METHODS
 
 FEATURES = FeatureOptions(blocks=[0, 1], text_blocks=[0, 1])
@@ -44,14 +44,14 @@ def cmer(tower, **options):
     ],
 )
 def test_trainable_parameters_are_the_papers(backbone, method, count) -> None:
-    assert _count(backbone, method) == count
+    assert count_parameters(backbone, method) == count
 
 
 def test_the_count_is_the_sum_of_its_parts() -> None:
     """Text LoRA 16 * 16 d per layer, W_down shared, 2 h^2 + 6 h + 96 an adapter, W_up, LayerNorm (ViT-B)."""
     h, d_v, d_t, e, layers = 192, 768, 512, 512, 12
     parts = 256 * d_t * layers + d_v * h + h + layers * (2 * h**2 + 6 * h + 96) + h * e + 2 * e
-    assert parts == _count("ViT-B-16", "cmer")
+    assert parts == count_parameters("ViT-B-16", "cmer")
 
 
 @pytest.mark.parametrize("text", ["lora", "side_branch"])

@@ -1,5 +1,7 @@
 import io
 import json
+import subprocess
+import sys
 from itertools import combinations
 
 import pandas as pd
@@ -13,7 +15,8 @@ from typer.testing import CliRunner
 from cmer.cli.evaluate import app
 from cmer.errors import UserError
 from cmer.reporting.base import FigureSpec, Files
-from cmer.reporting.figures.accuracy_cost import as_table, draw, read_points
+from cmer.reporting.drawing import draw
+from cmer.reporting.figures.accuracy_cost import as_table, read_points
 
 METHODS = (
     *("linear_probe", "cmer", "clip_adapter", "clip_lora", "clip_bitfit", "cross_modal_adapter", "pe_rsitr"),
@@ -112,6 +115,30 @@ def test_every_text_of_the_figure_is_inside_and_apart_from_the_others(nine, text
             width = min(box.x1, beside.x1) - max(box.x0, beside.x0)
             height = min(box.y1, beside.y1) - max(box.y0, beside.y0)
             assert min(width, height) < 1, (name, text, neighbour)
+
+
+def test_every_run_has_a_row_in_the_order_of_accuracy(nine, texts_of):
+    points = points_of(*nine()) + points_of(*nine("l", "ViT-L-14", pairs_per_second=None))
+    texts = texts_of(draw(points))
+    labels = {point.label for point in points}
+    downwards = [text for text, box in sorted(texts, key=lambda found: -found[1].y0) if text in labels]
+    assert downwards == [point.label for point in sorted(points, key=lambda p: p.accuracy.mr)][::-1]
+
+
+def test_long_labels_have_two_columns_and_leave_the_panels_room(write_metrics, write_profile):
+    rows = [run(f"b.lora_with_a_long_name_{rank}", "clip_lora", {"lora_rank": rank}) for rank in (4, 8)]
+    metrics = [file for row in rows for file in write_metrics(row, {1: 30.0})]
+    file = write_profile("b", [{"run": row["name"], "method": "clip_lora"} for row in rows])
+    figure = draw(points_of(rows, metrics, [file]))
+    FigureCanvasAgg(figure).draw()
+    assert figure.get_figwidth() == 7
+    assert all(axes.bbox.width > 0.1 * figure.bbox.width for axes in figure.axes)
+
+
+def test_planning_with_the_figure_imports_no_drawing_library():
+    script = "import sys, cmer.reporting.figures.accuracy_cost; print({'matplotlib', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_the_title_says_what_was_measured_where(nine, texts_of):

@@ -34,12 +34,12 @@ def test_printed_rows_and_what_follows_from_them():
     assert ratios(cmer, "clip_adapter") == ("0.51", "", "1.38")
     assert ratios(cmer, "clip_lora") == ("0.49", "", "2.01")
     assert ratios(of(result, method="CMER(ours)", backbone="ViT-L-14"), "clip_lora") == ("0.55", "", "2.37")
-    huge = of(result, method="CMER(ours)", backbone="ViT-H-14")  # the paper has no rival on it
+    huge = of(result, method="CMER(ours)", backbone="ViT-H-14")  # the paper has no reference on it
     assert ratios(huge, "clip_adapter") == ratios(huge, "clip_lora") == ("", "", "")
     assert "paper_count" in of(result, method="CLIP-adapter", backbone="ViT-L-14")["note"]
 
 
-def test_ratios_to_the_rivals_of_the_same_file(write_profile):
+def test_ratios_to_the_references_of_the_same_file(write_profile):
     result = table([CMER, ADAPTER, LORA], [write_profile("b", STEPS)])
     cmer = of(result, run="b.cmer")
     assert (cmer["method"], cmer["status"]) == ("CMER(ours)", "run here")
@@ -66,14 +66,14 @@ def test_only_ratios_of_the_paper_stand_beside_a_row_of_its_system(write_profile
     assert "paper_count" in of(result, run="b.adapter")["note"]
 
 
-@pytest.mark.parametrize("rival", [{"batch": 4}, {"setting": "paper_like"}])
-def test_a_rival_under_another_setting_or_batch_is_none(write_profile, rival):
-    result = table([CMER], [write_profile("b", [STEPS[0], STEPS[1] | rival])])
+@pytest.mark.parametrize("other", [{"batch": 4}, {"setting": "paper_like"}])
+def test_a_row_under_another_setting_or_batch_is_no_reference(write_profile, other):
+    result = table([CMER], [write_profile("b", [STEPS[0], STEPS[1] | other])])
     cmer = of(result, run="b.cmer")
     assert ratios(cmer, "clip_adapter") == ratios(cmer, "clip_lora") == ("", "", "")
 
 
-def test_a_rival_on_another_backbone_is_none(write_profile):
+def test_a_row_on_another_backbone_is_no_reference(write_profile):
     files = [write_profile("b", STEPS[:1]), write_profile("a", STEPS[1:])]
     assert ratios(of(table([CMER], files), run="b.cmer"), "clip_adapter") == ("", "", "")
 

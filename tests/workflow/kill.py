@@ -24,9 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+import yaml
 from workflow_project import Project
 
-OVERLAY = Path(__file__).with_name("kill.yaml")
+CHANGES = Path(__file__).with_name("kill.yaml")
 TARGETS = ("main", "group", "worker", "training", "write")
 KILLS_A_RUN = 5
 CMER = "/bin/cmer "
@@ -56,7 +57,8 @@ class Copy:
     def make(cls, folder: Path) -> Copy:
         """A copy that saves the state of a training at every step: its trainings last seconds."""
         Project.copy(folder)
-        shutil.copy(OVERLAY, folder / "config")
+        config = yaml.safe_load((folder / "config/ci.yaml").read_text()) | yaml.safe_load(CHANGES.read_text())
+        (folder / "config/kill.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         loop = folder / "cmer/training/loop.py"
         before, setting, after = loop.read_text().partition("SAVE_EVERY = 30.0")
         assert setting
@@ -65,8 +67,7 @@ class Copy:
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         environment = os.environ | {"PYTHONPATH": str(self.folder)}
-        overlays = ["--configfile", "config/ci.yaml", f"config/{OVERLAY.name}"]
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *overlays, *arguments]
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config/kill.yaml", *arguments]
         with (self.folder / "output.txt").open("ab") as output:
             process = subprocess.Popen(
                 command, cwd=self.folder, env=environment, stdout=output, stderr=output, start_new_session=True
@@ -128,7 +129,7 @@ class Copy:
         """The remembered places from which no training went on."""
         output = (self.folder / "output.txt").read_bytes()
         places = [(length, f"(epochs done: {epoch}, steps: {step})") for length, epoch, step in self.saved]
-        return [f"training {place}" for length, place in places if f"stopped {place}\n".encode() not in output[length:]]
+        return [f"training {place}" for length, place in places if f"resumes {place}\n".encode() not in output[length:]]
 
 
 @dataclass

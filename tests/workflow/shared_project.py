@@ -1,4 +1,4 @@
-"""A copy of the project under git and DVC, with the smallest experiment as its default; and clones of it."""
+"""A copy of the project under git and DVC, with two small experiments: its default one, and `ci`; and clones of it."""
 
 import shutil
 import subprocess
@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import yaml
-from snakemake.utils import update_config
 from workflow_project import ROOT, Plan, Project
 
 PARTS = (
@@ -44,9 +43,9 @@ class Shared(Project):
         assert done.code == 0, done.text
         return done.text
 
-    def make(self, target: str) -> Plan:
+    def make(self, target: str, *variables: str) -> Plan:
         """`make` of a target, in the environment that is there."""
-        return self.call("make", "--assume-old=.venv/.installed", target)
+        return self.call("make", "--assume-old=.venv/.installed", target, *variables)
 
     def commit(self) -> None:
         self.run("git", "add", "--all")
@@ -71,15 +70,12 @@ def smallest(folder: Path) -> Shared:
             shutil.copytree(ROOT / part, folder / part, ignore=LOCAL)
         else:
             shutil.copy(ROOT / part, folder)
+    tables = {f"table{number}": {"runs": ["*"]} for number in range(1, 7)}
+    default = yaml.safe_load((ROOT / "config/ci.yaml").read_text()) | {"results": "results", "tables": tables}
+    (folder / "config.yaml").write_text(yaml.safe_dump(default, sort_keys=False))
+    pipeline = (folder / "dvc.yaml").read_text()
+    (folder / "dvc.yaml").write_text(pipeline.replace("foreach: [", "foreach: [ci, "))
     project = Shared(folder)
-
-    def change(config: dict[str, object]) -> None:
-        update_config(config, yaml.safe_load((ROOT / "config/ci.yaml").read_text()))
-        runs = [run["name"] for run in config["runs"]]
-        config["tables"] = [{"number": n, "datasets": ["demo"], "runs": runs} for n in range(1, 7)]
-        config["results"] = "results"
-
-    project.edit_config(change)
     project.run("git", "init", "--quiet")
     project.commit()
     return project

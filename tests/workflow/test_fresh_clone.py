@@ -3,18 +3,22 @@
 import json
 import os
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from shared_project import Shared, smallest
+from snakemake.persistence.file import FilePersistence
 from typer.testing import CliRunner
+from workflow_project import ROOT, published_experiments
 
 from cmer.cli.main import app
 
 NOT_PUBLISHED = ("checkpoints", "embeddings")
-TABLES = {"table": 5, "accuracy_cost": 1, "all": 1}  # all but Table 3, which has no metrics
+TABLES = {"table": 5, "figure": 1, "all": 1}  # all but Table 3, which has no metrics
 ONE_RUN = {"train": 1, "embed": 1, "evaluate": 1} | TABLES
 
 
@@ -38,9 +42,20 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Shared:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Shared:
     """The smallest experiment, really run, its results tracked, and pushed to a folder."""
     project = smallest(tmp_path_factory.mktemp("ran") / "project")
-    project.run("dvc", "repro")
+    project.run("dvc", "repro", "demo")
     project.run("dvc", "remote", "add", "--default", "site", str(project.folder.parent / "site"))
-    project.run("dvc", "push")
+    project.run("dvc", "push", "demo")
+    project.commit()
+    return project
+
+
+@pytest.fixture(scope="session")
+def both(ran: Shared, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """The same with a second experiment, really run and pushed, in one clone."""
+    project = ran.clone(tmp_path_factory.mktemp("both") / "project")
+    assert project.make("pull").code == 0
+    project.run("dvc", "repro", "experiment@ci")
+    project.run("dvc", "push", "experiment@ci")
     project.commit()
     return project
 
@@ -64,7 +79,8 @@ def bucket() -> Iterator[str]:
 def pulled(ran: Shared, tmp_path: Path) -> Shared:
     """A clone of what was run, with everything pulled."""
     clone = ran.clone(tmp_path / "clone")
-    clone.run("dvc", "pull")
+    clone.run("dvc", "pull", "demo")
+    clone.run("python", "scripts/metadata.py", "restore", "demo")
     return clone
 
 
@@ -116,20 +132,25 @@ def test_fresh_clone_touches_results_of_the_same_code_only(published: Shared, tm
     """Metadata without checksums leave Snakemake the files' times, which a pull does not keep."""
     origin = published.clone(tmp_path / "origin")
     origin.run("dvc", "config", "--local", "cache.dir", str(published.folder / ".dvc/cache"))
-    origin.run("dvc", "checkout")
-    for file in (origin.folder / ".snakemake/metadata").iterdir():
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"input_checksums": {}}))
-    origin.run("dvc", "commit", "--force")
+    origin.run("dvc", "checkout", "demo")
+    records = origin.folder / "results/snakemake.jsonl"
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    for line in lines:
+        line["record"]["input_checksums"] = {}
+    records.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    origin.run("dvc", "commit", "--force", "demo")
     origin.run("dvc", "remote", "add", "--default", "site", str(tmp_path / "site"))
-    origin.run("dvc", "push")
+    origin.run("dvc", "push", "demo")
     origin.commit()
 
     clone = origin.clone(tmp_path / "clone")
-    clone.run("dvc", "pull")
+    clone.run("dvc", "pull", "demo")
     late = clone.folder / "results/data/demo/images.csv"
     os.utime(late, (late.stat().st_mtime + 5,) * 2)
-    clone.append("cmer/methods/zero_shot.py", "\nCHANGED = 1\n")  # which no result depends on; the gate cannot know
-    assert "Something is left to run" in clone.make("pull").text
+    clone.append(
+        "cmer/methods/zero_shot/model.py", "\nCHANGED = 1\n"
+    )  # which no result depends on; the gate cannot know
+    assert "Some steps are left to run" in clone.make("pull").text
     assert clone.plan().counts["train"] == 3
     clone.run("git", "checkout", "cmer")
     assert "nothing is left to do" in clone.make("pull").text
@@ -139,10 +160,10 @@ def test_fresh_clone_touches_results_of_the_same_code_only(published: Shared, tm
 @pytest.mark.slow
 def test_fresh_clone_refuses_to_publish_uncommitted_changes(published: Shared, tmp_path: Path) -> None:
     clone = published.clone(tmp_path / "clone")
-    clone.append("cmer/methods/cmer.py", "\nCHANGED = 1\n")
+    clone.append("cmer/methods/cmer/model.py", "\nCHANGED = 1\n")
     assert "Commit your changes first" in clone.make("publish").text
     clone.run("git", "checkout", "cmer")
-    (clone.folder / "cmer/methods/new.py").write_text("NEW = 1\n")
+    (clone.folder / "cmer/methods/cmer/new.py").write_text("NEW = 1\n")
     made = clone.make("publish")
     assert made.code != 0
     assert "Commit your changes first" in made.text
@@ -153,6 +174,8 @@ def test_fresh_clone_tells_how_every_file_was_made(pulled: Shared, monkeypatch: 
     monkeypatch.chdir(pulled.folder)
     commit = pulled.run("git", "rev-parse", "HEAD~1").strip()
     for path in pulled.files():
+        if path == "results/snakemake.jsonl":  # of all others
+            continue
         shown = CliRunner().invoke(app, ["record", path], catch_exceptions=False)
         facts = {word for word, _, fact in (line.strip().partition(" ") for line in shown.output.splitlines()) if fact}
         expected = {"file", "versions", "commit", "host", "time", "command", "record"}
@@ -167,10 +190,10 @@ def test_fresh_clone_tells_how_every_file_was_made(pulled: Shared, monkeypatch: 
 @pytest.mark.slow
 def test_fresh_clone_pulls_from_s3(ran: Shared, bucket: str, tmp_path: Path) -> None:
     origin = ran.clone(tmp_path / "origin")
-    origin.run("dvc", "pull")
+    origin.run("dvc", "pull", "demo")
     origin.run("dvc", "remote", "add", "--default", "s3", "s3://results/cmer")
     origin.run("dvc", "remote", "modify", "s3", "endpointurl", bucket)
-    origin.run("dvc", "push")
+    origin.run("dvc", "push", "demo")
     origin.commit()
 
     clone = origin.clone(tmp_path / "clone")
@@ -181,7 +204,7 @@ def test_fresh_clone_pulls_from_s3(ran: Shared, bucket: str, tmp_path: Path) -> 
 
     clone.run("dvc", "remote", "modify", "s3", "endpointurl", "http://127.0.0.1:9")
     (clone.folder / ".dvc/cache").rename(tmp_path / "cache")
-    (clone.folder / ".snakemake/metadata").rename(tmp_path / "metadata")
+    (clone.folder / "results/snakemake.jsonl").rename(tmp_path / "snakemake.jsonl")
     unreachable = clone.make("pull")
     assert unreachable.code != 0
     assert "Nothing was pulled from the remote s3" in unreachable.text
@@ -215,7 +238,7 @@ def test_fresh_clone_with_another_learning_rate_trains_once(pulled: Shared) -> N
 
 @pytest.mark.slow
 def test_fresh_clone_with_an_edited_source_runs_its_dependents(pulled: Shared) -> None:
-    pulled.append("cmer/methods/clip_lora.py", "\nCHANGED = 1\n")
+    pulled.append("cmer/methods/clip_lora/model.py", "\nCHANGED = 1\n")
     plan = pulled.plan()
     assert plan.runs == {"tiny.clip_lora"}
     assert plan.counts == ONE_RUN | {"profile": 1, "table": 6}  # what its step costs may have changed too
@@ -232,14 +255,15 @@ def test_fresh_clone_notices_a_changed_byte(pulled: Shared) -> None:
     assert plan.runs == {"tiny.cmer"}
     assert plan.counts == {"embed": 1, "evaluate": 1} | TABLES
     assert re.search(r"modified: +results/checkpoints", pulled.run("dvc", "status"))
-    pulled.run("dvc", "checkout", "--force")
+    pulled.run("dvc", "checkout", "--force", "demo")
     assert pulled.plan().nothing
 
 
 @pytest.mark.slow
 def test_fresh_clone_shows_metrics_and_plots(pulled: Shared) -> None:
-    shown = json.loads(pulled.run("dvc", "metrics", "show", "--json"))[""]["data"]
-    for run in ("tiny.cmer", "lite.cmer", "tiny.clip_lora"):
+    assert "results/mr/demo/tiny.cmer/seed2022.json" in pulled.run("dvc", "metrics", "show")
+    shown = json.loads(pulled.run("dvc", "metrics", "show", "--json", "results/mr"))[""]["data"]
+    for run in ("tiny.cmer", "lite.cmer_text_side", "tiny.clip_lora"):
         metrics = json.loads(pulled.files()[f"results/metrics/demo/{run}/seed2022.json"])
         mr = {protocol: found["mr"] for protocol, found in metrics["protocols"].items()}
         assert shown[f"results/mr/demo/{run}/seed2022.json"]["data"]["mr"] == mr
@@ -247,10 +271,78 @@ def test_fresh_clone_shows_metrics_and_plots(pulled: Shared) -> None:
     page = (pulled.folder / "plots/index.html").read_text()
     for plot in ("accuracy", "accuracy_memory", "accuracy_time"):
         assert f"vegaEmbed('#{plot}', spec)" in page
-    assert '"run": "lite.cmer"' in page
+    assert '"run": "lite.cmer_text_side"' in page
     assert "".join(page.split()).count('"text":{"field":"run"}') == 2  # points have names
 
 
+@pytest.mark.slow
+def test_fresh_clone_pulls_one_experiment_alone_and_has_nothing_to_do(both: Shared, tmp_path: Path) -> None:
+    clone = both.clone(tmp_path / "clone")
+    pull = clone.call("scripts/pull", "ci")
+    assert "Pulled from the remote site; nothing is left to do." in pull.text, pull.text
+    assert clone.files() == both.files("ci")
+    assert clone.plan("--configfile=config/ci.yaml").nothing
+    assert clone.plan("--config", "results=results/other").counts["train"] == 3, "the other one is not there"
+    assert clone.run("dvc", "status", "experiment@ci").strip() == "Data and pipelines are up to date."
+
+    shown = json.loads(clone.run("dvc", "metrics", "show", "--json", "results/ci/mr"))[""]["data"]
+    assert set(shown) == {path for path in clone.files() if path.startswith("results/ci/mr/")}
+
+    clone.append("cmer/methods/clip_lora/model.py", "\nCHANGED = 1\n")
+    assert clone.plan("--configfile=config/ci.yaml").runs == {"tiny.clip_lora"}
+    clone.run("git", "checkout", "cmer")
+    pull = clone.make("pull", "EXPERIMENT=demo")
+    assert "nothing is left to do" in pull.text, pull.text
+    assert clone.plan().nothing and clone.plan("--configfile=config/ci.yaml").nothing
+    assert clone.files() == both.files()
+
+
+@pytest.mark.slow
+def test_fresh_clone_keeps_other_experiments_records_when_it_pulls(both: Shared, tmp_path: Path) -> None:
+    """Results that were made here stay finished, and only their own records are saved with an experiment."""
+    clone = both.clone(tmp_path / "clone")
+    made = clone.snakemake("--cores=2", "--config", "results=results/mine", "--", "results/mine/data/demo/images.csv")
+    assert made.code == 0, made.text
+    assert clone.make("pull", "EXPERIMENT=ci").code == 0
+    assert clone.plan("--config", "results=results/mine", "--", "results/mine/data/demo/images.csv").nothing
+    before = (clone.folder / "results/ci/snakemake.jsonl").read_bytes()
+    clone.run("python", "scripts/metadata.py", "save", "ci")
+    assert (clone.folder / "results/ci/snakemake.jsonl").read_bytes() == before
+
+
+def test_fresh_clone_names_the_experiments_that_can_be_pulled(published: Shared, tmp_path: Path) -> None:
+    clone = published.clone(tmp_path / "clone")
+    pull = clone.call("scripts/pull", "rsicd_lite")
+    assert pull.code != 0
+    assert "No results of rsicd_lite are tracked here: `dvc repro experiment@rsicd_lite`" in pull.text
+    unknown = clone.call("python", "scripts/metadata.py", "restore", "unknown")
+    assert unknown.code != 0 and "dvc.yaml has no experiment 'unknown': demo, ci, rsicd_lite" in unknown.text
+
+
+def test_a_record_lies_where_snakemake_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snakemake cuts the long names of records into folders."""
+    (tmp_path / ".snakemake/metadata").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    metadata = runpy.run_path(str(ROOT / "scripts/metadata.py"))
+    persistence = FilePersistence(path=tmp_path / ".snakemake")
+    names = ["results/table1.csv", f"results/checkpoints/ö/{'long.' * 60}run/{'x' * 200}.csv"]
+    for name in names:
+        path = Path(persistence._record_path(".snakemake/metadata", name))
+        assert metadata["record_file"](name) == path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    assert sorted(name for name, _ in metadata["records"]()) == sorted(names)
+
+
+@pytest.mark.parametrize("name", published_experiments())
+def test_an_experiment_has_its_results_where_its_stage_looks(name: str) -> None:
+    experiment = published_experiments()[name]
+    config = yaml.safe_load((ROOT / experiment.config).read_text())
+    assert Path(config["results"]) == experiment.results
+    assert all(settings["persist"] for settings in experiment.settings)
+
+
 def _another_learning_rate(config: dict[str, Any]) -> None:
-    run = next(run for run in config["runs"] if run["name"] == "tiny.cmer")
-    run["training"] = {"lr": 0.001}
+    runs, usual = config["runs"], config["training"]["lr"]
+    runs["cmer"]["training"] = {"lr": 0.001}
+    runs["cmer_text_side"]["training"] = {"lr": usual}  # it is based on the other

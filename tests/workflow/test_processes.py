@@ -1,76 +1,66 @@
-"""Trainings that share a batch among processes are planned as such."""
+"""Trainings that share a batch among processes are planned as such; how many GPUs each has is in tests/test_plan.py."""
 
 import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from workflow_project import Plan, Project
+
+from cmer.errors import UserError
+from cmer.training.distributed import joined
 
 TARGET = "results/two/checkpoints/demo/clip.{}/seed2022.safetensors"
 
 
 @pytest.fixture
-def overlay(tmp_path: Path) -> str:
+def config(tmp_path: Path) -> str:
     """The option that names a config with a training in two processes, one in one, and a run that trains nothing."""
-    clip = {"kind": "open_clip", "model": "ViT-B-32", "pretrained": "openai", "printed": "ViT-B-32"}
-    run = {"datasets": ["demo"], "backbone": "clip", "method": "linear_probe"}
-    config = {
+    mine = {
         "results": "results/two",
-        "backbones": {"clip": clip},
-        "runs": [
-            run | {"name": "clip.two"},
-            run | {"name": "clip.one", "training": {"processes": 1}},
-            run | {"name": "clip.none", "method": "zero_shot"},
-        ],
-        "tables": [],
+        "datasets": {"demo": {"source": "demo"}},
+        "backbones": {"clip": {"kind": "open_clip", "model": "ViT-B-32", "pretrained": "openai"}},
         "training": {"processes": 2, "threads": 1},
+        "run_defaults": {"datasets": ["demo"], "backbones": ["clip"], "method": "linear_probe"},
+        "runs": {"two": {}, "one": {"training": {"processes": 1}}, "none": {"method": "zero_shot"}},
     }
-    file = tmp_path / "overlay.yaml"
-    file.write_text(yaml.safe_dump(config))
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(mine))
     return f"--configfile={file}"
 
 
-def training(plan: Plan) -> str:
-    """What a plan says of its training."""
-    return plan.text[plan.text.index("rule train:") :]
+def training(plan: Plan, run: str) -> str:
+    """What a plan says of the training of a run."""
+    (found,) = re.findall(rf"^rule train:\n(?:(?!^$).*\n)*?    wildcards: .*run=clip\.{run},(?:.+\n)*", plan.text, re.M)
+    return str(found)
 
 
 def amounts(text: str) -> dict[str, int]:
-    return {name: int(n) for name, n in re.findall(r"(mem_mb|gpu|nodes)=(\d+)", text)}
+    return {name: int(n) for name, n in re.findall(r"(mem_mb|gpu|gpu_jobs|nodes)=(\d+)", text)}
 
 
+@pytest.mark.parametrize("profile", [(), ("--profile", "profiles/slurm")])
 def test_a_training_of_two_processes_is_started_by_torchrun_and_takes_twice_as_much(
-    fresh: Project, overlay: str
+    fresh: Project, config: str, profile: tuple[str, ...]
 ) -> None:
-    one, two = (
-        training(fresh.plan("--printshellcmds", "--resources", "gpu=2", overlay, TARGET.format(name)))
-        for name in ("one", "two")
-    )
+    """The default profile limits GPU jobs, never the GPUs of one of them; a cluster gives it all of them unasked."""
+    targets = [TARGET.format(run) for run in ("one", "two", "none")]
+    plan = fresh.plan("--printshellcmds", *profile, config, *targets)
+    one, two, none = (training(plan, run) for run in ("one", "two", "none"))
     assert "torchrun" not in one and " cmer train --spec" in one
     assert "torchrun --standalone --nproc-per-node 2 -m cmer train --spec" in two
-    assert amounts(one) == {"gpu": 1, "mem_mb": 18_000, "nodes": 1}
-    assert amounts(two) == {"gpu": 2, "mem_mb": 36_000, "nodes": 1}
+    assert "torchrun" not in none
+    assert amounts(one) == {"gpu": 1, "gpu_jobs": 1, "mem_mb": 18_000, "nodes": 1}
+    assert amounts(two) == {"gpu": 2, "gpu_jobs": 1, "mem_mb": 36_000, "nodes": 1}
+    assert amounts(none) == {"gpu": 0, "gpu_jobs": 0, "mem_mb": 18_000, "nodes": 1}
 
 
-def test_a_cluster_gives_a_training_all_its_gpus_unasked(fresh: Project, overlay: str) -> None:
-    two = training(fresh.plan("--profile", "profiles/slurm", overlay, TARGET.format("two")))
-    assert amounts(two) == {"gpu": 2, "mem_mb": 36_000, "nodes": 1}
-
-
-def test_a_training_that_needs_more_gpus_than_the_limit_is_refused_before_the_first_step(
-    tmp_path: Path, overlay: str
-) -> None:
-    project = Project.copy(tmp_path / "project")
-    wanted = "run clip.two trains in 2 processes, each on a GPU of its own, and the limit is 1: add --resources gpu=2"
-    for how in (["--dry-run"], []):
-        refused = project.snakemake(*how, overlay, TARGET.format("two"))
-        assert refused.code == 1
-        assert wanted in refused.text
-    assert not (project.folder / "results").exists()
-
-
-def test_other_runs_are_planned_under_that_limit(fresh: Project, overlay: str) -> None:
-    assert "gpu=1" in training(fresh.plan(overlay, TARGET.format("one")))
-    none = training(fresh.plan("--printshellcmds", overlay, TARGET.format("none")))
-    assert "gpu=0" in none and "torchrun" not in none
+def test_a_training_that_finds_too_few_gpus_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one machine: a cluster grants the GPUs with the job."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    wanted = "training.processes is 2, but this machine has 1 GPUs: each needs one"
+    with pytest.raises(UserError, match=re.escape(wanted)), joined(2):
+        pytest.fail("the training has begun")

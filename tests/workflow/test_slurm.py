@@ -106,23 +106,24 @@ def test_cancelled_and_late_jobs_run_again_and_all_bytes_are_those_of_a_local_ru
 
 
 def on_gpus(folder: Path) -> Project:
-    """A copy of the project with an overlay whose one run trains on two GPUs."""
-    run = {"name": "vit.clip_lora", "datasets": ["demo"], "backbone": "vit", "method": "clip_lora"}
+    """A copy of the project with a config whose one run trains on two GPUs."""
     config = {
         "results": "results/gpu",
-        "backbones": {"vit": {"kind": "open_clip", "printed": "ViT-B-32", "model": "ViT-B-32"}},
-        "runs": [run | {"training": {"inputs": "online", "processes": 2, "threads": 1}}],
-        "tables": [{"number": 3, "runs": [run["name"]]}],
+        "datasets": {"demo": {"source": "demo"}},
+        "backbones": {"vit": {"kind": "open_clip", "model": "ViT-B-32"}},
+        "training": {"inputs": "online", "processes": 2, "threads": 1},
+        "runs": {"clip_lora": {"method": "clip_lora", "datasets": ["demo"], "backbones": ["vit"]}},
+        "tables": {"table3": {"runs": ["vit.clip_lora"]}},
     }
     project = Project.copy(folder)
-    (project.folder / "overlay.yaml").write_text(yaml.safe_dump(config))
+    (project.folder / "mine.yaml").write_text(yaml.safe_dump(config))
     return project
 
 
 def test_training_in_two_processes_has_two_gpus_of_one_node(cluster: Cluster, tmp_path: Path) -> None:
     project = on_gpus(tmp_path / "project")
     target = "results/gpu/checkpoints/demo/vit.clip_lora/seed2022.safetensors"
-    with cluster.snakemake(project, "--retries", "0", "--configfile=overlay.yaml", target) as end:
+    with cluster.snakemake(project, "--retries", "0", "--configfile=mine.yaml", target) as end:
         job = cluster.running("rule_train_wildcards_demo_vit.clip_lora_2022")
         assert re.search(r"NumNodes=1 .*TresPerJob=gres:gpu:2", cluster.run("scontrol", "show", "job", job), re.S)
         step = r"TresPerStep=\S*gres:gpu:(\d)"
@@ -134,7 +135,7 @@ def test_training_in_two_processes_has_two_gpus_of_one_node(cluster: Cluster, tm
 def test_job_that_is_not_sent_again_is_reported_with_its_rule_and_log(cluster: Cluster, tmp_path: Path) -> None:
     project = on_gpus(tmp_path / "project")
     target = "results/gpu/efficiency/vit.json"
-    with cluster.snakemake(project, "--retries", "0", "--configfile=overlay.yaml", target) as end:
+    with cluster.snakemake(project, "--retries", "0", "--configfile=mine.yaml", target) as end:
         job = cluster.running("rule_profile_wildcards_vit")
         assert "TresPerJob=gres:gpu:1" in cluster.run("scontrol", "show", "job", job)
         cluster.run("scancel", job)

@@ -36,15 +36,25 @@ class Plan:
         return [path for line in re.findall(r"^    output: (.*)$", self.text, re.M) for path in line.split(", ")]
 
     @property
+    def logs(self) -> list[str]:
+        return [path for line in re.findall(r"^    log: (.*)$", self.text, re.M) for path in line.split(", ")]
+
+    @property
     def nothing(self) -> bool:
         return "Nothing to be done" in self.text
 
 
 @dataclass
 class Project:
-    """A copy of the workflow and the package, to change and to plan."""
+    """A copy of the workflow and the package, to change and to plan.
+
+    Attributes:
+        folder: of the copy.
+        programs: folder of programs that are found before the system's.
+    """
 
     folder: Path
+    programs: Path | None = None
 
     @classmethod
     def copy(cls, folder: Path) -> Self:
@@ -59,8 +69,12 @@ class Project:
         return cls(folder)
 
     def snakemake(self, *arguments: str) -> Plan:
-        command = [sys.executable, "-m", "snakemake", *arguments]
-        environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder), "PYTHONPATH": str(self.folder)}
+        return self.call(sys.executable, "-m", "snakemake", *arguments)
+
+    def call(self, *command: str) -> Plan:
+        """Run a program."""
+        path = ":".join([*([str(self.programs)] if self.programs else []), "/usr/bin", "/bin"])
+        environment = {"PATH": path, "HOME": str(self.folder), "PYTHONPATH": str(self.folder)}
         done = subprocess.run(
             command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -75,8 +89,38 @@ class Project:
         file = self.folder / "config.yaml"
         config = yaml.safe_load(file.read_text())
         change(config)
-        file.write_text(yaml.safe_dump(config))
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
 
     def append(self, file: str, text: str) -> None:
         with (self.folder / file).open("a") as source:
             source.write(text)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A published experiment, as dvc.yaml has it.
+
+    Attributes:
+        config: its file.
+        results: folder of its results.
+        outs: what DVC keeps, and in `settings` how.
+    """
+
+    config: str
+    results: Path
+    outs: frozenset[Path]
+    settings: list[dict[str, bool]]
+
+
+def published_experiments() -> dict[str, Experiment]:
+    """The stages of dvc.yaml, by the names of their experiments."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+    def experiment(config: str, results: str, stage: dict[str, Any], item: str = "") -> Experiment:
+        outs = {name.replace("${item}", item): settings for out in stage["outs"] for name, settings in out.items()}
+        return Experiment(config, Path(results), frozenset(map(Path, outs)), list(outs.values()))
+
+    others = stages["experiment"]["foreach"]
+    return {"demo": experiment("config.yaml", "results", stages["demo"])} | {
+        name: experiment(f"config/{name}.yaml", f"results/{name}", stages["experiment"]["do"], name) for name in others
+    }

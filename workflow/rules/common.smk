@@ -1,4 +1,4 @@
-# What rules share: the config and its plan, where files lie, what wildcards may be, and functions of the plan as functions of wildcards.
+# What rules share: the config and its plan, and functions of the plan as functions of wildcards.
 import inspect
 import re
 import shlex
@@ -43,10 +43,9 @@ wildcard_constraints:
 
 def planned(function):
     """A function of the plan, called with the wildcards of its parameters' names."""
-    names = list(inspect.signature(function).parameters)
 
     def of_wildcards(wildcards):
-        return function(*(wildcards[name] for name in names))
+        return function(*(wildcards[name] for name in inspect.signature(function).parameters))
 
     return of_wildcards
 
@@ -55,8 +54,7 @@ def options(**names):
     """Command-line options, one for every input file: an input's name to an option, as `metrics="--metrics"`."""
 
     def of_inputs(wildcards, input):
-        words = [f"{option} {shlex.quote(file)}" for name, option in names.items() for file in input[name]]
-        return " ".join(words)
+        return " ".join(f"{option} {shlex.quote(file)}" for name, option in names.items() for file in input[name])
 
     return of_inputs
 
@@ -68,5 +66,5 @@ def folders(wildcards, input):
 
 def launcher(wildcards):
     """The command line, started once for each process of the training."""
-    count = PLAN.processes(wildcards.run)
-    return f"torchrun --standalone --nproc-per-node {count} -m cmer" if count > 1 else "cmer"
+    n = PLAN.processes(wildcards.run)
+    return f"torchrun --standalone --nproc-per-node {n} -m cmer" if n > 1 else "cmer"

@@ -1,35 +1,32 @@
-"""open_clip's ViT models: CLIP as trained by OpenAI, LAION and others."""
+"""open_clip's models: CLIP as trained by OpenAI, LAION and others, SigLIP, MobileCLIP, PE and CoCa."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import open_clip
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cmer.backbones.base import AttachmentPoints, Backbone, BlockSpec, Features, Preprocess, Shapes, Site, Tokens
+from cmer.backbones.base import AttachmentPoints, Backbone, Features, Preprocess, Shapes, Tokens
+from cmer.backbones.open_clip.image import image_tower
 from cmer.backbones.open_clip.options import QUICK, OpenClipOptions
+from cmer.backbones.open_clip.text import TextTower, load_tokenizer
 from cmer.errors import UserError
 from cmer.registry import BACKBONES
 
 
 @BACKBONES.register("open_clip")
 class OpenClip(Backbone):
-    """An open_clip model whose two towers are transformers.
-
-    The text is cut at the batch's longest caption: with causal attention and EOT pooling, what follows the end
-    token changes nothing.
+    """An open_clip model with a ViT or a FastViT, open_clip's or timm's, beside a text transformer.
 
     Raises:
-        UserError: the model is unknown, is not a plain ViT with a plain text transformer, its weights cannot be
-            had, or were trained with another activation than the model's (QuickGELU or GELU).
+        UserError: the model is unknown, has other towers, its tokenizer or weights cannot be had, or the weights were
+            trained with another activation than the model's (QuickGELU or GELU).
     """
 
     def __init__(self, options: OpenClipOptions) -> None:
@@ -37,88 +34,51 @@ class OpenClip(Backbone):
         if options.model not in open_clip.list_models():
             close = ", ".join(get_close_matches(options.model, open_clip.list_models(), n=6, cutoff=0.5)) or "none"
             raise UserError(f"backbone model {options.model!r} is unknown to open_clip; close names are {close}")
-        self._adopt(_load(options), open_clip.get_tokenizer(options.model))
+        tokenizer = load_tokenizer(options.model)
+        self._adopt(_load(options), tokenizer)
 
     def _adopt(self, model: Any, tokenizer: Any) -> None:
-        plain = isinstance(model, open_clip.CLIP) and model.text_pool_type == "argmax" and model.attn_mask is not None
-        if not plain or not hasattr(model.visual, "transformer"):
-            raise UserError("only open_clip models with a ViT and a plain text transformer can serve as backbone")
         self.model = model
-        self._tokenizer = tokenizer
-        visual = model.visual
-        image = BlockSpec(grid=visual.grid_size[0], width=visual.transformer.width, has_cls=True)
-        text = BlockSpec(grid=0, width=model.transformer.width, has_cls=False)
-        scale = model.logit_scale
+        self._image, self._text = image_tower(model.visual), TextTower(model, tokenizer)
+        scale, bias = model.logit_scale, model.logit_bias
         self.shapes = Shapes(
-            image_dim=visual.output_dim,
-            text_dim=visual.output_dim,
+            image_dim=self._text.dim,
+            text_dim=self._text.dim,
             aligned=True,
             logit_scale=100.0 if scale.is_meta else float(scale.detach().exp()),
-            blocks=[image] * len(visual.transformer.resblocks),
-            text_blocks=[text] * len(model.transformer.resblocks),
+            logit_bias=None if bias is None else -10.0 if bias.is_meta else float(bias.detach()),
+            blocks=self._image.blocks,
+            text_blocks=self._text.blocks,
         )
         del model.logit_scale  # a method's, which starts from the shapes' value; the towers do not use it
-        given = getattr(visual, "preprocess_cfg", {})
-        mean, std = given.get("mean", open_clip.OPENAI_DATASET_MEAN), given.get("std", open_clip.OPENAI_DATASET_STD)
-        self.preprocess = Preprocess(size=visual.image_size[0], mean=mean, std=std)
-
-    def encode_images(self, pixels: Tensor, blocks: Sequence[int] = ()) -> Features:
-        """See `Backbone`; blocks are the outputs of the residual blocks, class token first."""
-        kept: dict[int, Tensor] = {}
-        with ExitStack() as hooks:
-            for index in blocks:
-                hook = self.model.visual.transformer.resblocks[index].register_forward_hook(partial(_keep, kept, index))
-                hooks.callback(hook.remove)
-            pooled = self.model.visual(pixels)
-        return Features(pooled, kept)
-
-    def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """See `Backbone`; at most the model's context length (77), the end token kept."""
-        ids = self._tokenizer(list(texts))
-        ends = ids.argmax(dim=1, keepdim=True)
-        mask = torch.arange(ids.shape[1]) <= ends
-        longest = int(ends.max()) + 1
-        return Tokens(ids[:, :longest], mask[:, :longest])
-
-    def encode_texts(self, tokens: Tokens, blocks: Sequence[int] = ()) -> Features:
-        """See `Backbone`; pooled at the end token, through the final norm and the text projection."""
-        model, length = self.model, tokens.ids.shape[1]
-        x = model.token_embedding(tokens.ids) + model.positional_embedding[:length]
-        kept: dict[int, Tensor] = {}
-        for index, block in enumerate(model.transformer.resblocks):
-            x = block(x, attn_mask=model.attn_mask[:length, :length])
-            if index in blocks:
-                kept[index] = x
-        ends = model.ln_final(x[torch.arange(len(x), device=x.device), tokens.ids.argmax(dim=-1)])
-        return Features(ends @ model.text_projection, kept, tokens.mask)
-
-    def attachment_points(self) -> AttachmentPoints:
-        """See `Backbone`; `attn` is the fused multi-head attention (in and out projection together)."""
-        image, text = "model.visual.transformer", "model.transformer"
-        image_width, text_width = self.shapes.blocks[0].width, self.shapes.text_blocks[0].width
-        return AttachmentPoints(
-            image_linears=_linears(image, len(self.shapes.blocks)),
-            text_linears=_linears(text, len(self.shapes.text_blocks)),
-            image_sites=_sites(image, len(self.shapes.blocks), image_width),
-            text_sites=_sites(text, len(self.shapes.text_blocks), text_width),
-            image_input="model.visual.patch_dropout",
-            text_input="model.token_embedding",
+        model.logit_bias = None  # likewise
+        if isinstance(model, open_clip.CoCa):
+            del model.text_decoder  # writes captions
+        given = getattr(model.visual, "preprocess_cfg", {})
+        self.preprocess = Preprocess(
+            size=model.visual.image_size[0],
+            mean=given.get("mean", open_clip.OPENAI_DATASET_MEAN),
+            std=given.get("std", open_clip.OPENAI_DATASET_STD),
+            resize=given.get("resize_mode", "shortest"),
+            interpolation=given.get("interpolation", "bicubic"),
         )
 
+    def encode_images(self, pixels: Tensor, blocks: Sequence[int] = ()) -> Features:
+        """See `Backbone`; blocks are the residual blocks of a ViT, class token first, or the stages of a FastViT."""
+        return self._image.encode(pixels, blocks)
 
-def _keep(kept: dict[int, Tensor], index: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
-    kept[index] = output
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """See `Backbone`; at most the model's context length (77 for CLIP), the end token kept."""
+        return self._text.tokenize(texts)
 
+    def encode_texts(self, tokens: Tokens, blocks: Sequence[int] = ()) -> Features:
+        """See `Backbone`; blocks are the residual blocks."""
+        return self._text.encode(tokens, blocks)
 
-def _linears(transformer: str, blocks: int) -> list[str]:
-    parts = ("attn", "mlp.c_fc", "mlp.c_proj")
-    return [f"{transformer}.resblocks.{i}.{part}" for i in range(blocks) for part in parts]
-
-
-def _sites(transformer: str, blocks: int, width: int) -> list[Site]:
-    parts: list[tuple[Literal["attention", "mlp"], str]] = [("attention", "1"), ("mlp", "2")]
-    names = [(i, part, f"{transformer}.resblocks.{i}", n) for i in range(blocks) for part, n in parts]
-    return [Site(i, part, f"{block}.ln_{n}", f"{block}.ls_{n}", width) for i, part, block, n in names]
+    def attachment_points(self) -> AttachmentPoints:
+        """See `Backbone`."""
+        image, text = self._image, self._text
+        return AttachmentPoints(image.linears, text.linears, image.sites, text.sites, image.input, text.input)
 
 
 def _load(options: OpenClipOptions) -> Any:

@@ -54,6 +54,8 @@ class AttentionLora(MultiheadAttention):  # type: ignore[misc]
         fused = F.linear(query, attention.in_proj_weight, attention.in_proj_bias) + update(self, query)
         # One tensor [3, B, heads, N, d / heads], as in nn.MultiheadAttention, so that equally many bytes are kept.
         q, k, v = fused.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
+        if attn_mask is not None and attn_mask.ndim == 3:
+            attn_mask = attn_mask.unflatten(0, (-1, attention.num_heads))
         heads = F.scaled_dot_product_attention(q, k, v, attn_mask)
         return updated(attention.out_proj, heads.transpose(1, 2).flatten(2)), None
 

@@ -154,7 +154,7 @@ class SideBranch(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, features: Features) -> Tensor:
-        """Compute q [B, dim], to be added to the unit embedding, from the block outputs."""
+        """The output q [B, dim], to be added to the unit embedding, from the block outputs."""
         if features.mask is not None or features.pooled.is_cuda:
             return self._branch(features)
         parts = {block: x.split(IMAGES_A_PART) for block, x in features.blocks.items()}

@@ -14,7 +14,7 @@ from cmer.cli.main import app
 from cmer.errors import UserError
 from cmer.io import write_json, write_text
 from cmer.provenance import recorded
-from cmer.reporting.provenance import provenance
+from cmer.reporting.record import provenance
 from cmer.training.checkpoint import save
 
 MADE = {"spec": {"run": "tiny.cmer", "dataset": "demo", "seed": 7}, "code": "c0de", "versions": {"torch": "2.13.0"}}

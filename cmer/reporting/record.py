@@ -1,4 +1,4 @@
-"""How a file was made: what it says itself, and what the record of the call that wrote it says."""
+"""How a file was made: its own record, and the record of the command that wrote it."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from cmer.errors import UserError
 from cmer.io import read_json, sha256
 from cmer.provenance import stored_record
 
-ABSENT = "unknown: no record of the call lies in logs/, which `make pull` brings along"
+ABSENT = "unknown: no record of the call in logs/; `make pull` fetches the records"
 RECORDED = (".json", ".safetensors")
 """Formats that can hold a record."""
 LATER = ("embedding", "evaluation")
-"""Stages that add their code and versions to the record of the training that they go on from."""
+"""Stages that add their code and versions to the record of the training whose output they read."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Of one file.
+    """How one file was made.
 
     Attributes:
-        own: the record within the file, the same wherever and whenever it is made: spec, code, versions, threads; for
-            a file without one, that of a file which the same call wrote.
-        call: the record of the call that wrote it: command, commit, host, start, seconds, outputs.
-        log: where `call` was found.
-        changed: the file's bytes are no longer those that the call wrote.
+        own: the record stored in the file, which depends on neither time nor machine: spec, code, versions, threads;
+            for a file without one, the record of another file that the same command wrote.
+        call: the record of the command that wrote the file: command line, commit, host, start, seconds, outputs.
+        log: path of the file that holds `call`.
+        changed: whether the file has changed since the command wrote it.
     """
 
     own: dict[str, Any]
@@ -45,14 +45,14 @@ class Provenance:
 
     @property
     def spec(self) -> dict[str, Any] | None:
-        """What the file was made of: its own, or what the call was given."""
+        """The spec in the file's own record, or else the one on the command line."""
         given = self._option("--spec")
         spec: dict[str, Any] | None = self.own.get("spec", given and json.loads(given))
         return spec
 
     @property
     def seed(self) -> str:
-        """Of the spec (a table has several), or of the call; empty where nothing was drawn."""
+        """Seed of the spec (several for a table) or of the command line; empty where nothing was random."""
         spec = self.spec or {}
         return ", ".join(map(str, spec.get("seeds", [spec.get("seed", self._option("--seed") or "")])))
 
@@ -62,7 +62,7 @@ class Provenance:
 
 
 def provenance(path: Path) -> Provenance:
-    """How a file was made.
+    """Find out how a file was made.
 
     Raises:
         UserError: the file is missing or damaged, or neither it nor a record in logs/ says how it was made.
@@ -83,13 +83,13 @@ def provenance(path: Path) -> Provenance:
 
 
 def _of_the_same_call(outputs: dict[Path, str]) -> dict[str, Any]:
-    """The first record within a call's other outputs that are as it wrote them."""
+    """The first record stored in another output of the same command that has not changed since."""
     candidates = (file for file in outputs if file.suffix in RECORDED and file.is_file())
     return next(filter(None, (_own(file) for file in candidates if sha256(file) == outputs[file])), {})
 
 
 def _own(path: Path) -> dict[str, Any]:
-    """The record within metrics, efficiency, feature manifests, checkpoints and embeddings; empty in other files."""
+    """The record stored in metrics, profiles, feature manifests, checkpoints and embeddings; empty for other files."""
     if path.suffix == ".safetensors":
         return stored_record(path)
     data = read_json(path) if path.suffix == ".json" else {}
@@ -101,7 +101,7 @@ def _own(path: Path) -> dict[str, Any]:
 
 
 def _root(path: Path) -> Path | None:
-    """The project's folder: the nearest one above the file that has logs, or the one that we are in."""
+    """The project's folder: the nearest one above the file that has a logs folder, or else the current one."""
     return next((folder for folder in [*path.resolve().parents, Path.cwd()] if (folder / "logs").is_dir()), None)
 
 
@@ -110,7 +110,7 @@ def _absolute(path: Path, name: str) -> Path:
 
 
 def _calls(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Records of calls that wrote the file: one beside it by name, those in logs/ that list it among their outputs."""
+    """Records of commands that wrote the file: the one beside it, and those in logs/ that list it as an output."""
     beside = path.with_suffix(".record.json")
     if beside.is_file() and beside != path:
         yield beside, read_json(beside)
@@ -122,7 +122,7 @@ def _calls(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def show(path: Path, found: Provenance) -> None:
-    """Print it: a line a fact, and the spec as YAML."""
+    """Print how a file was made, one fact per line, and the spec as YAML."""
     own, call = found.own, found.call
     spec = found.spec or {}
     facts = {
@@ -155,7 +155,7 @@ def _versions(record: dict[str, Any]) -> str:
 
 
 def _short(command: list[str]) -> str:
-    """The command as typed, with a word in place of the spec, which is printed on its own."""
+    """The command as typed, with SPEC in place of the spec, which is printed separately."""
     words = [Path(command[0]).name.replace("__main__.py", "cmer"), *command[1:]] if command else []
     if "--spec" in words:
         words[words.index("--spec") + 1] = "SPEC"

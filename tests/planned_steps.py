@@ -1,0 +1,169 @@
+"""What Snakemake compares for every step of a config, without Snakemake: the rules' planned parameters and inputs."""
+
+import inspect
+import itertools
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import cmer.plan
+from cmer import provenance
+from cmer.config import experiment
+from cmer.plan import Plan
+from cmer.provenance import code_digest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = provenance.PACKAGE
+RULES = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+"""Source of all rules: which function of the plan gives what."""
+
+Step = tuple[str, ...]
+"""A rule and its wildcards, in the order in which its output has them."""
+
+
+def config(name: str = "config.yaml") -> dict[str, Any]:
+    """A config of the project, as written."""
+    data: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+    return data
+
+
+def plan(data: dict[str, Any]) -> Plan:
+    return Plan(experiment.parse(data))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a rule's source says of it.
+
+    Attributes:
+        wildcards: of its first output.
+        params: functions of the plan, or constant digests, by the name of the parameter.
+        inputs: functions of the plan that give input files.
+        resources: functions of the plan, by the name of the resource.
+    """
+
+    name: str
+    wildcards: list[str]
+    params: dict[str, str | Callable[..., str]]
+    inputs: list[str]
+    resources: dict[str, str]
+
+
+def rules() -> list[Rule]:
+    """All rules of workflow/rules."""
+    _, *parts = re.split(r"^rule (\w+):$", RULES, flags=re.M)
+    found = []
+    for name, text in zip(parts[::2], parts[1::2], strict=True):
+        blocks = dict(re.findall(r"^    (\w+):\n((?:        .*\n)+)", text, re.M))
+        digests = dict(re.findall(r'(\w+)=code_digest\("([\w.]+)"\)', blocks.get("params", "")))
+        functions = dict(re.findall(r"(\w+)=planned\(PLAN\.(\w+)\)", blocks.get("params", "")))
+        output = blocks["output"].strip().split("\n")[0]
+        found.append(
+            Rule(
+                name,
+                re.findall(r"\{(\w+)\}", output),
+                {name: (lambda module=module: code_digest(module)) for name, module in digests.items()} | functions,
+                re.findall(r"planned\(PLAN\.(\w+)\)", blocks.get("input", "")),
+                dict(re.findall(r"(\w+)=planned\(PLAN\.(\w+)\)", blocks.get("resources", ""))),
+            )
+        )
+    return found
+
+
+def steps(plan: Plan) -> Iterator[tuple[Rule, dict[str, str]]]:
+    """Every step that the config can ask for, with its wildcards."""
+    config = plan.config
+    on = {(run.name, dataset) for run in config.expanded for dataset in run.datasets}
+    stored = {file for run, dataset in on for file in plan.features_of_run(run, dataset)}
+    known = {
+        "dataset": config.datasets,
+        "backbone": config.backbones,
+        "run": [run.name for run in config.expanded],
+        "seed": [str(seed) for seed in config.seeds],
+        "table": config.tables,
+        "figure": config.figures,
+    }
+    only = {"draw_demo": ("dataset", plan.drawn), "fetch_data": ("dataset", plan.fetched)}
+    only["profile"] = ("backbone", plan.profiled)
+    only["exclude_leaks"] = ("dataset", [name for name, data in config.datasets.items() if data.exclude])
+    for rule in rules():
+        constrained = known | dict([only[rule.name]] if rule.name in only else [])
+        for values in itertools.product(*(constrained[name] for name in rule.wildcards)):
+            wildcards = dict(zip(rule.wildcards, values, strict=True))
+            if "run" in wildcards and (wildcards["run"], wildcards["dataset"]) not in on:
+                continue
+            manifest = f"{config.results}/features/{wildcards.get('dataset')}/{wildcards.get('backbone')}.json"
+            if rule.name != "extract_features" or manifest in stored:
+                yield rule, wildcards
+
+
+def call(plan: Plan, function: str | Callable[..., str], wildcards: dict[str, str]) -> Any:
+    """A function of the plan, called as the workflow calls it; or a constant."""
+    if callable(function):
+        return function()
+    bound = getattr(plan, function)
+    return bound(*(wildcards[name] for name in inspect.signature(bound).parameters))
+
+
+def planned(plan: Plan) -> dict[Step, dict[str, Any]]:
+    """What Snakemake compares for every step: its planned parameters and inputs."""
+    return {
+        (rule.name, *wildcards.values()): {
+            **{name: call(plan, function, wildcards) for name, function in rule.params.items()},
+            "inputs": [call(plan, function, wildcards) for function in rule.inputs],
+        }
+        for rule, wildcards in steps(plan)
+    }
+
+
+def resources(plan: Plan) -> dict[Step, dict[str, int]]:
+    """The resources that the plan alone decides, by step."""
+    return {
+        (rule.name, *wildcards.values()): {
+            name: call(plan, function, wildcards) for name, function in rule.resources.items()
+        }
+        for rule, wildcards in steps(plan)
+    }
+
+
+def changed(before: dict[Step, Any], after: dict[Step, Any]) -> set[Step]:
+    """Steps whose parameters or inputs differ, or which are new."""
+    return {step for step, found in after.items() if before.get(step) != found}
+
+
+@dataclass
+class Sources:
+    """A copy of the package in which a test can edit sources; digests are then those of the copy."""
+
+    folder: Path
+
+    @classmethod
+    def copy(cls, folder: Path, monkeypatch: pytest.MonkeyPatch) -> "Sources":
+        shutil.copytree(PACKAGE, folder / "cmer", ignore=shutil.ignore_patterns("__pycache__"))
+        monkeypatch.setattr(provenance, "PACKAGE", folder / "cmer")
+        forget()
+        return cls(folder / "cmer")
+
+    def append(self, file: str, text: str = "\nCHANGED = 1\n") -> None:
+        """Add to a source, or write a new one."""
+        path = self.folder / file
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a") as source:
+            source.write(text)
+        forget()
+
+
+def forget() -> None:
+    """Read the sources again when a digest is asked for."""
+    provenance._source.cache_clear()
+    cmer.plan.digest_code.cache_clear()
+
+
+def rules_of(steps: set[Step]) -> set[str]:
+    return {rule for rule, *_ in steps}

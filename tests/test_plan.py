@@ -1,0 +1,218 @@
+"""What the workflow plans, as functions of a config: specs, code digests, needs, resources. No Snakemake runs here."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import planned_steps
+import pytest
+import yaml
+from planned_steps import Step, changed, config, plan, planned, resources, rules_of
+
+from cmer.plan import OWN_TOWERS, Plan
+from cmer.registry import METHOD_OPTIONS
+
+RIVALS = {
+    "lite.clip_adapter",
+    "lite.clip_bitfit",
+    "lite.clip_lora",
+    "lite.cross_modal_adapter",
+    "lite.pe_rsitr",
+    "lite.single_language",
+}
+CMER = {"lite.cmer_v1", "lite.cmer_v2", "lite.cmer_d1", "lite.cmer_d2", "lite.cmer"}
+PART = {"lite.mlp_probe_part", "lite.cmer_part"} | RIVALS
+TABLE_1 = {"lite.linear_probe"} | CMER | PART
+ALL_TABLES = {("table", f"table{number}") for number in range(1, 7)}
+FIGURE = ("figure", "accuracy_cost")
+RUNS = {run.name for run in plan(config()).config.expanded}
+
+
+def edited(**sections: Any) -> dict[str, Any]:
+    """The default config with keys of its sections replaced."""
+    data = config()
+    for section, keys in sections.items():
+        data[section] = {**data[section], **keys} if isinstance(keys, dict) else keys
+    return data
+
+
+def replanned(data: dict[str, Any]) -> set[Step]:
+    """Steps of a changed default config that are not those of the default config."""
+    return changed(planned(plan(config())), planned(plan(data)))
+
+
+# --- what there is ----------------------------------------------------------------------------------------------------
+
+
+def test_every_rule_with_parameters_is_read_from_its_source() -> None:
+    found = {rule.name: rule for rule in planned_steps.rules()}
+    assert {"draw_demo", "fetch_data", "train", "embed", "evaluate", "profile", "table", "figure"} <= set(found)
+    assert found["train"].wildcards == ["dataset", "run", "seed"]
+    assert set(found["train"].params) == {"spec", "code"}
+    assert found["train"].inputs == ["excluded_of_run", "features_of_run"]
+    assert all("code" in rule.params for rule in found.values())
+
+
+def test_main_table_is_made_of_its_runs() -> None:
+    whole = plan(config())
+    assert {run.name for run in whole.config.matching(whole.config.tables["table1"].runs)} == TABLE_1
+    metrics = [f"results/metrics/demo/{name}/seed2022.json" for name in TABLE_1]
+    assert sorted(whole.table_metrics("table1")) == sorted(metrics)
+    assert whole.table_profiles("table1") == []
+    assert {file for name in TABLE_1 for file in whole.features_of_run(name, "demo")} == {
+        "results/features/demo/lite.json"
+    }
+
+
+def test_swept_runs_have_readable_names() -> None:
+    assert {"lite.cmer_queue.queue_batches_2", "lite.cmer_queue.queue_batches_8", "lite.cmer_h192.focus_field_7"} < RUNS
+
+
+def test_published_dataset_needs_no_file_of_this_machine() -> None:
+    rsicd = plan(config("config/rsicd_lite.yaml"))
+    assert (rsicd.drawn, rsicd.fetched) == ([], ["rsicd"])
+    trainings = [step for step in planned(rsicd) if step[0] == "train"]
+    assert len(trainings) == 3 * len(config("config/rsicd_lite.yaml")["runs"])
+
+
+def test_published_dataset_is_fetched_unless_the_user_has_it() -> None:
+    known = {"rsicd": {"source": "rsicd"}, "ucm": {"source": "ucm", "root": "${CMER_DATA_ROOT}/ucm"}}
+    changes = {"results": "results/known", "datasets": known, "figures": {}}
+    mine = plan(edited(run_defaults={"datasets": ["rsicd", "ucm"]}) | changes)
+    assert (mine.drawn, mine.fetched, mine.used) == ([], ["rsicd"], ["rsicd", "ucm"])
+    assert mine.dataset_files("rsicd") == [
+        f"results/known/data/rsicd/{name}" for name in ("images.tar", "dataset.json")
+    ]
+    assert mine.dataset_files("ucm") == []
+
+
+def test_table_3_profiles_each_backbone_and_trains_for_its_figure_only() -> None:
+    rows = {"runs": ["lite.linear_probe", "lite.cmer"]}
+    alone = plan(config() | {"tables": {"table3": rows}, "figures": {}})
+    assert alone.table_metrics("table3") == []
+    assert alone.table_profiles("table3") == ["results/efficiency/lite.json"]
+    assert alone.profiled == ["lite"]
+    both = plan(config() | {"tables": {"table3": rows}, "figures": {"accuracy_cost": rows}})
+    assert both.table_metrics("table3") == []
+    assert both.figure_profiles("accuracy_cost") == both.table_profiles("table3") == ["results/efficiency/lite.json"]
+    metrics = [f"results/metrics/demo/{name}/seed2022.json" for name in rows["runs"]]
+    assert both.figure_metrics("accuracy_cost") == metrics
+    assert plan(config() | {"tables": {"table1": rows}, "figures": {}}).profiled == []
+
+
+def test_paper_extracts_features_once_for_a_backbone_and_a_dataset() -> None:
+    paper = config("config/paper.yaml")
+    assert "extract_features" not in rules_of(set(planned(plan(paper)))), "its runs open the images"
+    stored = copy.deepcopy(paper)
+    stored["training"]["inputs"] = "stored"
+    for run in stored["runs"].values():
+        if "method" in run and METHOD_OPTIONS.get(run["method"]).image_input == "pixels":
+            run.setdefault("training", {})["inputs"] = "online"
+    counts = [rule for rule, *_ in planned(plan(stored))]
+    assert counts.count("extract_features") == len(paper["backbones"]) * len(paper["datasets"]) == 8
+    assert counts.count("prepare_data") == counts.count("augment_captions") == 2
+    per_dataset = sum(len(run.datasets) for run in plan(paper).config.expanded)
+    assert counts.count("train") == counts.count("embed") == counts.count("evaluate") == 3 * per_dataset == 186
+
+
+def test_methods_without_a_backbone_are_profiled_by_themselves() -> None:
+    assert OWN_TOWERS not in plan(config()).profiled
+    assert plan(config()).memory_of_backbone(OWN_TOWERS) > 0 and plan(config()).gpus_of_backbone(OWN_TOWERS) == 0
+
+
+# --- changed settings -------------------------------------------------------------------------------------------------
+
+
+def test_unchanged_config_plans_nothing() -> None:
+    assert not replanned(config())
+
+
+def test_changed_option_plans_that_run_only() -> None:
+    data = config()
+    data["runs"]["cmer"]["options"]["margin"] = 0.3
+    tables = {("table", name) for name in ("table1", "table2", "table4")}
+    assert replanned(data) == {("train", "demo", "lite.cmer", "2022")} | tables
+
+
+def test_printed_names_plan_tables_only() -> None:
+    data = edited()
+    data["datasets"]["demo"]["title"] = "Demo"
+    data["backbones"]["lite"]["printed"] = "Lite"
+    assert replanned(data) == ALL_TABLES | {FIGURE}
+
+
+def test_one_more_seed_plans_that_seed_only() -> None:
+    data = edited(seeds=[2022, 2023])
+    steps = {step for step in replanned(data) if step[0] not in ("table", "figure", "validation")}
+    assert steps == {(rule, "demo", run, "2023") for rule in ("train", "embed", "evaluate") for run in RUNS} | {
+        ("split_validation", "demo", "2023")
+    }
+    added = set(plan(data).table_metrics("table1")) - set(plan(config()).table_metrics("table1"))
+    assert added == {f"results/metrics/demo/{run}/seed2023.json" for run in TABLE_1}
+
+
+def test_leaks_that_are_left_out_plan_trainings_and_what_follows() -> None:
+    def exclude(*leaks: str) -> set[Step]:
+        data = config()
+        data["datasets"]["demo"]["exclude"] = list(leaks)
+        return replanned(data)
+
+    trainings = {(rule, "demo", run, "2022") for rule in ("train", "embed") for run in RUNS}
+    assert exclude("twins", "shared_captions") == trainings | {("exclude_leaks", "demo", "2022")}
+    assert exclude() == set()
+
+
+def test_the_default_experiment_gives_others_no_settings() -> None:
+    data = config("config/rsicd_part.yaml")
+    before = planned(plan(data))
+    assert plan(data).config.run("lite.clip_lora").training.warmup == 0.1
+    assert "demo" not in str(before)
+
+
+# --- what steps take --------------------------------------------------------------------------------------------------
+
+
+def test_only_clip_towers_ask_for_a_gpu() -> None:
+    paper = resources(plan(config("config/paper.yaml")))
+    assert rules_of({step for step, taken in paper.items() if taken.get("gpu")}) == {"train", "embed", "profile"}
+    assert not any(taken.get("gpu") for taken in resources(plan(config("config/ci.yaml"))).values())
+
+
+def test_a_run_that_trains_nothing_asks_for_no_gpu_and_little_time() -> None:
+    paper = plan(config("config/paper.yaml"))
+    trainings = {step: taken["gpu"] for step, taken in resources(paper).items() if step[0] == "train"}
+    idle = {step for step in trainings if step[2].endswith(".zero_shot")}
+    assert {trainings[step] for step in idle} == {0}
+    assert {trainings[step] for step in trainings.keys() - idle} == {1}
+    minutes = {step: paper.minutes_of_training(step[2], step[1]) for step in trainings}
+    assert max(minutes[step] for step in idle) < min(minutes[step] for step in trainings.keys() - idle)
+
+
+def on_gpus() -> Plan:
+    """Trainings in two processes and in one, and a run that trains nothing, on towers that have a GPU each."""
+    data = yaml.safe_load("""
+        datasets: {demo: {source: demo}}
+        backbones: {clip: {kind: open_clip, model: ViT-B-32, pretrained: openai}}
+        training: {processes: 2, threads: 1}
+        run_defaults: {datasets: [demo], backbones: [clip], method: linear_probe}
+        runs: {two: {}, one: {training: {processes: 1}}, none: {method: zero_shot}}
+    """)
+    return plan(data)
+
+
+@pytest.mark.parametrize(("run", "processes", "gpus"), [("two", 2, 2), ("one", 1, 1), ("none", 1, 0)])
+def test_a_training_has_a_gpu_for_each_of_its_processes(run: str, processes: int, gpus: int) -> None:
+    assert on_gpus().processes(f"clip.{run}") == processes
+    assert on_gpus().gpus_of_training(f"clip.{run}") == gpus
+    assert on_gpus().gpus(f"clip.{run}") == 1, "its test split is embedded in one process"
+
+
+def test_a_dataset_counts_by_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = plan(config())
+    assert whole.thousands(["demo"]) == 10
+    described = tmp_path / "results/data/demo/images.csv"
+    described.parent.mkdir(parents=True)
+    described.write_text(f"airport_1,airport_1.jpg,airport,train,224,224,{'0' * 64}\n" * 2000)
+    assert 1.5 < whole.thousands(["demo"]) < 2.5
+    assert whole.thousands(["demo", "demo"]) == 2 * whole.thousands(["demo"])
