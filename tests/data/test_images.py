@@ -128,7 +128,7 @@ def test_what_is_no_readable_file_is_told_and_never_waited_for(tmp_path: Path) -
     with (tmp_path / "huge.tif").open("wb") as huge:
         huge.truncate(3 * 2**30)
     store = FolderImages(tmp_path)
-    for name, reason in {"folder": "not a file", "pipe": "no file", "link": "No such file"}.items():
+    for name, reason in {"folder": "not a file", "pipe": "not a file", "link": "No such file"}.items():
         with pytest.raises(UserError, match=rf"{name}\.jpg cannot be read: .*{reason}"):
             store.load(f"{name}.jpg", "")
     with pytest.raises(UserError, match=r"huge\.tif cannot be read: it has 3\.0 GiB; cut it into tiles"):
