@@ -1,4 +1,4 @@
-"""Verbs that make a dataset ready: draw, fetch, prepare, split, augment."""
+"""Commands that prepare a dataset: draw, fetch, prepare, split, augment, check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True)
 
 Spec = Annotated[str, typer.Option(help="The dataset's settings as JSON: one entry of `datasets` in the config.")]
 Folder = Annotated[Path, typer.Option(help="The dataset's folder, e.g. results/data/demo.")]
-Record = Annotated[Path | None, typer.Option(help="Where to write the record of this call (time, memory, commit).")]
+Record = Annotated[Path | None, typer.Option(help="JSON file for the record of this call (time, memory, commit).")]
 
 
 class _Spec(Model):
@@ -24,13 +24,13 @@ class _Spec(Model):
 
 
 def dataset_of(spec: str) -> Dataset:
-    """The dataset that `--spec` describes; `UserError` if it is not JSON or not valid."""
+    """The dataset described by `--spec`; raises `UserError` if the JSON is invalid."""
     return validate_json(_Spec, f'{{"dataset": {spec}}}', "--spec").dataset
 
 
 @app.command()
 def draw(spec: Spec, folder: Folder, record: Record = None) -> None:
-    """Draw the demo dataset: overhead scenes and captions, in the layout of published sets.
+    """Draw the demo dataset: overhead scenes with captions, in the layout of published datasets.
 
     Writes images.tar and dataset.json into the folder. The same settings give the same bytes.
     """
@@ -38,25 +38,25 @@ def draw(spec: Spec, folder: Folder, record: Record = None) -> None:
 
     options = dataset_of(spec)
     if not isinstance(options, DemoDataset):
-        raise UserError(f"cmer draw is for datasets of source demo; {options.title} is {options.source}")
+        raise UserError(f"cmer draw needs a dataset with source demo; that of {options.title} is {options.source}")
     with recorded(record):
         draw_dataset(options, folder)
 
 
 @app.command()
 def fetch(spec: Spec, folder: Folder, record: Record = None) -> None:
-    """Fetch a published dataset, from the first of its sources that gives it.
+    """Fetch a published dataset from the first of its sources that provides it.
 
-    Sources are folders and archives, the Hugging Face hub, the web, and DVC remotes: those of the settings or, where
-    they name none, of the dataset's card. Writes images.tar and dataset.json into the folder; the same images and
-    captions give the same bytes, wherever they come from. Downloads are kept in work/downloads, those of the hub in
-    its own cache, and go on where they broke off.
+    Sources are folders and archives, the Hugging Face hub, the web, and DVC remotes, as listed in the settings or, by
+    default, on the dataset's card. Writes images.tar and dataset.json into the folder; the same images and captions
+    give the same bytes, whatever the source. Downloads are kept in work/downloads, those from the hub in its own cache.
+    Rerun the same command to resume an interrupted download.
     """
     from cmer.data.fetch import fetch_dataset
 
     options = dataset_of(spec)
     if not isinstance(options, PublishedDataset) or options.root is not None:
-        raise UserError(f"cmer fetch is for published datasets without a `root`; {options.title} is none")
+        raise UserError(f"cmer fetch is for published datasets without a `root`; {options.title} is not one")
     with recorded(record) as facts:
         fetched = fetch_dataset(options, folder)
         facts |= vars(fetched)
@@ -69,10 +69,10 @@ def fetch(spec: Spec, folder: Folder, record: Record = None) -> None:
 
 @app.command()
 def prepare(spec: Spec, folder: Folder, record: Record = None) -> None:
-    """Check a dataset and describe it: writes images.csv, captions.csv and hashes.csv into the folder.
+    """Check a dataset and write its description, images.csv, captions.csv and hashes.csv, into the folder.
 
-    Decodes every image once. Blank captions, missing or broken images and missing labels stop with a report, or are
-    dropped where the dataset's settings say `on_bad: drop`.
+    Decodes every image once. Stops with a report if captions are blank, images are missing or broken, or labels are
+    missing; with `on_bad: drop` in the dataset's settings, drops bad captions and images instead.
     """
     from cmer.data.prepare import prepare as prepare_dataset
 
@@ -86,11 +86,11 @@ def prepare(spec: Spec, folder: Folder, record: Record = None) -> None:
 @app.command()
 def split(
     folder: Folder,
-    seed: Annotated[int, typer.Option(help="Of the draw, where the dataset has no validation images of its own.")],
-    out: Annotated[Path, typer.Option(help="CSV of the validation images' ids.")],
+    seed: Annotated[int, typer.Option(help="Seed of the random validation split, if the dataset has no val split.")],
+    out: Annotated[Path, typer.Option(help="CSV file for the ids of the validation images.")],
     record: Record = None,
 ) -> None:
-    """Choose the validation images: the dataset's own, or a tenth of the train images drawn with the seed."""
+    """Choose the validation images: the dataset's val split, or a random tenth of the train images if it has none."""
     import pandas as pd
 
     from cmer.data.frames import read_frame, write_frame
@@ -105,11 +105,11 @@ def split(
 def augment(
     spec: Spec,
     folder: Folder,
-    out: Annotated[Path, typer.Option(help="CSV of all captions with their scene prompts.")],
-    queries: Annotated[Path, typer.Option(help="CSV of the test captions under every label protocol.")],
+    out: Annotated[Path, typer.Option(help="CSV file for all captions with their scene prompts.")],
+    queries: Annotated[Path, typer.Option(help="CSV file for the test captions under every label protocol.")],
     record: Record = None,
 ) -> None:
-    """Put scene labels in front of captions: the training prompts, and the test queries of every protocol."""
+    """Prepend scene labels to captions: prompts for training, and test queries for every label protocol."""
     from cmer.data.frames import read_frame, write_frame
     from cmer.data.prompts import augment as augment_captions
 
@@ -125,13 +125,13 @@ def check(
     dataset: Annotated[str, typer.Argument(help="A published dataset, e.g. rsicd.")],
     root: Annotated[
         Path | None,
-        typer.Option(help="Folder of the copy, as published or as fetched. Default: $CMER_DATA_ROOT/<dataset>."),
+        typer.Option(help="Folder of the copy, published or fetched layout. Default: $CMER_DATA_ROOT/<dataset>."),
     ] = None,
-    annotations_only: Annotated[bool, typer.Option(help="Leave the images unopened.")] = False,
+    annotations_only: Annotated[bool, typer.Option(help="Do not open the images.")] = False,
 ) -> None:
-    """Print a dataset's card, and whether a copy of it has the images, captions, splits and classes of the real one.
+    """Print a published dataset's card, and compare a copy's images, captions, splits and classes with the original.
 
-    Exit status 1 where something differs.
+    Exits with status 1 if anything differs.
     """
     from cmer.config.datasets import published_names
     from cmer.data.check import check_copy, show

@@ -1,4 +1,4 @@
-"""Verbs that measure and report: evaluate, table, figure, show, record, controls."""
+"""Commands that evaluate and report: evaluate, table, figure, show, record, controls."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from cmer.config.datasets import LabelRule
 
 app = typer.Typer(no_args_is_help=True)
-Metrics = Annotated[list[Path] | None, typer.Option(help="Metrics JSON; once for each run and seed.")]
-Efficiency = Annotated[list[Path] | None, typer.Option(help="Profile (cmer profile); once for each backbone.")]
+Metrics = Annotated[list[Path] | None, typer.Option(help="Metrics JSON of a run and seed; repeat for several.")]
+Efficiency = Annotated[list[Path] | None, typer.Option(help="Profile JSON of a backbone (cmer profile); repeatable.")]
 
 
 @app.command()
@@ -28,14 +28,14 @@ def evaluate(
     embeddings: Annotated[Path, typer.Option(help="Embeddings or pair scores of the test split (cmer embed).")],
     folder: Annotated[Path, typer.Option(help="The dataset's folder, e.g. results/data/demo.")],
     queries: Annotated[Path, typer.Option(help="CSV of the test captions under every label protocol.")],
-    out: Annotated[Path, typer.Option(help="JSON of the metrics.")],
-    ranks: Annotated[Path, typer.Option(help="CSV of every query's rank.")],
-    mr: Annotated[Path, typer.Option(help="JSON of the mR of every label protocol, which `dvc metrics show` reads.")],
+    out: Annotated[Path, typer.Option(help="JSON file for the metrics.")],
+    ranks: Annotated[Path, typer.Option(help="CSV file for the rank of every query.")],
+    mr: Annotated[Path, typer.Option(help="JSON file for the mR of every label protocol, for `dvc metrics show`.")],
     record: Record = None,
 ) -> None:
     """Score the test split: recall at 1, 5 and 10 in both directions, mR and its interval, per label protocol.
 
-    Ties count by their expected outcome under random order. Test labels enter under `oracle` and `shuffled` only.
+    Ties count with their expected outcome under random order. Only `oracle` and `shuffled` use test labels.
     """
     from cmer.data.frames import write_frame
     from cmer.retrieval.evaluate import evaluate as evaluate_file
@@ -50,16 +50,16 @@ def evaluate(
 
 @app.command()
 def table(
-    spec: Annotated[str, typer.Option(help="JSON: the table's kind, runs, label protocols and seeds.")],
-    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    spec: Annotated[str, typer.Option(help="The table's kind, runs, label protocols and seeds as JSON.")],
+    out: Annotated[Path, typer.Option(help="CSV file for the table.")],
     metrics: Metrics = None,
     efficiency: Efficiency = None,
-    show: Annotated[bool, typer.Option("--show", help="Print the table too.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Also print the table.")] = False,
     record: Record = None,
 ) -> None:
-    """Write a table: the paper's printed rows, and the measured ones beside them.
+    """Write a table with the paper's printed rows and the measured rows.
 
-    A difference is given only where dataset, backbone, system and label protocol are the printed row's.
+    Differences are given only if dataset, backbone, system and label protocol are those of the printed row.
     """
     from cmer.data.frames import write_frame
     from cmer.reporting.base import Files, TableSpec, build_table
@@ -75,32 +75,32 @@ def table(
 
 @app.command()
 def figure(
-    spec: Annotated[str, typer.Option(help="JSON: the figure's kind, its runs on their dataset, and their seeds.")],
-    out: Annotated[Path, typer.Option(help="PNG to write.")],
-    points: Annotated[Path, typer.Option(help="CSV of what the figure shows.")],
+    spec: Annotated[str, typer.Option(help="The figure's kind, runs on their dataset, and seeds as JSON.")],
+    out: Annotated[Path, typer.Option(help="PNG file for the figure.")],
+    points: Annotated[Path, typer.Option(help="CSV file for the points in the figure.")],
     metrics: Metrics = None,
     efficiency: Efficiency = None,
     record: Record = None,
 ) -> None:
-    """Draw a figure, and write what it shows as a table beside it."""
+    """Draw a figure, and write its points as a table."""
     from cmer.data.frames import write_frame
     from cmer.reporting.base import FigureSpec, Files, draw_figure
 
     with recorded(record):
         drawing, shown = draw_figure(validate_json(FigureSpec, spec, "--spec"), Files(metrics or [], efficiency or []))
         write_frame(points, shown)
-        with atomic(out) as temporary:  # no version of the drawing library: the same points give the same bytes
+        with atomic(out) as temporary:  # omits the library's version, so that the same points give the same bytes
             drawing.savefig(temporary, format="png", metadata={"Software": None})
 
 
 @app.command()
 def show(
     file: Annotated[Path, typer.Argument(help="A results table, e.g. results/table1.csv.")],
-    printed: Annotated[bool, typer.Option("--printed", help="Print all rows of the paper too.")] = False,
+    printed: Annotated[bool, typer.Option("--printed", help="Also print all printed rows of the paper.")] = False,
 ) -> None:
-    """Print a results table readably: the measured rows, and the columns that fit the terminal.
+    """Print the measured rows of a results table, with the columns that fit the terminal.
 
-    Rows of the paper follow where dataset and backbone are those of a measured row.
+    The paper's printed rows follow if their dataset and backbone are those of a measured row.
     """
     from cmer.data.frames import read_frame
     from cmer.reporting.show import show as print_table
@@ -109,10 +109,10 @@ def show(
 
 
 @app.command()
-def record(file: Annotated[Path, typer.Argument(help="Any file that a stage wrote.")]) -> None:
+def record(file: Annotated[Path, typer.Argument(help="Any file written by a stage.")]) -> None:
     """Print how a file was made: spec, seed, versions, commit, command, host and time.
 
-    Spec, seed, code and versions stand in the file itself where its format holds a record, all else in logs/.
+    Spec, seed, code and versions are read from the file itself if its format includes a record, the rest from logs/.
     """
     from cmer.reporting.record import provenance
     from cmer.reporting.record import show as print_provenance
@@ -122,16 +122,16 @@ def record(file: Annotated[Path, typer.Argument(help="Any file that a stage wrot
 
 @app.command()
 def controls(
-    dataset_json: Annotated[Path, typer.Option(help="An annotation file in the published layout, dataset*.json.")],
+    dataset_json: Annotated[Path, typer.Option(help="Annotation file in the published layout, dataset*.json.")],
     lists: Annotated[
         Path | None,
-        typer.Option(help="Folder of class lists (<class>.txt). Default: txtclasses_* beside the file, if there."),
+        typer.Option(help="Folder of class lists (<class>.txt). Default: txtclasses_* beside the file, if it exists."),
     ] = None,
 ) -> None:
-    """Print what a ranker reaches that knows the true scene label of every test image and nothing else.
+    """Print the recalls of a ranker that knows only the true scene label of every test image.
 
-    Labels come from the class lists where there are some, else from the file names' prefixes. Test images without a
-    label count as one class of their own.
+    Labels come from the class lists if there are any, otherwise from file-name prefixes. Test images without a label
+    count as one class.
     """
     import numpy as np
     from rich.console import Console
@@ -144,7 +144,7 @@ def controls(
     test = [entry for entry in read_annotations(dataset_json) if entry.split == "test" and entry.sentences]
     labels = labels_of(test, rule, dataset_json.parent)
     found = label_only(labels, np.repeat(np.arange(len(test)), [len(entry.sentences) for entry in test]))
-    origin = f"the class lists in {rule.folder}" if rule.rule == "lists" else "the file names' prefixes"
+    origin = f"the class lists in {rule.folder}" if rule.rule == "lists" else "file-name prefixes"
     named = len(set(labels) - {""})
     console = Console()
     console.print(f"label_only on {len(test):,} test images; classes: {named}; without a label: {labels.count('')}")
@@ -158,7 +158,7 @@ def _label_rule(dataset_json: Path, lists: Path | None) -> LabelRule:
     if lists is None:
         lists = next(iter(sorted(dataset_json.parent.glob("txtclasses_*/"))), None)
     elif not lists.is_dir():
-        raise UserError(f"--lists {lists} is not a folder; give the one that holds the <class>.txt files")
+        raise UserError(f"--lists {lists} is not a folder; give the folder of the <class>.txt files")
     return PrefixLabels() if lists is None else ListLabels(rule="lists", folder=str(lists.absolute()))
 
 

@@ -1,4 +1,4 @@
-"""Verbs against leaks of val and test into train: leaks, exclude."""
+"""Commands that detect and exclude leaks of val and test images: leaks, exclude."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 Folders = Annotated[
-    list[Path], typer.Option("--folder", help="Of a prepared dataset, e.g. results/data/demo; repeat for several.")
+    list[Path],
+    typer.Option("--folder", help="Folder of a prepared dataset, e.g. results/data/demo; repeat for several."),
 ]
 
 
 @app.command()
 def leaks(
     folders: Folders,
-    out: Annotated[Path, typer.Option(help="CSV of the pairs of images.")],
-    summary: Annotated[Path, typer.Option(help="CSV of the counts, with the rules.")],
+    out: Annotated[Path, typer.Option(help="CSV file for the pairs of images.")],
+    summary: Annotated[Path, typer.Option(help="CSV file for the counts and rules.")],
     record: Record = None,
 ) -> None:
-    """Find what gives val and test away: similar images, twins in other datasets, captions word for word.
+    """Detect leaks of val and test: similar images, cross-dataset duplicates (`twins`) and shared captions.
 
-    Compares the images of all splits of all datasets given, and the captions of test and val with the other splits of
-    their dataset and with the train splits of the others; prints what it found.
+    Compares the images of all splits of all given datasets, and the captions of test and val with the other splits of
+    their dataset and the train splits of the other datasets. Prints a summary.
     """
     from rich.console import Console
 
@@ -53,7 +54,7 @@ def _view(counts: pd.DataFrame) -> Table:
 
     found = counts[counts["found"] > 0]
     rules = [f"{kind}: {rule}." for kind, rule in counts[["kind", "rule"]].drop_duplicates().to_numpy()]
-    caption = f"found: images or captions of a. Nothing was found in {len(counts) - len(found)} other comparisons."
+    caption = f"found: images or captions in a. {len(counts) - len(found)} other comparisons found nothing."
     view = Table(title="Leaks", caption="\n".join([caption, *rules]), caption_justify="left", box=box.SIMPLE_HEAD)
     for name in ("kind", "a", "b"):
         view.add_column(name, no_wrap=True)
@@ -73,13 +74,13 @@ class _Spec(Model):
 
 @app.command()
 def exclude(
-    spec: Annotated[str, typer.Option(help='JSON: {"dataset": its name, "exclude": what to leave out, a list}.')],
+    spec: Annotated[str, typer.Option(help='JSON: {"dataset": <name>, "exclude": [<kind of leak>, …]}.')],
     folders: Folders,
-    validation: Annotated[Path, typer.Option(help="CSV of its validation images (cmer split).")],
-    out: Annotated[Path, typer.Option(help="CSV of the captions that training leaves out, with reasons.")],
+    validation: Annotated[Path, typer.Option(help="CSV of the dataset's validation images (cmer split).")],
+    out: Annotated[Path, typer.Option(help="CSV file for the train captions to exclude, with reasons.")],
     record: Record = None,
 ) -> None:
-    """Find the train captions of a dataset that give away val or test, its own or that of other datasets."""
+    """List the train captions of a dataset that leak val or test images of this or other datasets."""
     from cmer.data.frames import write_frame
     from cmer.data.leaks import excluded
 
@@ -89,4 +90,4 @@ def exclude(
         write_frame(out, found)
         facts["excluded"] = found.drop_duplicates("caption_id").groupby("reason").size().to_dict()
     captions, images = found["caption_id"].nunique(), found["image_id"].nunique()
-    typer.echo(f"{asked.dataset}: {captions:,} train captions, of {images:,} images, are left out", err=True)
+    typer.echo(f"{asked.dataset}: {captions:,} train captions of {images:,} images are excluded", err=True)

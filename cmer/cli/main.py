@@ -1,7 +1,7 @@
-"""The command line: `cmer <verb>`, one verb a stage of the workflow.
+"""The command line, `cmer <command>`, with one command per stage of the workflow.
 
-Each group of verbs is a file beside this one. They import what is heavy inside the verb, so that help and light
-stages start at once.
+Each group of commands is a module beside this one. Commands import heavy libraries in their functions, so that help and
+light stages start quickly.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from cmer.training.failure import is_first_to_fail
 
 HELP = (
     "Memory-efficient text-image retrieval for remote sensing, stage by stage.\n\n"
-    "`snakemake --cores all results/table1.csv` calls the stages for you. Each reads files, does one thing, and writes "
-    "its outputs whole or not at all. `cmer VERB --help` says what a verb reads and writes."
+    "`snakemake --cores all results/table1.csv` runs the stages for you. Each reads files, does one thing, and writes "
+    "its outputs atomically. `cmer COMMAND --help` describes what a command reads and writes."
 )
 STAGES = (
     "draw",
@@ -41,12 +41,12 @@ app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_
 for group in (data, leaks, models, profile, evaluate):
     for command in group.app.registered_commands:
         name = command.callback.__name__ if command.callback else ""
-        command.rich_help_panel = "Stages, in the workflow's order" if name in STAGES else "Questions"
+        command.rich_help_panel = "Stages, in the order of the workflow" if name in STAGES else "Information"
         app.registered_commands.append(command)
 
 
 def main() -> None:
-    """Run the command line; a mistake that the user can mend ends with its message and exit status 1."""
+    """Run the command line; errors that the user can resolve end with a message and exit status 1."""
     try:
         app()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Verbs around models: features, train, embed, params."""
+"""Commands for models: features, train, validation, embed, params, schema."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 PARAM_BACKBONES = ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-H-14")
-"""The paper's backbones, which `cmer params` counts without being told."""
+"""The paper's backbones, the default of `cmer params`."""
 
 Captions = Annotated[Path, typer.Option(help="CSV of all captions with their prompts (cmer augment).")]
 Queries = Annotated[Path, typer.Option(help="CSV of the test captions under every label protocol (cmer augment).")]
 Manifest = Annotated[
     Path | None,
-    typer.Option("--features", help="Manifest of the stored features (cmer features); none for online runs."),
+    typer.Option("--features", help="Manifest of the stored features (cmer features); omit for online runs."),
 ]
 
 
 Validation = Annotated[Path, typer.Option(help="CSV of the validation images (cmer split).")]
-Excluded = Annotated[Path | None, typer.Option(help="CSV of train captions to leave out (cmer exclude).")]
+Excluded = Annotated[Path | None, typer.Option(help="CSV of train captions to exclude (cmer exclude).")]
 
 
 @app.command()
 def features(
-    spec: Annotated[str, typer.Option(help='JSON: {"dataset": …, "backbone": …}, an entry of each in the config.')],
+    spec: Annotated[str, typer.Option(help='JSON: {"dataset": …, "backbone": …}, with their entries in the config.')],
     folder: Folder,
     captions: Captions,
     queries: Queries,
-    out: Annotated[Path, typer.Option(help="Manifest of the features, JSON.")],
+    out: Annotated[Path, typer.Option(help="JSON file for the manifest of the features.")],
     record: Record = None,
 ) -> None:
-    """Run the frozen towers once over a dataset and store what training and evaluation read.
+    """Run the frozen towers once over a dataset and store the features for training and evaluation.
 
-    The arrays go to work/features, under the digest that the manifest names; every run on this dataset and backbone
-    shares them. Rerun the same command to resume an interrupted extraction.
+    The arrays are stored in work/features, under the digest in the manifest; all runs on this dataset and backbone
+    share them. Rerun the same command to resume an interrupted extraction.
     """
     from cmer.features.extract import extract_dataset
     from cmer.features.store import FeatureSpec
@@ -61,18 +61,18 @@ def features(
 
 @app.command()
 def train(
-    spec: Annotated[str, typer.Option(help="JSON of the run: backbone, method, options, training, seed.")],
+    spec: Annotated[str, typer.Option(help="The run as JSON: backbone, method, options, training, seed.")],
     folder: Folder,
     captions: Captions,
     validation: Validation,
-    out: Annotated[Path, typer.Option(help="Checkpoint: the trained tensors, safetensors. The curve lies beside it.")],
+    out: Annotated[Path, typer.Option(help="Safetensors file for the trained tensors; the curve goes beside it.")],
     excluded: Excluded = None,
     features: Manifest = None,
     record: Record = None,
 ) -> None:
-    """Train one run, selecting on validation mR. Rerun the same command to resume an interrupted training.
+    """Train one run, with selection on validation mR. Rerun the same command to resume an interrupted training.
 
-    A run of several processes is started as `torchrun --standalone --nproc-per-node N -m cmer train ...`.
+    Start a run with several processes as `torchrun --standalone --nproc-per-node N -m cmer train ...`.
     """
     import torch
 
@@ -88,11 +88,11 @@ def train(
 
 @app.command()
 def validation(
-    checkpoint: Annotated[list[Path], typer.Option(help="Of a trained run; repeat for several.")],
-    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    checkpoint: Annotated[list[Path], typer.Option(help="Checkpoint of a trained run; repeat for several.")],
+    out: Annotated[Path, typer.Option(help="CSV file for the list.")],
     record: Record = None,
 ) -> None:
-    """List the validation mR of trained runs with their learning rate: what settings are chosen on."""
+    """List validation mR and learning rate of trained runs, as a basis for choosing settings."""
     from cmer.data.frames import write_frame
     from cmer.reporting.validation import validation_table
 
@@ -102,19 +102,19 @@ def validation(
 
 @app.command()
 def embed(
-    checkpoint: Annotated[Path, typer.Option(help="Of the trained run (cmer train).")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint of the trained run (cmer train).")],
     folder: Folder,
     captions: Captions,
     validation: Validation,
     queries: Queries,
-    out: Annotated[Path, typer.Option(help="Embeddings of the test split, safetensors.")],
+    out: Annotated[Path, typer.Option(help="Safetensors file for the embeddings of the test split.")],
     excluded: Excluded = None,
     features: Manifest = None,
     record: Record = None,
 ) -> None:
     """Encode the test images, and the test captions under every label protocol.
 
-    Reads the same captions as the training, from which a method may have its vocabulary.
+    Needs the same captions as the training, because a method may build its vocabulary from them.
     """
     from cmer.training.run import RunFiles, embed_run
 
@@ -127,13 +127,11 @@ def params(
     backbone: Annotated[list[str] | None, typer.Option(help="open_clip model name; repeat for several.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Method name; repeat for several.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of {backbone, method, params}.")] = False,
-    show_list: Annotated[
-        bool, typer.Option("--list", help="List the backbones and methods that can be named.")
-    ] = False,
+    show_list: Annotated[bool, typer.Option("--list", help="List the available backbones and methods.")] = False,
 ) -> None:
-    """Count the trainable parameters of methods on backbones, without memory for their weights.
+    """Count the trainable parameters of methods on backbones, without allocating their weights.
 
-    Without --backbone or --method, all of the paper's backbones or all methods.
+    Defaults: all backbones of the paper, all methods.
     """
     from cmer.profiling.parameters import count_parameters
 
@@ -154,8 +152,8 @@ def params(
 
 
 @app.command()
-def schema(out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("config/schema.json")) -> None:
-    """Write the JSON schema of a config, with the methods and backbones that are installed."""
+def schema(out: Annotated[Path, typer.Option(help="JSON file for the schema.")] = Path("config/schema.json")) -> None:
+    """Write the JSON schema of a config, with all installed methods and backbones."""
     from cmer.config.schema import config_schema
 
     write_json(out, config_schema())

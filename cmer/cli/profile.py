@@ -1,4 +1,4 @@
-"""The verb that measures the cost of training: profile."""
+"""The command that measures the cost of training: profile."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ def profile(
     backbone: Annotated[str | None, typer.Option(help="open_clip model name, lite or tiny.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Method name; repeat for several.")] = None,
     batch: Annotated[
-        list[int], typer.Option(help="Pairs in a batch: two sizes, or one, which is measured with its double.")
+        list[int], typer.Option(help="Batch size in pairs: give two, or one that is measured together with its double.")
     ] = list(DEFAULT.batches),  # noqa: B006
     setting: Annotated[
         list[str],
         typer.Option(help="paper_like: float32, plain attention, 77 tokens; today: bfloat16 (GPU), fused attention."),
     ] = list(DEFAULT.settings),  # noqa: B006
-    steps: Annotated[int, typer.Option(help="Timed steps of each method in a round.")] = DEFAULT.steps,
-    rounds: Annotated[int, typer.Option(help="In each, the methods are timed in turn.")] = DEFAULT.rounds,
+    steps: Annotated[int, typer.Option(help="Timed steps per method and round.")] = DEFAULT.steps,
+    rounds: Annotated[int, typer.Option(help="Rounds, each of which times all methods.")] = DEFAULT.rounds,
     count_only: Annotated[
-        bool, typer.Option("--count-only", help="Leave out what is slow or large: peak memory and speed.")
+        bool, typer.Option("--count-only", help="Do not measure peak memory and speed, which are slow and need memory.")
     ] = False,
     spec: Annotated[
-        str | None, typer.Option(help="JSON, in place of the options above: name, backbone, rows, profile, count_only.")
+        str | None, typer.Option(help="JSON instead of the options above: name, backbone, rows, profile, count_only.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON of the measurements.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the measurements.")] = None,
     record: Record = None,
 ) -> None:
-    """Measure what a training step of methods costs: parameters, memory, arithmetic, pairs a second.
+    """Measure the cost of a training step of methods: parameters, memory, arithmetic and pairs per second.
 
-    The step is the training loop's own, on random pixels and drawn captions; nothing is fetched. Prints a table, and
-    ratios to clip_adapter and clip_lora where they are among the methods.
+    The step is that of the training loop, on random pixels and captions of the demo; nothing is fetched. Prints a
+    table, and ratios to clip_adapter and clip_lora if they are among the methods.
     """
     from cmer.profiling.profile import profile as measure
     from cmer.profiling.show import show
     from cmer.profiling.spec import ProfileSpec
 
     if (spec is None) == (not backbone or not method):
-        raise UserError("give --backbone and --method, or --spec")
+        raise UserError("give either --backbone and --method, or --spec")
     if spec is not None:
         parsed = validate_json(ProfileSpec, spec, "--spec")
     else:
@@ -66,7 +66,7 @@ def profile(
             "profile": options,
             "count_only": count_only,
         }
-        parsed = validate(ProfileSpec, data, "what to profile")
+        parsed = validate(ProfileSpec, data, "the profile's specification")
     with recorded(record):
         result = measure(parsed)
         if out is not None:

@@ -40,13 +40,13 @@ TEXTS_A_BATCH = 128
 def extract_dataset(
     spec: FeatureSpec, folder: Path, captions: Path | str, queries: Path | str, cache: Path
 ) -> Manifest:
-    """Extract the features of a prepared dataset into the cache, or find them there.
+    """Extract the features of a prepared dataset into the cache, unless they are already there.
 
     Args:
         spec: dataset and backbone.
-        folder: of the prepared dataset.
-        captions: all captions with their prompts.
-        queries: the test captions under every label protocol.
+        folder: folder of the prepared dataset.
+        captions: file of all captions with their prompts.
+        queries: file of the test captions under every label protocol.
         cache: folder of all extractions.
 
     Raises:

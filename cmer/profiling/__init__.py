@@ -1,4 +1,4 @@
-"""What a training step costs: trained parameters, memory, arithmetic, speed."""
+"""The cost of a training step: trained parameters, memory, arithmetic and speed."""
 
 MODULES = ("cmer.profiling.profile",)
-"""What every profile executes besides its methods and its backbone: the root of its code digest."""
+"""Modules that every profile executes besides those of its methods and backbone: the roots of its code digest."""

@@ -1,4 +1,4 @@
-"""What a worker's process does for its row: build it once, then measure its step setting by setting."""
+"""Work of a worker process: build the method of its row once, then measure its step under each setting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Found = TypeVar("Found")
 
 
 class Bench:
-    """A row's method in this process. Everything is counted before anything is timed.
+    """The method of a row in this process. All counts are taken before any timing.
 
     Raises:
         UserError: the method cannot be built.
@@ -27,7 +27,7 @@ class Bench:
 
     def __init__(self, spec: ProfileSpec, row: ProfileRow) -> None:
         torch.set_num_threads(spec.profile.threads)
-        torch.backends.cudnn.allow_tf32 = False  # float32 is float32 under `paper_like`; no other step has float32
+        torch.backends.cudnn.allow_tf32 = False  # `paper_like` needs full float32; no other setting uses float32
         keep_freed_memory(False)
         self.spec, self.row = spec, row
         self.model = Model.build(spec, row)
@@ -37,18 +37,18 @@ class Bench:
         """The kind of device and its name."""
         if torch.cuda.is_available():
             return f"cuda: {torch.cuda.get_device_name()}"
-        with suppress(OSError):  # Linux has it; elsewhere Python's own word must do
+        with suppress(OSError):  # only Linux has this file
             if found := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M):
                 return f"cpu: {found[1]}"
         return f"cpu: {platform.processor() or platform.machine()}"
 
     def count(self, setting: Setting, size: int, timed: bool) -> dict[str, Any]:
-        """All of a row of the file but its speed; null is what did not fit a GPU's memory.
+        """All columns of a row except its speed; None for measurements that did not fit the GPU's memory.
 
-        The peak is measured where the step will be `timed`, else null too.
+        The peak is measured only if the step will be `timed`, and is None otherwise.
         """
         step = Step(self.model, self.spec, self.row, setting, size)
-        # The first step: from then on the optimiser has its state.
+        # This is the first step, which creates the optimiser's state.
         saved = _if_it_fits(lambda: saved_bytes(step.run, step.kept()))
         step.trainer.state.optimizer.zero_grad()
         peak, reserved = (_if_it_fits(lambda: peak_bytes(step.run)) if timed else None) or (None, None)
@@ -68,7 +68,7 @@ class Bench:
         return counted
 
     def time(self, setting: Setting, size: int, steps: int) -> list[float]:
-        """Seconds of each of `steps` steps; none where they do not fit a GPU's memory."""
+        """Seconds of each of `steps` steps; empty if they do not fit the GPU's memory."""
         if self.timed is None or (self.timed.setting, self.timed.size) != (setting, size):
             keep_freed_memory(True)
             self.timed = Step(self.model, self.spec, self.row, setting, size)
@@ -79,7 +79,7 @@ class Bench:
 
     @staticmethod
     def _leave(step: Step) -> None:
-        """Make room for the workers whose turn comes."""
+        """Free memory for the other workers."""
         step.trainer.state.optimizer.zero_grad()
         release()
 
@@ -89,5 +89,5 @@ def _if_it_fits(run: Callable[[], Found]) -> Found | None:
         return run()
     except torch.OutOfMemoryError:
         pass
-    release()  # only now: the error held the step's tensors
+    release()  # outside the handler, because the exception holds the step's tensors
     return None

@@ -1,4 +1,4 @@
-"""Measures of a training step: what it keeps for the backward pass, its arithmetic, its peak memory, its time."""
+"""Measurements of a training step: bytes kept for the backward pass, arithmetic, peak memory and time."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from cmer.profiling.step import Step, plain_attention
 
 MIB = 2**20
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""glibc's numbers of them, from its malloc.h."""
+"""Values of these constants in glibc's malloc.h."""
 
 
 def saved_bytes(run: Callable[[], object], kept: Iterable[Tensor]) -> int:
-    """Bytes that autograd keeps for the backward passes of what `run` computes.
+    """Bytes that autograd keeps for the backward pass of the computations in `run`.
 
-    Counted are storages, each once and whole, as they stay in memory: a view keeps all of what it views. The
-    storages of the tensors `kept`, which are there anyway, do not count.
+    Each storage counts once and in full, because a view keeps the whole storage in memory. The storages of the tensors
+    in `kept`, which stay in memory anyway, do not count.
     """
     known = {tensor.untyped_storage().data_ptr() for tensor in kept}
-    found: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used twice
+    found: dict[int, torch.UntypedStorage] = {}  # references, so that no address is reused
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -46,9 +46,9 @@ def saved_bytes(run: Callable[[], object], kept: Iterable[Tensor]) -> int:
 
 
 def macs(step: Step) -> tuple[int, int]:
-    """Multiply-accumulates of a step's matrix products and convolutions: to the losses, and after them.
+    """Multiply-accumulates of a step's matrix products and convolutions: up to the losses, and after them.
 
-    Under plain attention whatever the step's own is: the counter knows no fused kernel of a CPU.
+    Attention is always plain here, because the counter does not support fused CPU kernels.
     """
     marks: list[int] = []
     counter = flop_counter()
@@ -60,10 +60,10 @@ def macs(step: Step) -> tuple[int, int]:
 
 
 def flop_counter() -> FlopCounterMode:
-    """PyTorch's counter of FLOPs, two a multiply-accumulate, mended for convolutions in groups.
+    """PyTorch's FLOP counter (two FLOPs per multiply-accumulate), corrected for grouped convolutions.
 
-    Its own formula for the gradient of their weights leaves the groups out: 32 times too much for 32 channels of a
-    depthwise convolution.
+    Its own formula for the gradient of their weights ignores the groups: for a depthwise convolution with 32 channels
+    the result is 32 times too large.
     """
     return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
 
@@ -73,8 +73,8 @@ def _convolution_backward(
 ) -> int:
     """FLOPs from the shapes of the gradient [B, out, ...] and of the weight [out, in / groups, ...].
 
-    The gradients of inputs and of the weight cost as much as the convolution itself; `arguments` ends with which of
-    them are asked for.
+    The gradients of the inputs and of the weight each cost as much as the convolution itself; the last of `arguments`
+    says which of them are requested.
     """
     to_inputs, to_weight, _to_bias = arguments[-1]
     return 2 * outputs[0] * math.prod(outputs[2:]) * math.prod(weight) * (int(to_inputs) + int(to_weight))
@@ -100,10 +100,11 @@ def peak_bytes(run: Callable[[], object]) -> tuple[int | None, int | None]:
     """Peak memory while `run` runs.
 
     Returns:
-        On a GPU the most that all tensors took, those before it included, and the most that the allocator held for
-        them. On a CPU how far the process's resident memory rose above what it was before (libraries alone take
-        hundreds of megabytes there), and None; both None where the system keeps no mark of the highest, as Linux
-        does. It follows the tensors only where `keep_freed_memory` was turned off before the first of them.
+        On a GPU: peak memory of all tensors, including those allocated before, and peak memory reserved by the
+        allocator. On a CPU: how far the process's resident memory rose above its value before (which includes hundreds
+        of megabytes for libraries), and None. Both are None on systems without a resettable high-water mark, which
+        Linux has. On a CPU, the peak reflects the tensors only if `keep_freed_memory(False)` was called before the
+        first allocation.
     """
     release()
     if torch.cuda.is_available():
@@ -111,7 +112,7 @@ def peak_bytes(run: Callable[[], object]) -> tuple[int | None, int | None]:
         run()
         return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the mark falls to what is resident now
+        Path("/proc/self/clear_refs").write_text("5")  # reset the high-water mark to the current value
     except OSError:
         return None, None
     before = _high_water()
@@ -120,16 +121,16 @@ def peak_bytes(run: Callable[[], object]) -> tuple[int | None, int | None]:
 
 
 def _high_water() -> int:
-    """The most resident memory since the mark was reset, bytes."""
+    """Peak resident memory since the mark was reset, in bytes."""
     found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.M)
     assert found is not None
     return int(found[1]) * 1024
 
 
 def seconds(run: Callable[[], object], steps: int) -> list[float]:
-    """How long each of `steps` runs takes, after one that warms caches and allocators.
+    """Duration of each of `steps` runs, after one run that warms up caches and allocators.
 
-    Each must end by waiting for the GPU, as a training step does by reading its loss.
+    `run` must wait for the GPU before it returns, as a training step does by reading its loss.
     """
     run()
     found = []
@@ -141,21 +142,21 @@ def seconds(run: Callable[[], object], steps: int) -> list[float]:
 
 
 def release() -> None:
-    """Give free memory back to the system, and to other processes on the GPU."""
+    """Return free memory to the system, and to other processes on the GPU."""
     gc.collect()
-    torch.cuda.empty_cache()  # nothing where there is no GPU
-    with suppress(AttributeError):  # glibc alone has it
+    torch.cuda.empty_cache()  # has no effect without a GPU
+    with suppress(AttributeError):  # only glibc has this function
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def keep_freed_memory(keep: bool) -> None:
-    """Let glibc keep freed memory for the next allocation, as it does by default, or give it back at once.
+    """Let glibc keep freed memory for the next allocation, as it does by default, or return it to the system at once.
 
-    What it keeps made resident memory up to twice what the tensors took, by an amount that changed from run to run.
-    Giving it back costs a page fault for every page of every tensor, so it is no way to measure speed.
+    With kept memory, resident memory was up to twice that of the tensors, by an amount that varied from run to run.
+    Returning it costs a page fault for every page of every tensor, so this mode is unsuitable for timing.
     """
-    mmap, trim = (32 * MIB, 64 * MIB) if keep else (64 * 1024, 0)  # kept: where glibc's own adjustment ends
-    with suppress(AttributeError):  # glibc alone has it
+    mmap, trim = (32 * MIB, 64 * MIB) if keep else (64 * 1024, 0)  # keep: upper limits of glibc's own adjustment
+    with suppress(AttributeError):  # only glibc has this function
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, mmap)
         mallopt(M_TRIM_THRESHOLD, trim)

@@ -1,4 +1,4 @@
-"""Counts of trainable parameters, without memory for any weight."""
+"""Counts of trainable parameters, without allocating weights."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def count_parameters(backbone: str, method: str) -> int:
     """Trainable parameters of a method with its default settings on a backbone.
 
     Args:
-        backbone: a kind, or a model that a kind knows, such as ViT-B-32.
-        method: name of a method.
+        backbone: a kind, or a model that a kind provides, such as ViT-B-32.
+        method: name of the method.
 
     Raises:
-        UserError: one of the two is unknown, or they do not fit each other.
+        UserError: the backbone or the method is unknown, or the method does not support the backbone.
     """
     try:
         options: MethodOptions = METHOD_OPTIONS.get(method)()

@@ -1,4 +1,4 @@
-"""Profiles of several runs on one backbone, measured so that they can be compared."""
+"""Comparable profiles of several runs on one backbone."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Result = dict[str, Any]
 def profile(spec: ProfileSpec) -> Result:
     """Measure every row under every setting at both batch sizes.
 
-    Where speed is measured, a worker a row is alive at once, and they take turns: in every round each in turn times
-    its steps while the others idle, so that a machine that warms up or has other work slows all of them alike.
-    Backbones that are only counted have one worker after the other, and null for memory and speed. Null is also what
-    does not fit a GPU's memory; on a CPU the system ends the process.
+    If speed is measured, the workers of all rows are alive at the same time. In every round, each worker times its
+    steps while the others are idle, so that a machine that warms up or has other load slows all of them equally.
+    Backbones that are only counted run one worker after another, and have None for memory and speed. None also marks
+    measurements that did not fit the GPU's memory; on a CPU, the system kills the process instead.
 
     Returns:
-        What the file holds: device, threads, versions, code; `rows`, one a run, setting and batch size, with bytes
-        and multiply-accumulates of a whole step, and the median of its pairs a second with the medians of the
-        slowest and the fastest round; `saved`, the line through the saved bytes at both batch sizes.
+        Content of the profile file: device, threads, versions, code; `rows`, one per run, setting and batch size, with
+        bytes and multiply-accumulates of a whole step, and the median number of pairs per second with the medians of
+        the slowest and the fastest round; `saved`, the line through the saved bytes at both batch sizes.
 
     Raises:
-        UserError: a row cannot be built or does not fit the memory.
+        UserError: a row cannot be built or does not fit into memory.
     """
     options = spec.profile
     timed = not spec.count_only
@@ -93,7 +93,7 @@ def _speed(size: int, rounds: Sequence[Sequence[float]]) -> Result:
 
 
 def _line(rows: Sequence[Result], run: str, setting: str) -> Result:
-    """Slope and intercept of the saved bytes over the batch size. The losses' B x B terms are too small to bend it."""
+    """Slope and intercept of the saved bytes over the batch size; the B x B terms of the losses are negligible."""
     (x, low), (y, high) = [
         (row["batch"], row["saved_bytes"]) for row in rows if row["run"] == run and row["setting"] == setting
     ]

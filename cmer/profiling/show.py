@@ -1,4 +1,4 @@
-"""A profile on the terminal."""
+"""Display of a profile on the terminal."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 REFERENCES = ("clip_adapter", "clip_lora")
-"""Rivals that the paper compares CMER's memory and speed with."""
-WIDTH = 170  # what the costs need, and what is assumed where the output is not a terminal
+"""Baselines with which the paper compares CMER's memory and speed."""
+WIDTH = 170  # columns that the table of costs needs, also used if the output is not a terminal
 MB = 1e6
 
 Row = Mapping[str, Any]
 
 
 def show(result: Mapping[str, Any]) -> None:
-    """Print the costs of a profile, and their ratios to `REFERENCES` where those are among its methods.
+    """Print the costs in a profile, and their ratios to those of `REFERENCES` that are among its methods.
 
     Args:
         result: as `profile` returns it.
@@ -37,10 +37,10 @@ def show(result: Mapping[str, Any]) -> None:
 
 def _costs(result: Mapping[str, Any]) -> Table:
     gpu = result["device"].startswith("cuda")
-    peak = "of all tensors, weights included" if gpu else "above the memory resident with weights and optimiser loaded"
+    peak = "all tensors, including weights" if gpu else "resident memory above that with weights and optimiser loaded"
     caption = (
-        "kept: for the backward pass, and its slope over the batch size. GMACs: multiply-accumulates (10^9) a pair. "
-        f"peak: {peak}. pairs/s: the median, and those of the slowest and the fastest round."
+        "kept: bytes for the backward pass, and their slope over the batch size. GMACs: 10^9 multiply-accumulates per "
+        f"pair. peak: {peak}. pairs/s: median over all rounds, and medians of the slowest and fastest round."
     )
     table = Table(title=f"{result['backbone']} on {result['device']}", box=box.SIMPLE_HEAD, caption=caption)
     for name in ("run", "setting", "batch", "tokens", "trained M", "kept MB", "kept MB/pair"):

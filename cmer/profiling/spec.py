@@ -1,4 +1,4 @@
-"""What a profile is told to measure."""
+"""Specification of a profile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Setting = Literal["paper_like", "today"]
 
 
 class ProfileRow(Model):
-    """A run that is profiled."""
+    """A run to profile."""
 
     run: Name
     method: str
@@ -29,9 +29,9 @@ class ProfileRow(Model):
 
 
 class ProfileSpec(Model):
-    """Rows on one backbone (or of methods without one), and how they are measured.
+    """Rows on one backbone (or of methods without a backbone), and how to measure them.
 
-    With `count_only`, neither peak memory nor speed is.
+    With `count_only`, neither peak memory nor speed is measured.
     """
 
     name: str
@@ -41,5 +41,5 @@ class ProfileSpec(Model):
     count_only: bool = False
 
     def modules(self) -> list[str]:
-        """Modules that registries find for the rows by name: they count for code digests."""
+        """Modules that registries find by name for the rows; code digests include them."""
         return sorted({name for row in self.rows for name in found_modules(row.method, row.options, self.backbone)})

@@ -1,4 +1,4 @@
-"""A method's real training step, on a synthetic batch that lies on the training device already."""
+"""A method's real training step, on a synthetic batch that is already on the training device."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ from cmer.profiling.spec import ProfileRow, ProfileSpec, Setting
 from cmer.training.loop import Trainer
 
 CONTEXT = 77
-"""Tokens that each text is padded to under `paper_like`: the length that CLIP computes on."""
+"""Number of tokens per text under `paper_like`, after padding: CLIP's text length."""
 LEARNING_RATE = 1e-6
-"""So small that hundreds of steps on one batch stay finite; no cost depends on it."""
+"""Learning rate, small enough for hundreds of steps on one batch to stay finite; no cost depends on it."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A method on the training device, and the backbone whose frozen outputs it reads; None where it needs none."""
+    """A method on the training device, and the backbone whose frozen outputs it reads, or None if it reads none."""
 
     backbone: Backbone | None
     method: Method
 
     @property
     def preprocess(self) -> Preprocess:
-        """How pixels are prepared."""
+        """Preprocessing of pixels."""
         return self.method.preprocess if self.backbone is None else self.backbone.preprocess
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """Texts to tokens."""
+        """Tokenise texts."""
         return self.method.tokenize(texts) if self.backbone is None else self.backbone.tokenize(texts)
 
     @classmethod
     def build(cls, spec: ProfileSpec, row: ProfileRow) -> Model:
-        """Build a row's method, with random weights where others would have to be fetched: no cost depends on them.
+        """Build a row's method, with random weights if pretrained ones would have to be fetched; costs are the same.
 
         Raises:
             UserError: the backbone cannot be built, the method does not fit it, or it trains nothing.
@@ -69,31 +69,31 @@ class Model:
         context = context_of(row.options, backbone, features, captions, seed=0)
         method = build(row.method, row.options, context).to(device())
         if not method.count():
-            raise UserError(f"method {row.method} trains nothing, so that there is no training step to measure")
+            raise UserError(f"method {row.method} trains nothing, so there is no training step to measure")
         return cls(backbone, method)
 
 
 class Step:
     """The loop's own step: frozen towers, method, losses, backward pass, clipping, AdamW, negative queue.
 
-    Pixels are random; texts are the demo's captions, tokenised beforehand. A method that reads frozen features gets
-    them computed at every step, as in online training. Batches of both sizes have texts of the same width, that of
-    the larger batch's longest, so that the cost is affine in the size. Deterministic kernels, which trainings ask for,
-    stay off: what they cost on a GPU is not the method's.
+    Pixels are random; texts are the demo's captions, tokenised in advance. For methods that read frozen features, these
+    are computed at every step, as in online training. Texts of both batch sizes are padded to the longest text of the
+    larger batch, so that the cost is an affine function of the size. Deterministic kernels, which trainings use, are
+    disabled, because their cost on a GPU is not that of the method.
 
     Args:
-        model: built from `row`; steps of one model take turns.
-        spec: of the profile.
-        row: the run that is measured.
-        setting: a key of `ProfileOptions.settings`.
-        size: pairs in the batch.
+        model: model built from `row`; its steps must not run at the same time.
+        spec: spec of the profile.
+        row: the run to measure.
+        setting: one of `ProfileOptions.settings`.
+        size: number of pairs in the batch.
     """
 
     def __init__(self, model: Model, spec: ProfileSpec, row: ProfileRow, setting: Setting, size: int) -> None:
         self.model, self.setting, self.size = model, setting, size
         self.precision = "bfloat16" if setting == "today" and device().type == "cuda" else "float32"
         pairs = synthetic_pairs(max(spec.profile.batches))
-        # Every k-th pair has its prompt, where a share of 1 / k has: batches of any size have that share.
+        # For a prompt share of 1 / k, every k-th pair has its prompt, so that batches of any size have this share.
         share = model.method.prompt_share() * np.arange(len(pairs.texts) + 1)
         prompted = np.diff(np.floor(share)) > 0
         texts = np.where(prompted, pairs.prompts, pairs.texts).tolist()
@@ -123,15 +123,15 @@ class Step:
             training=training,
         )
         inputs = Inputs(self._images, self._texts)
-        self.trainer = Trainer(model.method, inputs, pairs, run, Path(os.devnull))  # no state to go on from
+        self.trainer = Trainer(model.method, inputs, pairs, run, Path(os.devnull))  # no state to resume from
 
     def run(self) -> None:
-        """One step, under the setting's attention."""
+        """Run one step with the attention of the setting."""
         with plain_attention() if self.setting == "paper_like" else nullcontext():
             self.trainer.step(self.batch)
 
     def kept(self) -> list[Tensor]:
-        """What is in memory whether or not a step runs: parameters, buffers, and the batch."""
+        """Tensors that are in memory whether or not a step runs: parameters, buffers and the batch."""
         modules = [module for module in (self.model.backbone, self.model.method) if module is not None]
         state = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
         memory = self.trainer.state.memory
@@ -162,11 +162,11 @@ class Step:
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Attention as matrix products and a softmax, everywhere, as before there were fused kernels.
+    """Compute all attention as matrix products and a softmax, without fused kernels.
 
-    PyTorch has two kinds of those: the ones behind `scaled_dot_product_attention`, and the one that an
-    `nn.MultiheadAttention` takes in eval mode where nothing needs a gradient, as in frozen towers. Both keep no
-    attention maps, and a FLOP counter does not see into the second.
+    PyTorch has two kinds of fused kernels: those behind `scaled_dot_product_attention`, and the one that
+    `nn.MultiheadAttention` uses in eval mode if nothing requires a gradient, as in frozen towers. Neither keeps
+    attention maps, and FLOP counters cannot look inside the second.
     """
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -178,17 +178,17 @@ def plain_attention() -> Iterator[None]:
 
 
 def padded(tokens: Tokens, length: int) -> Tokens:
-    """The same texts, padded to `length` tokens where they are shorter, with no token masked out of any arithmetic."""
+    """Pad shorter texts to `length` tokens, and unmask all tokens, so that all of them are computed."""
     ids = F.pad(tokens.ids, (0, max(0, length - tokens.ids.shape[1])))
     return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
 
 
 @cache
 def synthetic_pairs(size: int) -> Pairs:
-    """`size` pairs to train on, each with a caption of its own, and one that validates.
+    """`size` train pairs with distinct captions, and one validation pair.
 
-    The captions are those that the demo draws first, kept in a file so that an edited drawing measures nothing anew.
-    Their images have no files: nothing opens them.
+    The captions are the first ones of the demo, stored in a file so that an edited drawing does not trigger new
+    profiles. The images have no files, because nothing opens them.
     """
     with resources.files("cmer.profiling").joinpath("captions.csv").open(encoding="utf-8") as file:
         known = pd.read_csv(file)

@@ -1,4 +1,4 @@
-"""A process of its own for every row: peaks of memory are the process's, and a row that fails leaves no trace."""
+"""A separate process for every row, so that peak memory is that of the row, and failures do not affect other rows."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from cmer.profiling.spec import ProfileRow, ProfileSpec
 
 
 class Worker:
-    """The parent's end: starts the process, asks it, ends it.
+    """The parent's side: starts the process, sends it requests and ends it.
 
-    The parent itself imports no torch, so that the workers start at once and it holds no memory of a GPU.
+    The parent itself imports no torch, so that workers start quickly and the parent uses no GPU memory.
     """
 
     def __init__(self, spec: ProfileSpec, row: ProfileRow) -> None:
         self.row, self.what = row, f"{row.run} on {spec.name}"
-        context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork, nor do torch's threads
+        context = multiprocessing.get_context("spawn")  # neither CUDA nor torch's threads survive a fork
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, spec, row), daemon=True)
         self.process.start()
         theirs.close()
 
     def ask(self, name: str, *arguments: Any) -> Any:
-        """What the method `name` of the process's `Bench` returns.
+        """Call the method `name` of the process's `Bench` and return its result.
 
         Raises:
-            UserError: it failed, or the process ended.
+            UserError: the call failed, or the process ended.
         """
         try:
-            with suppress(ConnectionError):  # it may have ended, and left a word
+            with suppress(ConnectionError):  # a process that has ended may have left a message
                 self.connection.send((name, arguments))
             answer = self.connection.recv()
         except (EOFError, ConnectionError):
@@ -46,9 +46,9 @@ class Worker:
         self.process.join()
         code = self.process.exitcode or 0
         if code >= 0:
-            return f"its process ended with exit status {code}; its own message stands above"
+            return f"its process ended with exit status {code}; see its message above"
         name = signal.Signals(-code).name
-        return f"its process was ended by {name}, most often for lack of memory; try smaller batches or count only"
+        return f"its process was killed by {name}, usually for lack of memory; try smaller batches, or count_only"
 
     def close(self) -> None:
         """End the process."""
@@ -58,8 +58,8 @@ class Worker:
 
 
 def serve(connection: Connection, spec: ProfileSpec, row: ProfileRow) -> None:
-    """The process's end: answers until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends this one
+    """The process's side: serves requests until the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to all processes, but the parent ends this one
     from cmer.profiling.bench import Bench
 
     with suppress(EOFError, ConnectionError):  # the parent is gone
@@ -70,6 +70,6 @@ def serve(connection: Connection, spec: ProfileSpec, row: ProfileRow) -> None:
                 connection.send(getattr(bench, name)(*arguments))
         except UserError as error:
             connection.send(error)
-        except Exception as error:  # lack of memory, or a mistake of ours
+        except Exception as error:  # out of memory, or a bug
             connection.send(UserError(f"{type(error).__name__}: {error}"))
             raise

@@ -1,4 +1,4 @@
-"""The demo dataset: overhead scenes drawn by the project, with captions, in the layout of published sets."""
+"""The demo dataset: drawn overhead scenes with captions, in the layout of published datasets."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from PIL import Image
 from cmer.config.datasets import DemoDataset
 from cmer.io import atomic, cores, write_json
 from cmer.progress import progress
-from cmer.scenes import nature, town, transport  # noqa: F401  (they enter their scenes into SCENES)
+from cmer.scenes import nature, town, transport  # noqa: F401  (they register their scenes in SCENES)
 from cmer.scenes.canvas import Canvas, Point
 from cmer.scenes.captions import SCENES, Facts, five_captions, side_of
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A drawn image, what it shows, where its counted things lie (units from the centre) and what is said of it."""
+    """A drawn image, its facts, the positions of the counted objects (units from the centre) and its captions."""
 
     image: Image.Image
     facts: Facts
@@ -35,9 +35,9 @@ def draw_scene(name: str, number: int, *, seed: int, size: int) -> Drawing:
 
     Args:
         name: a key of `SCENES`.
-        number: of the image within its class.
-        seed: of the dataset.
-        size: side of the image, pixels.
+        number: number of the image within its class.
+        seed: seed of the dataset.
+        size: side of the image in pixels.
     """
     rng = np.random.default_rng([seed, number, *name.encode()])
     canvas = Canvas(rng, size)
@@ -50,7 +50,7 @@ def draw_scene(name: str, number: int, *, seed: int, size: int) -> Drawing:
 def draw_dataset(options: DemoDataset, folder: Path | str) -> None:
     """Write images.tar (uncompressed JPEGs named `{class}_{number}.jpg`) and dataset.json into `folder`.
 
-    Of each class about 70 % of the images train, 10 % validate and 20 % test. The same options give the same bytes.
+    In each class, about 70 % of the images are train, 10 % val and 20 % test. The same options give the same bytes.
     """
     splits = {name: _splits(name, options) for name in sorted(SCENES)}
     jobs = [(name, number) for name in splits for number in range(options.images_per_class)]

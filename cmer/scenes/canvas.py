@@ -1,4 +1,4 @@
-"""The sheet that a scene is drawn on: shapes in units of the view, textured ground, and the final photograph."""
+"""The canvas of a scene: shapes in units of the view, textured ground, and the final image."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 
 VIEW = 256.0
-"""Side of what the finished image shows, in units; a scene's origin is its centre."""
+"""Side of the view that the finished image shows, in units; the origin of a scene is the view's centre."""
 WORLD = 364.0
-"""Side of what is drawn: the view's diagonal, so that the view can be turned by any angle within it."""
+"""Side of the drawn area: the view's diagonal, so that the view fits at any angle."""
 SAFE = 122.0
-"""What lies within this distance of the origin is seen at every angle."""
+"""Everything within this distance from the origin is visible at every angle."""
 
 PALETTE: dict[str, Colour] = {
     "white": (234, 234, 230),
@@ -46,15 +46,15 @@ PALETTE: dict[str, Colour] = {
 
 
 class Canvas:
-    """A sheet WORLD units wide whose centre, turned by a random angle, becomes the image.
+    """A square of WORLD units whose centre, rotated by a random angle, becomes the image.
 
     Args:
-        rng: every random choice of the scene comes from it.
-        size: side of the finished image, pixels; shapes are drawn 2 or 3 times larger and then reduced.
+        rng: generator of all random choices in the scene.
+        size: side of the finished image in pixels; shapes are drawn 2 or 3 times larger and downscaled.
     """
 
     def __init__(self, rng: np.random.Generator, size: int) -> None:
-        """Start with a black sheet."""
+        """Start with a black canvas."""
         self.rng = rng
         self.size = size
         self.scale = (3 if size <= 160 else 2) * size / VIEW
@@ -89,7 +89,7 @@ class Canvas:
         self.draw.polygon([self._pixel(point) for point in points], fill=(*colour, alpha))
 
     def line(self, points: Sequence[Point], colour: Colour, width: float, alpha: int = 255) -> None:
-        """Stroke a line of a width in units, with round joints."""
+        """Draw a line with round joints; the width is in units."""
         pixels = [self._pixel(point) for point in points]
         self.draw.line(pixels, fill=(*colour, alpha), width=max(1, round(width * self.scale)), joint="curve")
 
@@ -100,17 +100,17 @@ class Canvas:
         self.draw.ellipse((left, top, right, bottom), fill=(*colour, alpha))
 
     def shadow(self, points: Sequence[Point], height: float) -> None:
-        """The shadow of a block with this outline and height; the sun is at the upper left of the sheet."""
+        """Draw the shadow of a block with this outline and height; the sun is at the upper left of the canvas."""
         for step in np.linspace(height / 3, height, 3):
             self.polygon([(x + step, y + step) for x, y in points], (12, 16, 20), 58)
 
     def texture(self, colour: Colour, rough: float, outline: Sequence[Point] | None = None, cells: int = 10) -> None:
-        """Fill a region (None: the sheet) with a colour whose brightness varies by `rough` at two scales."""
+        """Fill a region (None: everything) with a colour whose brightness varies by `rough` at two scales."""
         value = 1 + rough * (0.6 * self.noise(cells) + 0.4 * self.noise(9 * cells))
         self.overlay(np.multiply.outer(value, np.array(colour, np.float32)), outline)
 
     def overlay(self, pixels: npt.NDArray[np.float32], outline: Sequence[Point] | None = None) -> None:
-        """Paste pixels [side, side, 3] into a region (None: the sheet)."""
+        """Paste pixels [side, side, 3] into a region (None: everything)."""
         mask = None
         if outline is not None:
             mask = Image.new("L", self.image.size)
@@ -118,7 +118,7 @@ class Canvas:
         self.image.paste(Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), (0, 0), mask)
 
     def noise(self, cells: int) -> npt.NDArray[np.float32]:
-        """Smooth noise [side, side] of unit variance at the knots, `cells` knots a side."""
+        """Smooth noise [side, side] with unit variance at its knots, with `cells` knots per side."""
         knots = self.rng.standard_normal((cells, cells)).astype(np.float32)
         return np.asarray(Image.fromarray(knots).resize(self.image.size, Image.Resampling.BICUBIC))
 
@@ -128,7 +128,7 @@ class Canvas:
     # --- targets ----------------------------------------------------------------------------------------
 
     def spots(self, most: int, gap: float, box: Box) -> list[Point]:
-        """Up to `most` random places in a box, at least `gap` apart and surely in view."""
+        """Up to `most` random places in a box, at least `gap` apart and visible at every angle."""
         found: list[Point] = []
         for x, y in zip(self.rng.uniform(box[0], box[2], 400), self.rng.uniform(box[1], box[3], 400), strict=True):
             apart = all(math.dist((x, y), other) >= gap for other in found)
@@ -137,18 +137,18 @@ class Canvas:
         return found
 
     def mark(self, x: float, y: float) -> None:
-        """Note that one of the things which captions count is drawn here."""
+        """Record the position of an object that captions count."""
         self.targets.append((x, y))
 
     def seen(self) -> list[Point]:
-        """Where the marked targets lie in the finished image, units from its centre, y down."""
+        """Positions of the marked targets in the finished image, in units from its centre, y down."""
         cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
         return [(x * cos + y * sin, -x * sin + y * cos) for x, y in self.targets]
 
     # --- photograph -------------------------------------------------------------------------------------
 
     def finish(self) -> Image.Image:
-        """The view as an RGB image of `size`: grain, haze and tint, turned, cropped and reduced."""
+        """The view as an RGB image of `size`, with grain, haze and tint; rotated, cropped and downscaled."""
         pixels = np.asarray(self.image, np.float32)
         light = 1 + 0.03 * self.noise(4) + 0.045 * self.rng.standard_normal(pixels.shape[:2], np.float32)
         tint = self.rng.uniform(0.93, 1.06, 3).astype(np.float32) * np.float32(self.between(0.92, 1.06))
@@ -168,13 +168,13 @@ def shade(colour: Colour, factor: float, offset: npt.NDArray[np.float64] | float
 
 
 def rectangle(x: float, y: float, width: float, height: float, angle: float = 0) -> list[Point]:
-    """Corners of a rectangle around (x, y), turned by `angle` degrees."""
+    """Corners of a rectangle around (x, y), rotated by `angle` degrees."""
     w, h = width / 2, height / 2
     return turn([(-w, -h), (w, -h), (w, h), (-w, h)], angle, (x, y))
 
 
 def turn(points: Sequence[Point], angle: float, at: Point) -> list[Point]:
-    """Points turned by `angle` degrees around the origin, then moved to `at`."""
+    """Points rotated by `angle` degrees around the origin, then moved by `at`."""
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     return [(at[0] + x * cos - y * sin, at[1] + x * sin + y * cos) for x, y in points]
 
@@ -194,7 +194,7 @@ def blob(rng: np.random.Generator, x: float, y: float, radius: float, wobble: fl
 
 
 def winding(rng: np.random.Generator, swing: float, y: float = 0) -> list[Point]:
-    """A smooth line across the sheet from left to right, within about `swing` of height `y`."""
+    """A smooth line across the canvas from left to right, within about `swing` of height `y`."""
     xs = np.linspace(-WORLD / 2, WORLD / 2, 60)
     waves = [rng.normal(0, 0.6 / k) * np.sin(k * np.pi * xs / WORLD + rng.uniform(0, 6.3)) for k in (1, 2, 3)]
     ys = y + swing * np.clip(sum(waves), -1, 1)

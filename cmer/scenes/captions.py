@@ -1,4 +1,4 @@
-"""What is said of a drawn scene: sentences with alternatives, filled from the facts of the drawing."""
+"""Captions of drawn scenes: sentence patterns with alternatives, filled with the facts of the drawing."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ WORDS = ("zero", "one", "two", "three", "four", "five")
 
 @dataclass(frozen=True)
 class Facts:
-    """What a scene shows.
+    """Facts about a scene.
 
     Attributes:
-        colour: of the things that captions count.
-        words: further slots of this scene's sentences; a value may hold alternatives.
-        count: how many of those things there are.
-        side: which part of the image they lie in.
+        colour: colour of the objects that captions count.
+        words: values of further slots in this scene's sentences; a value may contain alternatives.
+        count: number of these objects.
+        side: part of the image where they are.
     """
 
     colour: str
@@ -42,15 +42,15 @@ class Draw(Protocol):
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene class: how it is drawn and what is said of it.
+    """A scene class: its drawing function and its sentence patterns.
 
-    In a sentence `{n}` is the exact number, `{some}` a vague one, `{c}` the colour, `{side}` the part of the image,
-    other `{slots}` are the facts' words; `[one|more]` follows the number, `(a/b/c)` is a free choice.
+    In a pattern, `{n}` is the exact number, `{some}` a vague number, `{c}` the colour, `{side}` the part of the image,
+    and other `{slots}` are the facts' words; `[one|more]` is singular or plural, `(a/b/c)` a random choice.
 
     Attributes:
-        draw: draws the scene and returns its facts.
-        exact: sentences that tell images of the class apart.
-        vague: sentences that hold for many images, some of them for other classes too.
+        draw: function that draws the scene and returns its facts.
+        exact: sentences that distinguish images of the class.
+        vague: sentences that are true of many images, some of them also of other classes.
     """
 
     draw: Draw
@@ -62,7 +62,7 @@ SCENES: dict[str, Scene] = {}
 
 
 def scene(exact: tuple[str, ...], vague: tuple[str, ...]) -> Callable[[Draw], Draw]:
-    """Decorator that enters a drawing function with its sentences into `SCENES`, under the function's name."""
+    """Decorator that registers a drawing function with its sentences in `SCENES`, under the function's name."""
 
     def add(draw: Draw) -> Draw:
         SCENES[draw.__name__] = Scene(draw, exact, vague)
@@ -72,7 +72,7 @@ def scene(exact: tuple[str, ...], vague: tuple[str, ...]) -> Callable[[Draw], Dr
 
 
 def side_of(targets: list[Point]) -> str:
-    """The part of the image where the targets lie on average: left, right, upper, lower or middle."""
+    """The part of the image that contains the mean position of the targets: left, right, upper, lower or middle."""
     x, y = np.mean(targets, axis=0)
     if max(abs(x), abs(y)) < 25:
         return "middle"
@@ -82,10 +82,10 @@ def side_of(targets: list[Point]) -> str:
 
 
 def five_captions(scene: Scene, facts: Facts, rng: np.random.Generator) -> list[str]:
-    """Five captions of an image, repeated as in real sets.
+    """Five captions of an image, with repetitions as in real datasets.
 
-    About one image in six has one caption five times and one in five has two captions (three and two times), as
-    RSICD has; the others have five different wordings, up to three of them vague enough to fit further images.
+    As in RSICD, about one image in six has one caption five times, and one in five has two captions (three times and
+    twice). The others have five different captions, up to three of them vague enough to fit other images.
     """
     vague = int(rng.integers(0, 4))
     patterns = [*rng.choice(scene.exact, 5 - vague, replace=False), *rng.choice(scene.vague, vague)]
@@ -99,7 +99,7 @@ def five_captions(scene: Scene, facts: Facts, rng: np.random.Generator) -> list[
 
 
 def sentence(pattern: str, facts: Facts, rng: np.random.Generator) -> str:
-    """One sentence from a pattern; see `Scene`."""
+    """Fill in a sentence pattern; see `Scene`."""
     one = facts.count == 1
     number = WORDS[facts.count] if rng.random() < 0.7 else str(facts.count)
     slots = {
@@ -110,7 +110,7 @@ def sentence(pattern: str, facts: Facts, rng: np.random.Generator) -> str:
     }
     text = pattern.format_map(slots | facts.words)
     text = re.sub(r"\[([^|\]]*)\|([^\]]*)\]", lambda match: match[1 if one else 2], text)
-    while "(" in text:  # from the innermost outwards: alternatives may hold alternatives
+    while "(" in text:  # from the innermost outwards, because alternatives can be nested
         text = re.sub(r"\(([^()]*)\)", lambda match: str(rng.choice(match[1].split("/"))), text)
     text = re.sub(r"\ba (?=[aeiou])", "an ", text)
     return " ".join(text.split()) + " ."

@@ -29,7 +29,7 @@ from cmer.scenes.objects import WHITE, boat, house, neighbour, tree, trees
     ),
 )
 def beach(c: Canvas) -> Facts:
-    """Sea, waves, sand and what lies behind; umbrellas on the sand or boats in the sea."""
+    """Sea, waves, sand and the land behind; umbrellas on the sand or boats in the sea."""
     sea, sand, back = c.pick("blue", "green"), c.pick("yellow", "white"), c.pick("trees", "houses")
     colour, afloat = c.pick("red", "yellow", "white", "orange"), c.pick(True, False)
     c.texture(c.paint(f"{sea} water"), 0.08)
@@ -89,7 +89,7 @@ def _umbrella(c: Canvas, x: float, y: float, colour: str) -> None:
     ),
 )
 def desert(c: Canvas) -> Facts:
-    """Rippled dunes with rocks or bushes, crossed by a track or not."""
+    """Rippled dunes with rocks or bushes, with or without a track."""
     colour, waves = c.pick("yellow", "orange", "white"), c.pick("wavy", "smooth")
     rocks, track = c.pick(True, False), c.pick(True, False)
     base = {"yellow": (212, 178, 112), "orange": (202, 136, 84), "white": (218, 208, 188)}[colour]
@@ -196,7 +196,7 @@ def _pivot(c: Canvas, x: float, y: float, crop: str) -> None:
     ),
 )
 def forest(c: Canvas) -> Facts:
-    """Closed crowns with a few cabins in clearings, and a path, a stream or neither."""
+    """Dense tree crowns with a few cabins in clearings, and a path, a stream or neither."""
     colour, path = c.pick("red", "white", "blue", "orange"), c.pick("path", "stream", "")
     season = c.pick("green", "dark green")
     c.texture(shade(c.paint("tree"), 0.62), 0.2)
@@ -232,7 +232,7 @@ def forest(c: Canvas) -> Facts:
     ),
 )
 def pond(c: Canvas) -> Facts:
-    """One to three ponds, round, irregular or rectangular, with trees or meadow around."""
+    """One to three round, irregular or rectangular ponds, surrounded by trees or meadow."""
     colour, ring = c.pick("blue", "green", "brown"), c.pick("trees", "meadow")
     shape = c.pick("round", "irregular", "rectangular")
     c.texture(c.paint("grass"), 0.16)

@@ -1,4 +1,4 @@
-"""Things seen from above. Sizes are in units of the view (256 a side), angles in degrees, 0 along x."""
+"""Objects seen from above. Sizes are in units of the view, whose side is 256; angles are in degrees, 0 along x."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def tree(c: Canvas, x: float, y: float, radius: float, light: float = 1) -> None
 
 
 def trees(c: Canvas, count: int, box: Box, radius: float = 6, light: float = 1) -> None:
-    """Crowns scattered over a box, upper ones first."""
+    """Tree crowns scattered over a box, drawn from top to bottom."""
     xs, ys = c.rng.uniform(box[0], box[2], count), np.sort(c.rng.uniform(box[1], box[3], count))
     for x, y in zip(xs, ys, strict=True):
         tree(c, float(x), float(y), radius * c.between(0.7, 1.25), light)
@@ -84,7 +84,7 @@ def bus(c: Canvas, x: float, y: float, angle: float, colour: Colour) -> None:
 
 
 def plane(c: Canvas, x: float, y: float, angle: float, colour: Colour, span: float = 38) -> None:
-    """An airliner with its nose along `angle`."""
+    """An airliner that heads in the direction `angle`."""
     half = span / 2
     body = [(1.02, 0), (0.88, 0.09), (-0.8, 0.08), (-1.0, 0), (-0.8, -0.08), (0.88, -0.09)]
     wings = [(0.3, 0.07), (-0.22, 1.0), (-0.42, 1.0), (-0.12, 0), (-0.42, -1.0), (-0.22, -1.0), (0.3, -0.07)]
@@ -100,7 +100,7 @@ def plane(c: Canvas, x: float, y: float, angle: float, colour: Colour, span: flo
 
 
 def boat(c: Canvas, x: float, y: float, angle: float, colour: Colour, length: float = 27, wake: bool = False) -> None:
-    """A boat with its bow along `angle`: hull, deck, cabin, and a wake where it sails."""
+    """A boat that heads in the direction `angle`: hull, deck, cabin, and optionally a wake."""
     half, beam = length / 2, length * 0.17
     hull = [(half, 0), (half * 0.5, beam), (-half, beam), (-half, -beam), (half * 0.5, -beam)]
     if wake:
@@ -169,7 +169,7 @@ def pitch(c: Canvas, x: float, y: float, width: float, height: float) -> None:
 
 
 def stalls(c: Canvas, y: float, left: float, right: float, depth: float = 15, pitch: float = 8) -> list[float]:
-    """A row of parking stalls between two x; returns the middle of each."""
+    """A row of parking stalls between two x coordinates; returns the centre of each."""
     edges = np.arange(left, right + 0.1, pitch)
     for x in edges:
         c.line([(float(x), y - depth / 2), (float(x), y + depth / 2)], WHITE, 0.8, 190)
@@ -185,14 +185,14 @@ NEIGHBOURS = {
     "river": "(a river/a narrow river)",
     "lot": "(a parking lot/a car park)",
 }
-"""What can lie beside a scene, and how captions call it."""
+"""Neighbours of a scene, and their names in captions."""
 
 
 def neighbour(c: Canvas, *kinds: str) -> dict[str, str]:
-    """Draw one of the kinds of `NEIGHBOURS` along the lower side of the sheet (y from 96 on).
+    """Draw one of the kinds of `NEIGHBOURS` along the lower side of the canvas (y from 96).
 
     Returns:
-        the slots `beside` (what it is called) and `near` (the same after a word of place).
+        the slots `beside` (its name) and `near` (the name after a preposition).
     """
     kind = c.pick(*kinds)
     y = 113.0

@@ -54,7 +54,7 @@ def baseballfield(c: Canvas) -> Facts:
 
 
 def _diamond(c: Canvas, x: float, y: float, angle: float, radius: float, soil: str) -> None:
-    """A diamond with home plate at (x, y) that opens a right angle from `angle` on."""
+    """A diamond with home plate at (x, y), whose right angle starts at `angle`."""
     dirt = {"brown": (158, 116, 78), "red": (176, 92, 62), "yellow": (206, 172, 108)}[soil]
     green = c.paint("green", 10)
     for number in range(8):
@@ -140,7 +140,7 @@ def denseresidential(c: Canvas) -> Facts:
     ),
 )
 def sparseresidential(c: Canvas) -> Facts:
-    """One to five houses with driveways to a winding road, in lawn or wood."""
+    """One to five houses with driveways to a winding road, on lawn or in a wood."""
     colour, wood = c.pick("red", "gray", "white", "blue", "brown"), c.pick(True, False)
     c.texture(c.paint("grass" if wood else "dry grass"), 0.18)
     line = winding(c.rng, 14, 88)
@@ -225,7 +225,7 @@ def _oval(x: float, y: float, width: float, height: float) -> list[tuple[float, 
     ),
 )
 def stadium(c: Canvas) -> Facts:
-    """Stands around a green field, under a roof ring or open, with buses waiting outside."""
+    """Stands around a green field, open or under a ring-shaped roof, with buses outside."""
     seats, colour = c.pick("red", "blue", "yellow", "green"), c.pick("white", "red", "blue", "yellow")
     radii, open_top = c.pick((102, 72), (80, 76)), c.pick(True, False)
     c.texture(c.paint("concrete"), 0.06)

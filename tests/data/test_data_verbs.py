@@ -49,5 +49,5 @@ def test_a_wrong_spec_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown key 'imagse'"):
         published = {"source": "folder", "title": "x", "root": "r", "imagse": "i"}
         call("prepare", "--spec", json.dumps(published), "--folder", tmp_path)
-    with pytest.raises(UserError, match="x is folder"):
+    with pytest.raises(UserError, match="that of x is folder"):
         call("draw", "--spec", json.dumps({"source": "folder", "title": "x", "root": "r"}), "--folder", tmp_path)

@@ -196,7 +196,7 @@ def test_the_verbs_write_tables_and_print_counts(datasets: dict[str, list[Pictur
     told = CliRunner().invoke(app, [*arguments, "--out", str(out)])
     assert told.exit_code == 0, told.output
     found = read_frame(out)
-    assert f"{len(set(found['caption_id']))} train captions, of {len(set(found['image_id']))} images" in told.output
+    assert f"{len(set(found['caption_id']))} train captions of {len(set(found['image_id']))} images" in told.output
     wrong = CliRunner().invoke(app, [*arguments[:2], spec.replace("twins", "twin"), *arguments[3:], "--out", str(out)])
     assert isinstance(wrong.exception, UserError) and "'shared_captions' (given: 'twin')" in str(wrong.exception)
 
