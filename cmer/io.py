@@ -18,15 +18,15 @@ from filelock import FileLock
 from cmer.errors import UserError
 
 written: list[Path] = []
-"""Files that this process wrote, for the record of its run."""
+"""Files that this process wrote, for its record."""
 
 
 @contextlib.contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends without an error.
 
-    The data is on disk before the name changes, so a crash leaves the old file or the new one, never half of one.
-    What a killed writer of this machine left beside `path` is removed.
+    The data is on disk before the rename, so a crash leaves the complete old or the complete new file. Temporary files
+    that killed processes of this machine left beside `path` are removed.
 
     Raises:
         UserError: the disk is full or the folder cannot be written; the old file is untouched.
@@ -48,7 +48,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
         written.append(target)
     except OSError as error:
         raise UserError(
-            f"cannot write {target}: {error.strerror or error}; free space or choose another folder"
+            f"cannot write {target}: {error.strerror or error}; free disk space or choose another folder"
         ) from error
     finally:
         if temporary is not None:
@@ -108,7 +108,7 @@ def parse_json(text: str, what: str) -> Any:
     """The value of JSON text; `what` names it in errors.
 
     Raises:
-        UserError: it is not JSON, is nested too deeply, or an object has a key twice: one of the two would be lost.
+        UserError: it is not JSON, is nested too deeply, or an object repeats a key.
     """
     try:
         return json.loads(text, object_pairs_hook=_unique_keys)
@@ -128,7 +128,7 @@ def read_json(path: Path | str) -> Any:
     """The JSON in `path`.
 
     Raises:
-        UserError: as `read_text` and `parse_json`.
+        UserError: see `read_text` and `parse_json`.
     """
     return parse_json(read_text(path), str(path))
 

@@ -1,7 +1,7 @@
-"""What each step of the workflow reads, executes, needs and takes: functions of a config. Nothing here imports torch.
+"""The workflow as functions of a config: specs, code digests, input files and resources of its steps. Imports no torch.
 
-Specs are JSON of exactly what a step reads, so that a changed setting plans the steps that depend on it, and no other.
-Names that only tables print are the tables' alone.
+The spec of a step is JSON of exactly the settings that the step reads, so that Snakemake reruns a step if and only if
+one of them changes. Names that are only printed belong to the specs of tables.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from cmer.reporting.base import Reported
 from cmer.reporting.paper import printed_file
 
 OWN_TOWERS = "own_towers"
-"""Stands for a backbone in the name of the profile of methods that bring their own towers."""
+"""Takes the place of a backbone's name for the profile of methods that have their own towers."""
 BYTES_PER_ROW = 110
-"""Of images.csv; counting its rows would read it for every job."""
+"""Mean length of a row of images.csv, from which the number of images is estimated without reading the file."""
 UNSEEN_THOUSANDS = 10.0
-"""Thousand images that are assumed of a dataset that is not prepared yet."""
+"""Assumed size of a dataset that is not prepared yet, in thousands of images."""
 
 digest_code = cache(code_digest)
-"""Digests of sources are asked for every job: half of the time that planning takes."""
+"""Snakemake evaluates it for every job; without the cache it takes half of the planning time."""
 
 
 @dataclass(frozen=True)
 class _Output:
-    """A table or figure of the config: what registers its kind, its runs, and its rows."""
+    """A table or figure of the config: its registry, kind, runs and rows."""
 
     registry: Registry[Any]
     name: str
@@ -66,27 +66,27 @@ class Plan:
 
     config: Config
 
-    # --- what there is --------------------------------------------------------------------------------------------
+    # --- datasets and backbones ---------------------------------------------------------------------------------------
 
     @property
     def drawn(self) -> list[str]:
-        """Datasets that the project draws."""
+        """Datasets that the project generates."""
         return [name for name, data in self.config.datasets.items() if data.kind == "demo"]
 
     @property
     def fetched(self) -> list[str]:
-        """Published datasets that are not used in a user's folder."""
+        """Published datasets that are fetched, because the user gives no folder with them."""
         found = self.config.datasets.items()
         return [name for name, data in found if isinstance(data, PublishedDataset) and data.root is None]
 
     @property
     def used(self) -> list[str]:
-        """Datasets that a run is on."""
+        """Datasets that at least one run uses."""
         return [name for name in self.config.datasets if any(name in run.datasets for run in self.config.expanded)]
 
     @property
     def profiled(self) -> list[str]:
-        """Backbones of which a table or figure needs a profile; `OWN_TOWERS` for methods without one."""
+        """Backbones whose profile a table or figure needs; `OWN_TOWERS` for methods without a backbone."""
         return [name for name in [*self.config.backbones, OWN_TOWERS] if self._profiled_runs(name)]
 
     def _profiled_runs(self, backbone: str) -> list[Run]:
@@ -104,31 +104,31 @@ class Plan:
         rows = self.config.rows(entry.runs, [self.config.dataset_of(name)])
         return _Output(FIGURES, entry.kind, self.config.matching(entry.runs), rows)
 
-    # --- specs ----------------------------------------------------------------------------------------------------
+    # --- specs --------------------------------------------------------------------------------------------------------
 
     def data_spec(self, dataset: str) -> str:
-        """What preparing a dataset reads of its settings."""
+        """Settings that preparing a dataset reads."""
         return _json(self._data(dataset))
 
     def fetch_spec(self, dataset: str) -> str:
-        """What fetching a dataset reads of its settings."""
+        """Settings that fetching a dataset reads."""
         data = self.config.datasets[dataset]
         return _json(data.model_dump(include={"source", "sources"}) | {"title": dataset})
 
     def exclusion_spec(self, dataset: str) -> str:
-        """What of a dataset's train images is left out."""
+        """Which train images of a dataset are excluded."""
         return _json({"dataset": dataset, "exclude": self.config.datasets[dataset].exclude})
 
     def prompt_spec(self, dataset: str) -> str:
-        """What augmenting captions reads."""
+        """Settings that caption augmentation reads."""
         return _json(self._data(dataset) | {"template": self.config.datasets[dataset].template})
 
     def features_spec(self, dataset: str, backbone: str) -> str:
-        """What an extraction reads."""
+        """Settings that feature extraction reads."""
         return _json({"dataset": self._data(dataset), "backbone": self._backbone(backbone)})
 
     def run_spec(self, run: str, dataset: str, seed: str) -> str:
-        """What a training reads."""
+        """Settings that a training reads."""
         spec = self.config.spec(run, dataset, int(seed)).model_dump()
         backbone = self.config.run(run).backbone
         spec["backbone"] = self._backbone(backbone) if backbone else None
@@ -136,7 +136,7 @@ class Plan:
         return _json(spec)
 
     def profile_spec(self, backbone: str) -> str:
-        """What a profile measures: all profiled runs on a backbone, so that they can be compared."""
+        """What a profile measures: all profiled runs of a backbone, in one job, so that their times are comparable."""
         runs = self._profiled_runs(backbone)
         return _json(
             {
@@ -149,7 +149,7 @@ class Plan:
         )
 
     def table_spec(self, table: str) -> str:
-        """What a table is made of besides its files; seeds and label protocols are those of metrics."""
+        """Settings of a table. Only tables of metrics have seeds and label protocols."""
         output, entry = self._table(table), self.config.tables[table]
         if "metrics" not in output.kind.reads:
             runs = [self._tabled(run) for run in output.runs]
@@ -158,7 +158,7 @@ class Plan:
         return _json({"kind": entry.kind, "runs": runs, "protocols": entry.protocols, "seeds": self.config.seeds})
 
     def figure_spec(self, figure: str) -> str:
-        """What a figure is made of besides its files."""
+        """Settings of a figure."""
         output = self._figure(figure)
         return _json({"kind": output.name, "runs": self._rows(output), "seeds": self.config.seeds})
 
@@ -179,10 +179,10 @@ class Plan:
         options = run.options.model_dump()
         return {"name": run.name, "backbone_printed": printed, "method": run.method, "options": options}
 
-    # --- code -----------------------------------------------------------------------------------------------------
+    # --- code ---------------------------------------------------------------------------------------------------------
 
     def card_digest(self, dataset: str) -> str:
-        """Of what fetching and preparing read of a published dataset's card, which is data and not code."""
+        """Digest of what fetching and preparing read of a published dataset's card; empty for other datasets."""
         data = self.config.datasets[dataset]
         if data.kind != "published":
             return ""
@@ -190,69 +190,69 @@ class Plan:
         return digest([layout, fingerprint(data.source).model_dump()])
 
     def extraction_code(self, backbone: str) -> str:
-        """Of an extraction."""
+        """Code digest of feature extraction."""
         return digest_code(*features.MODULES, self.config.backbones[backbone].module())
 
     def training_code(self, run: str) -> str:
-        """Of a training."""
+        """Code digest of a training."""
         return digest_code(*training.MODULES, *self._modules(run))
 
     def embedding_code(self, run: str) -> str:
-        """Of an embedding."""
+        """Code digest of embedding a test split."""
         return digest_code(*retrieval.MODULES, *self._modules(run))
 
     def profile_code(self, backbone: str) -> str:
-        """Of a profile."""
+        """Code digest of a profile."""
         return digest_code(*profiling.MODULES, *ProfileSpec.model_validate_json(self.profile_spec(backbone)).modules())
 
     def table_code(self, table: str) -> str:
-        """Of a table, and of the printed values that it holds."""
+        """Digest of a table's code and of the printed values that it shows."""
         return self._table(table).code()
 
     def figure_code(self, figure: str) -> str:
-        """Of a figure, and of the printed values that it holds."""
+        """Digest of a figure's code and of the printed values that it shows."""
         return self._figure(figure).code()
 
     def _modules(self, run: str) -> list[str]:
         row = self.config.run(run)
         return found_modules(row.method, row.options, self.config.backbones[row.backbone] if row.backbone else None)
 
-    # --- needs ----------------------------------------------------------------------------------------------------
+    # --- input files --------------------------------------------------------------------------------------------------
 
     def dataset_files(self, dataset: str) -> list[str]:
-        """A dataset's own files; a user's folder stays in place, and its path differs from machine to machine."""
+        """Images and annotations that the workflow generates or fetches; none for a user's own folder."""
         kept = dataset in self.drawn + self.fetched
         return [self._file(f"data/{dataset}/{name}") for name in ("images.tar", "dataset.json")] if kept else []
 
     def features_of_run(self, run: str, dataset: str) -> list[str]:
-        """The manifest of what the run reads; an online run reads pixels."""
+        """The manifest of the stored features that a run reads; none for a run that reads pixels."""
         row = self.config.run(run)
         return [self._file(f"features/{dataset}/{row.backbone}.json")] if row.training.inputs == "stored" else []
 
     def excluded_of_run(self, dataset: str, seed: str) -> list[str]:
-        """The captions that a run must not train on, where its dataset leaves some out."""
+        """The list of captions that are excluded from training, if the dataset excludes any."""
         leaks = self.config.datasets[dataset].exclude
         return [self._file(f"data/{dataset}/excluded.seed{seed}.csv")] if leaks else []
 
     def checkpoints(self) -> list[str]:
-        """Of every run and seed."""
+        """Checkpoints of all runs and seeds."""
         every = [(run, dataset) for run in self.config.expanded for dataset in run.datasets]
         return self._of_seeds("checkpoints", every, "safetensors")
 
     def table_metrics(self, table: str) -> list[str]:
-        """Of every row and seed of a table, where it reads metrics."""
+        """Metrics of all rows and seeds of a table; none if it reads no metrics."""
         return self._metrics(self._table(table))
 
     def table_profiles(self, table: str) -> list[str]:
-        """Of every backbone of a table's runs, where it reads them."""
+        """Profiles of all backbones of a table; none if it reads no profiles."""
         return self._profiles(self._table(table))
 
     def figure_metrics(self, figure: str) -> list[str]:
-        """Of every run and seed of a figure, where it reads metrics."""
+        """Metrics of all runs and seeds of a figure; none if it reads no metrics."""
         return self._metrics(self._figure(figure))
 
     def figure_profiles(self, figure: str) -> list[str]:
-        """Of every backbone of a figure's runs, where it reads them."""
+        """Profiles of all backbones of a figure; none if it reads no profiles."""
         return self._profiles(self._figure(figure))
 
     def _metrics(self, output: _Output) -> list[str]:
@@ -271,48 +271,48 @@ class Plan:
     def _file(self, name: str) -> str:
         return f"{self.config.results}/{name}"
 
-    # --- what a step takes ----------------------------------------------------------------------------------------
+    # --- resources ----------------------------------------------------------------------------------------------------
 
     def thousands(self, datasets: Sequence[str]) -> float:
-        """Images of these datasets, in thousands, told from the size of images.csv."""
+        """Number of images of these datasets in thousands, estimated from the size of images.csv."""
         files = [Path(self._file(f"data/{name}/images.csv")) for name in datasets]
         return sum(f.stat().st_size / BYTES_PER_ROW / 1000 if f.is_file() else UNSEEN_THOUSANDS for f in files)
 
     def processes(self, run: str) -> int:
-        """Of a training."""
+        """Number of processes of a training."""
         return self.config.run(run).training.processes
 
     def threads(self, run: str) -> int:
-        """Of one process of a run: part of its result on a CPU, so never the machine's number."""
+        """Threads of one process of a run: a setting, not the number of cores: results on a CPU depend on it."""
         return self.config.run(run).training.threads
 
     def backbone_threads(self, backbone: str) -> int:
-        """Of an extraction: part of its result on a CPU, so never the machine's number."""
+        """Threads of an extraction: a setting, not the number of cores: results on a CPU depend on it."""
         return self.config.backbones[backbone].threads
 
     def gpus_of_backbone(self, backbone: str) -> int:
-        """Of a step that runs its towers; small ones share what there is."""
+        """Number of GPUs of a step that runs a backbone: 1, or 0 if it is too small to gain from one."""
         return int(backbone != OWN_TOWERS and self.config.backbones[backbone].gpu)
 
     def gpus(self, run: str) -> int:
-        """Of a step that runs the run's towers."""
+        """Number of GPUs of a step that runs a trained model."""
         row = self.config.run(run)
         return int(row.options.gpu) if row.backbone is None else self.gpus_of_backbone(row.backbone)
 
     def gpus_of_training(self, run: str) -> int:
-        """One for each process of a run that trains."""
+        """Number of GPUs of a training: one per process; 0 for a method without training."""
         return self.gpus(run) * self.processes(run) * self.config.run(run).options.trains
 
     def memory_of_backbone(self, backbone: str) -> int:
-        """MB that a step which loads it takes beside its images."""
+        """Memory in MB of a step that loads a backbone, without its images."""
         return 6000 if backbone == OWN_TOWERS else self.config.backbones[backbone].memory_mb
 
     def memory(self, run: str) -> int:
-        """MB that a step of the run takes beside its images."""
+        """Memory in MB of a step of a run, without its images."""
         return self.memory_of_backbone(self.config.run(run).backbone or OWN_TOWERS)
 
     def minutes_of_training(self, run: str, dataset: str) -> int:
-        """By the images or pairs that are shown. A CPU that computes the towers' outputs at every step is slow."""
+        """Time limit in minutes, estimated from the number of images or pairs and from where the towers run."""
         row = self.config.run(run)
         options = row.training
         images = min(self.thousands([dataset]), (options.train_images or math.inf) / 1000)

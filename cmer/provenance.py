@@ -1,4 +1,4 @@
-"""What a result was made with: digests of sources, versions of libraries, and the record of a run."""
+"""How results are made: digests of source code, versions of libraries, and records of commands."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NOT_COUNTED = (
     "cmer.config", "cmer.errors", "cmer.io", "cmer.progress", "cmer.provenance", "cmer.registry",
     "cmer.data.cards", "cmer.data.fetch.download", "cmer.data.fetch.dvc",
 )  # fmt: skip
-"""Modules and packages that no result depends on: a spec or the digest of a card holds every value, the others move
-bytes, find names, show progress."""
+"""Modules on which no result depends. The values of configs and cards are part of specs and digests; the other modules
+move bytes, look up names, or show progress."""
 
 LIBRARIES = ("torch", "open_clip_torch", "peft", "transformers", "numpy", "pillow", "pandas")
 
@@ -37,7 +37,7 @@ LIBRARIES = ("torch", "open_clip_torch", "peft", "transformers", "numpy", "pillo
 def _source(module: str) -> tuple[str, frozenset[str]] | None:
     """The syntax tree of a module as text, and the modules of its package, or of cmer, that it imports.
 
-    None where there is no such module.
+    None if there is no such module.
     """
     package, file = module.partition(".")[0], _file(module)
     if not file.is_file():
@@ -56,9 +56,9 @@ def _source(module: str) -> tuple[str, frozenset[str]] | None:
 
 
 def _file(module: str) -> Path:
-    """Where a module's source lies, if it exists.
+    """Path of a module's source, which need not exist.
 
-    Found by its path: `importlib` would import the packages above it, and torch with them.
+    Derived from the name: `importlib` would import the parent packages, and with them torch.
     """
     package, *parts = module.split(".")
     if package == __package__:
@@ -76,7 +76,7 @@ def _file(module: str) -> Path:
 def _text(node: Any) -> str:
     """A syntax tree as text that is the same under every version of Python.
 
-    `ast.dump` prints fields that later versions add, and leaves out others. A field without content says nothing.
+    `ast.dump` is not: later versions of Python add fields and omit others. Empty fields are therefore left out.
     """
     if isinstance(node, ast.AST):
         fields = {name: getattr(node, name, None) for name in node._fields}
@@ -88,8 +88,8 @@ def _text(node: Any) -> str:
 def code_digest(*modules: str) -> str:
     """Digest of the sources of these modules and of all modules of their package, and of cmer, that they import.
 
-    Comments, docstrings, layout and the version of Python do not count, nor do the modules of `NOT_COUNTED`. Classes
-    that a registry finds by name are not imports: name their modules too.
+    Comments, docstrings, formatting, the version of Python and the modules in `NOT_COUNTED` do not change it. Modules
+    that a registry finds by name are not imports: list them in `modules`.
 
     Raises:
         ModuleNotFoundError: one of `modules` does not exist.
@@ -125,9 +125,9 @@ def versions() -> dict[str, str]:
 def recorded(path: Path | str | None) -> Iterator[dict[str, Any]]:
     """Time the block and write its record to `path`: commit, host, command, start, seconds, peak memory, outputs.
 
-    Outputs are the files that the block wrote and left, with the SHA-256 of each; the peak is the largest process's.
-    The block may add entries of its own to the yielded mapping. These facts differ from run to run, so they lie apart
-    from the artifacts, whose bytes depend on spec and seed alone.
+    Outputs are the files that the block wrote, with their SHA-256. The peak memory is that of the largest process. The
+    block may add entries to the yielded mapping. Records differ from run to run, so they are stored apart from the
+    results, whose bytes depend only on spec and seed.
     """
     facts: dict[str, Any] = {}
     start, clock, before = time.time(), time.perf_counter(), len(io.written)
@@ -154,7 +154,7 @@ def recorded(path: Path | str | None) -> Iterator[dict[str, Any]]:
 
 
 def _commit() -> str:
-    """Of the checkout that the package lies in, with "-dirty" where the package differs from it."""
+    """Commit of the checkout that contains the package, with "-dirty" if the package has uncommitted changes."""
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(PACKAGE), *words]
@@ -168,7 +168,7 @@ def _commit() -> str:
 def stored_record(path: Path | str) -> dict[str, Any]:
     """The record within a safetensors file: spec, trainable parameters, images seen, epochs, code, versions, threads.
 
-    Empty where another program wrote the file.
+    Empty if another program wrote the file.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -180,4 +180,4 @@ def stored_record(path: Path | str) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (SafetensorError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}); remove it and make it again") from None
+        raise UserError(f"{path} is damaged ({error}); delete it and rerun the command that wrote it") from None

@@ -1,4 +1,4 @@
-"""Registries of what a config can name: each entry lies in a module of its own, of this package or an installed one."""
+"""Registries of everything that a config names: each entry is a module of cmer or of an installed package."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Objects by name, each registered by a module that is imported when the name is asked for.
+    """Objects by name. The module that registers an object is imported when the object is first looked up.
 
     The module of `name` is `{package}.{name}`, or `{package}.{name}.{part}` where an entry is a folder of several
-    modules. An installed package adds entries through entry points of the group `{package}`, whose value takes the
-    place of `{package}.{name}`.
+    modules. Installed packages add entries through entry points of the group `{package}`; their value replaces
+    `{package}.{name}`.
 
     Args:
-        kind: what the entries are, as error messages call them ("method").
-        package: whose modules or folders are the entries.
-        part: the module of an entry's folder that registers it; empty where an entry is a single module.
+        kind: the word for an entry in error messages ("method").
+        package: the package whose modules or folders are the entries.
+        part: the module that registers the entry, if entries are folders; empty if they are single modules.
     """
 
     def __init__(self, kind: str, package: str, part: str = "") -> None:
@@ -31,7 +31,7 @@ class Registry(Generic[T]):
         self._registered: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that registers under `name`; a second object of one name is a `ValueError`."""
+        """Decorator that registers an object as `name`; raises `ValueError` if the name is taken."""
 
         def add(entry: T) -> T:
             if name in self._registered:
@@ -53,12 +53,12 @@ class Registry(Generic[T]):
         return sorted(own | set(added) | set(self._registered))
 
     def check(self, name: str) -> None:
-        """Raise `ValueError` listing the known names where `name` is not one of them."""
+        """Raise `ValueError`, which lists the known names, if `name` is unknown."""
         if name not in self.names():
             raise ValueError(f"unknown {self.kind} {name!r}; known are {', '.join(self.names())}")
 
     def module(self, name: str) -> str:
-        """Name of the module that registers `name`, not imported; `ValueError` if unknown."""
+        """Name of the module that registers `name`, without importing it; raises `ValueError` if `name` is unknown."""
         self.check(name)
         added = _entry_points(self.package)
         if name in added:
@@ -70,7 +70,7 @@ class Registry(Generic[T]):
         return f"{base}.{self.part}" if self.part else base
 
     def get(self, name: str) -> T:
-        """The object registered under `name`, its module imported if need be.
+        """The object registered as `name`; imports its module if necessary.
 
         Raises:
             ValueError: the name is unknown, or its module registers something else.

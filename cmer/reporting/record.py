@@ -19,7 +19,7 @@ from cmer.errors import UserError
 from cmer.io import read_json, sha256
 from cmer.provenance import stored_record
 
-ABSENT = "unknown: no record of the call in logs/; `make pull` fetches the records"
+ABSENT = "unknown: logs/ has no record of the command; `make pull` fetches the records"
 RECORDED = (".json", ".safetensors")
 """Formats that can hold a record."""
 LATER = ("embedding", "evaluation")
@@ -52,7 +52,7 @@ class Provenance:
 
     @property
     def seed(self) -> str:
-        """Seed of the spec (several for a table) or of the command line; empty where nothing was random."""
+        """Seed of the spec (several for a table) or of the command line; empty if nothing was random."""
         spec = self.spec or {}
         return ", ".join(map(str, spec.get("seeds", [spec.get("seed", self._option("--seed") or "")])))
 
@@ -68,13 +68,13 @@ def provenance(path: Path) -> Provenance:
         UserError: the file is missing or damaged, or neither it nor a record in logs/ says how it was made.
     """
     if not path.is_file():
-        raise UserError(f"{path} is no file")
+        raise UserError(f"{path} does not exist or is not a file")
     own = _own(path)
     found = sorted(_calls(path), key=lambda each: str(each[1].get("started")))
     log, call = found[-1] if found else (None, {})
     if not own and not call:
         raise UserError(
-            f"{path} holds no record, and none in logs/ names it: another program made it, or another machine"
+            f"{path} contains no record, and no record in logs/ lists it: another program or machine made it"
         )
     outputs = {_absolute(path, name): written for name, written in call.get("outputs", {}).items()}
     written = outputs.get(path.resolve())
@@ -126,7 +126,7 @@ def show(path: Path, found: Provenance) -> None:
     own, call = found.own, found.call
     spec = found.spec or {}
     facts = {
-        "file": f"{path}{' (changed since: these are not the bytes that the call wrote)' * found.changed}",
+        "file": f"{path}{' (changed since the command wrote it)' * found.changed}",
         "run": " on ".join(spec[key] for key in ("run", "dataset") if isinstance(spec.get(key), str)),
         "seed": found.seed,
         "versions": _versions(own) or _versions(call),

@@ -238,7 +238,7 @@ def test_links_that_go_round_are_told(mine: Mine) -> None:
 def test_a_folder_that_cannot_be_written_is_named(mine: Mine, out: str) -> None:
     (mine.root / "a file").touch()
     options = FolderDataset(source="folder", title="Mine", root=str(mine.root))
-    with pytest.raises(UserError, match=rf"cannot write .*{out}/.*; free space or choose another folder"):
+    with pytest.raises(UserError, match=rf"cannot write .*{out}/.*; free disk space or choose another folder"):
         prepare(options, mine.root / out)
 
 
@@ -262,6 +262,6 @@ def test_a_full_disk_leaves_what_was_there(mine: Mine, limit: int) -> None:
         text=True,
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "File too large; free space or choose another folder" in done.stderr
+    assert "File too large; free disk space or choose another folder" in done.stderr
     assert len(mine.before["captions.csv"]) < 400 < len(mine.before["images.csv"])
     assert mine.written() == mine.before  # and no half-written file beside them

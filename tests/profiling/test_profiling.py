@@ -237,9 +237,9 @@ def test_runs_take_turns_in_every_round(told) -> None:
     cases = [(setting, size) for setting in ("paper_like", "today") for size in (2, 4)]
     timed = [entry[1:] for entry in Told.log if entry[0] == "time"]
     assert timed == [(run, *case, 3) for case in cases for _ in range(2) for run in runs]
-    verbs = [entry[0] for entry in Told.log]
-    assert verbs.index("time") > max(i for i, verb in enumerate(verbs) if verb == "count")
-    assert verbs[-3:] == ["close"] * 3
+    calls = [entry[0] for entry in Told.log]
+    assert calls.index("time") > max(i for i, call in enumerate(calls) if call == "count")
+    assert calls[-3:] == ["close"] * 3
     shown = [(row["run"], row["setting"], row["batch"]) for row in result["rows"]]
     assert shown == [(run, *case) for run in runs for case in cases]
     first = result["rows"][0]
@@ -263,8 +263,8 @@ def test_a_backbone_that_is_only_counted_has_no_memory_and_no_speed(told) -> Non
     empty = ("peak_bytes", "pairs_per_second", "pairs_per_second_low", "pairs_per_second_high")
     assert {row[name] for row in result["rows"] for name in empty} == {None}
     assert {row["steps"] for row in result["rows"]} == {0}
-    verbs = [entry[0] for entry in Told.log if entry[0] != "count"]
-    assert verbs == ["start", "device", "close"] * 2  # one process after the other
+    calls = [entry[0] for entry in Told.log if entry[0] != "count"]
+    assert calls == ["start", "device", "close"] * 2  # one process after the other
 
 
 # --- failures ----------------------------------------------------------------------------------------

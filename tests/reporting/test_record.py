@@ -119,7 +119,7 @@ def test_a_pulled_checkpoint_tells_what_it_holds(project: Path) -> None:
     shutil.rmtree(project / "logs")
     text = " ".join(record("results/x/checkpoint.safetensors").split())
     assert "seed 7" in text and "torch 2.13.0" in text
-    assert "commit unknown: no record of the call" in text
+    assert "commit unknown: logs/ has no record of the command" in text
 
 
 def test_the_seed_of_a_call_without_a_spec_is_told(project: Path) -> None:
@@ -150,12 +150,12 @@ def test_a_record_beside_a_file_that_moved_is_its_own(project: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("notes.txt", b"hello", "holds no record"),
-        ("list.json", b"[1]", "holds no record"),
-        ("other.json", b'{"a": 1}', "holds no record"),
+        ("notes.txt", b"hello", "contains no record"),
+        ("list.json", b"[1]", "contains no record"),
+        ("other.json", b'{"a": 1}', "contains no record"),
         ("broken.json", b"{", "not valid JSON"),
         ("broken.safetensors", b"nonsense", "is damaged"),
-        ("absent.csv", None, "is no file"),
+        ("absent.csv", None, "does not exist or is not a file"),
     ],
 )
 def test_a_foreign_file_is_a_sentence(project: Path, name: str, content: bytes | None, message: str) -> None:

@@ -34,7 +34,7 @@ def test_a_full_disk_loses_nothing(prepared, tmp_path, monkeypatch, epoch, file)
 
     failed = train(FULL.replace("EPOCH", str(epoch)), "checkpoint.safetensors")
     assert failed.returncode == 1
-    assert f"{file}: File too large; free space" in failed.stderr and "Traceback" not in failed.stderr
+    assert f"{file}: File too large; free disk space" in failed.stderr and "Traceback" not in failed.stderr
     assert not Path("checkpoint.safetensors").exists()
     assert [path.name for path in Path("work/train").rglob("*.*")] == ["state.pt"]
     plain = "from cmer.cli.main import main; main()"

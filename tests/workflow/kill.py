@@ -31,7 +31,7 @@ CHANGES = Path(__file__).with_name("kill.yaml")
 TARGETS = ("main", "group", "worker", "training", "write")
 KILLS_A_RUN = 5
 CMER = "/bin/cmer "
-"""What stands before the verb in the command of a worker."""
+"""Precedes the subcommand in the command line of a worker."""
 LONGEST = 900.0
 """Seconds after which a run that neither ends nor meets its kill is an error."""
 

@@ -1,4 +1,4 @@
-# What rules share: the config and its plan, and functions of the plan as functions of wildcards.
+# Shared by all rules: the config, its plan, and adapters from wildcards to functions of the plan.
 import inspect
 import re
 import shlex
@@ -10,7 +10,7 @@ from cmer.errors import UserError
 from cmer.plan import Plan
 from cmer.provenance import code_digest
 
-# A mistake in the config: its sentences alone, without the position in this file.
+# Print errors in the config without a traceback.
 try:
     CONFIG = experiment.parse(config)
 except UserError as error:
@@ -28,7 +28,7 @@ pathvars:
 
 
 def one_of(names):
-    """A constraint to these names; to nothing, where there is none."""
+    """A wildcard constraint to these names; it matches nothing if there are none."""
     return "|".join(map(re.escape, map(str, names))) or "(?!)"
 
 
@@ -42,7 +42,7 @@ wildcard_constraints:
 
 
 def planned(function):
-    """A function of the plan, called with the wildcards of its parameters' names."""
+    """Turn a function of the plan into an input or params function: its parameters are names of wildcards."""
 
     def of_wildcards(wildcards):
         return function(*(wildcards[name] for name in inspect.signature(function).parameters))
@@ -51,7 +51,7 @@ def planned(function):
 
 
 def options(**names):
-    """Command-line options, one for every input file: an input's name to an option, as `metrics="--metrics"`."""
+    """Command-line options for named input files, one per file: `metrics="--metrics"`."""
 
     def of_inputs(wildcards, input):
         return " ".join(f"{option} {shlex.quote(file)}" for name, option in names.items() for file in input[name])
@@ -60,11 +60,11 @@ def options(**names):
 
 
 def folders(wildcards, input):
-    """`--folder` for the folder of every dataset."""
+    """The option `--folder` for each dataset."""
     return " ".join(f"--folder {shlex.quote(str(Path(file).parent))}" for file in input.images)
 
 
 def launcher(wildcards):
-    """The command line, started once for each process of the training."""
+    """The command that starts a training, through torchrun if it has several processes."""
     n = PLAN.processes(wildcards.run)
     return f"torchrun --standalone --nproc-per-node {n} -m cmer" if n > 1 else "cmer"

@@ -1,12 +1,12 @@
-# What a step takes of a machine: `mem_mb` and `runtime` (minutes), which a cluster asks for. No result depends on them:
-# at least twice what two slow CPU cores took on RSICD, and as much again at every retry. For open_clip's towers on a
-# GPU they are guesses.
+# Memory (`mem_mb`) and time limit (`runtime`, minutes) of jobs, for clusters. No result depends on them. They are at
+# least twice what two slow CPU cores needed on RSICD, and grow with every retry. For open_clip's towers on a GPU they
+# are guesses.
 import math
 
 
 def amount(base, each=0):
-    """`base`, a number or a function of the wildcards, and `each` for every thousand images; twice that at the second
-    attempt, and so on. A step without a dataset compares all that are used."""
+    """`base` (a number or a function of the wildcards) plus `each` per thousand images, times the attempt. A step without
+    a dataset counts all datasets in use."""
 
     def of_job(wildcards, attempt):
         datasets = [wildcards.dataset] if wildcards.get("dataset") else PLAN.used
@@ -26,7 +26,7 @@ def training_threads(wildcards):
 
 
 def uses_gpu(gpus):
-    """1 for a job that uses GPUs, however many: the resource whose limit says how many such jobs run at once."""
+    """1 for a job that uses GPUs, else 0: the resource `gpu_jobs`, whose limit is the number of such jobs at a time."""
 
     def of_wildcards(wildcards):
         return min(1, planned(gpus)(wildcards))
