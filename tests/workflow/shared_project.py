@@ -16,7 +16,7 @@ LOCAL = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
 
 
 class Shared(Project):
-    """A project whose results travel."""
+    """A project that shares its results through DVC."""
 
     def call(self, *command: str) -> Plan:
         """Run a program of the environment or the system."""
@@ -38,13 +38,13 @@ class Shared(Project):
         return Plan(done.stdout, done.returncode)
 
     def run(self, *command: str) -> str:
-        """Run it, and its output, which must be that of a success."""
+        """Output of a command that must succeed."""
         done = self.call(*command)
         assert done.code == 0, done.text
         return done.text
 
     def make(self, target: str, *variables: str) -> Plan:
-        """`make` of a target, in the environment that is there."""
+        """`make` a target in the current environment."""
         return self.call("make", "--assume-old=.venv/.installed", target, *variables)
 
     def commit(self) -> None:
@@ -56,7 +56,7 @@ class Shared(Project):
         return Shared(folder)
 
     def files(self, *folders: str) -> dict[str, bytes]:
-        """The content of all results, or of those in some folders, by their paths."""
+        """Contents of all results, or of those in some folders, by path."""
         roots = [self.folder / "results" / name for name in folders or [""]]
         paths = sorted(path for root in roots for path in root.rglob("*") if path.is_file())
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}

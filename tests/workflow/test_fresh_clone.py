@@ -3,76 +3,18 @@
 import json
 import os
 import re
-import runpy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from shared_project import Shared, smallest
-from snakemake.persistence.file import FilePersistence
+from shared_project import Shared
 from typer.testing import CliRunner
-from workflow_project import ROOT, published_experiments
 
 from cmer.cli.main import app
 
 NOT_PUBLISHED = ("checkpoints", "embeddings")
 TABLES = {"table": 5, "figure": 1, "all": 1}  # all but Table 3, which has no metrics
 ONE_RUN = {"train": 1, "embed": 1, "evaluate": 1} | TABLES
-
-
-@pytest.fixture(scope="session")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Shared:
-    """Files of no meaning that Snakemake takes for results, in the remote inside the repository."""
-    project = smallest(tmp_path_factory.mktemp("published") / "project")
-    for output in project.plan().outputs:
-        path = project.folder / output
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(output)
-    touched = project.snakemake("--touch", "--forceall")
-    assert touched.code == 0, touched.text
-    made = project.make("publish")
-    assert made.code == 0, made.text
-    project.commit()
-    return project
-
-
-@pytest.fixture(scope="session")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Shared:
-    """The smallest experiment, really run, its results tracked, and pushed to a folder."""
-    project = smallest(tmp_path_factory.mktemp("ran") / "project")
-    project.run("dvc", "repro", "demo")
-    project.run("dvc", "remote", "add", "--default", "site", str(project.folder.parent / "site"))
-    project.run("dvc", "push", "demo")
-    project.commit()
-    return project
-
-
-@pytest.fixture(scope="session")
-def both(ran: Shared, tmp_path_factory: pytest.TempPathFactory) -> Shared:
-    """The same with a second experiment, really run and pushed, in one clone."""
-    project = ran.clone(tmp_path_factory.mktemp("both") / "project")
-    assert project.make("pull").code == 0
-    project.run("dvc", "repro", "experiment@ci")
-    project.run("dvc", "push", "experiment@ci")
-    project.commit()
-    return project
-
-
-@pytest.fixture(scope="session")
-def bucket() -> Iterator[str]:
-    """The address of an S3 server on loopback that has the bucket `results`."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    address = "http://{}:{}".format(*server.get_host_and_port())
-    key = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-    boto3.client("s3", endpoint_url=address, **key).create_bucket(Bucket="results")
-    yield address
-    server.stop()
 
 
 @pytest.fixture
@@ -317,29 +259,6 @@ def test_fresh_clone_names_the_experiments_that_can_be_pulled(published: Shared,
     assert "No results of rsicd_lite are tracked here: `dvc repro experiment@rsicd_lite`" in pull.text
     unknown = clone.call("python", "scripts/metadata.py", "restore", "unknown")
     assert unknown.code != 0 and "dvc.yaml has no experiment 'unknown': demo, ci, rsicd_lite" in unknown.text
-
-
-def test_a_record_lies_where_snakemake_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Snakemake cuts the long names of records into folders."""
-    (tmp_path / ".snakemake/metadata").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    metadata = runpy.run_path(str(ROOT / "scripts/metadata.py"))
-    persistence = FilePersistence(path=tmp_path / ".snakemake")
-    names = ["results/table1.csv", f"results/checkpoints/ö/{'long.' * 60}run/{'x' * 200}.csv"]
-    for name in names:
-        path = Path(persistence._record_path(".snakemake/metadata", name))
-        assert metadata["record_file"](name) == path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("{}")
-    assert sorted(name for name, _ in metadata["records"]()) == sorted(names)
-
-
-@pytest.mark.parametrize("name", published_experiments())
-def test_an_experiment_has_its_results_where_its_stage_looks(name: str) -> None:
-    experiment = published_experiments()[name]
-    config = yaml.safe_load((ROOT / experiment.config).read_text())
-    assert Path(config["results"]) == experiment.results
-    assert all(settings["persist"] for settings in experiment.settings)
 
 
 def _another_learning_rate(config: dict[str, Any]) -> None:
