@@ -123,6 +123,10 @@ class Plan:
         """Settings that caption augmentation reads."""
         return _json(self._data(dataset) | {"template": self.config.datasets[dataset].template})
 
+    def template(self, dataset: str) -> str:
+        """Prompt template of a dataset."""
+        return self.config.datasets[dataset].template
+
     def features_spec(self, dataset: str, backbone: str) -> str:
         """Settings that feature extraction reads."""
         return _json({"dataset": self._data(dataset), "backbone": self._backbone(backbone)})

@@ -107,6 +107,7 @@ def embed(
     captions: Captions,
     validation: Validation,
     queries: Queries,
+    template: Annotated[str, typer.Option(help="Prompt template of the dataset, e.g. '{label}. {caption}'.")],
     out: Annotated[Path, typer.Option(help="Safetensors file for the embeddings of the test split.")],
     excluded: Excluded = None,
     features: Manifest = None,
@@ -114,12 +115,13 @@ def embed(
 ) -> None:
     """Encode the test images, and the test captions under every label protocol.
 
-    Needs the same captions as the training, because a method may build its vocabulary from them.
+    Needs the same captions as the training: vocabularies, and the labels of protocol `predicted`, are learned from
+    them.
     """
     from cmer.training.run import RunFiles, embed_run
 
     with recorded(record):
-        embed_run(checkpoint, RunFiles(folder, captions, validation, excluded, features), queries, out)
+        embed_run(checkpoint, RunFiles(folder, captions, validation, excluded, features), queries, template, out)
 
 
 @app.command()

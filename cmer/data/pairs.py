@@ -29,6 +29,7 @@ class Pairs:
         train_images: images to train on, ascending, without validation images.
         val_images: validation images, ascending.
         test_images: test images, ascending.
+        official_train: train images before any were moved to validation or excluded, ascending.
     """
 
     files: list[str]
@@ -41,6 +42,7 @@ class Pairs:
     train_images: Ints
     val_images: Ints
     test_images: Ints
+    official_train: Ints
 
     @classmethod
     def read(
@@ -63,6 +65,7 @@ class Pairs:
         """
         images, texts = read_frame(Path(folder) / "images.csv"), read_frame(captions)
         split = images["split"].to_numpy(copy=True)
+        official_train = np.flatnonzero(split == "train")
         if validation is not None:
             split[_validation(validation, split)] = "val"
         caption_image = texts["image_id"].to_numpy()
@@ -80,6 +83,7 @@ class Pairs:
             train_images=np.flatnonzero(split == "train"),
             val_images=np.flatnonzero(split == "val"),
             test_images=np.flatnonzero(split == "test"),
+            official_train=official_train,
         )
         return pairs if excluded is None else pairs._without(excluded)
 
@@ -100,11 +104,15 @@ class Pairs:
         )
 
     def subsample(self, count: int | None) -> Pairs:
-        """The dataset with a subsample of `count` train images, the same for every run; None keeps all."""
+        """The dataset with a subsample of `count` train images; None keeps all.
+
+        The images are the first ones in a fixed order of the official train images, so seeds differ only by the images
+        that their own validation splits take out.
+        """
         if count is None or count >= len(self.train_images):
             return self
-        drawn = np.random.default_rng(0).permutation(self.train_images)[:count]
-        return replace(self, train_images=np.sort(drawn))
+        order = np.random.default_rng(0).permutation(self.official_train)
+        return replace(self, train_images=np.sort(order[np.isin(order, self.train_images)][:count]))
 
     def captions_of(self, images: Ints) -> Ints:
         """Ids of all captions of these images, image by image in the order given."""

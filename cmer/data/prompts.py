@@ -10,6 +10,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 
+from cmer.data.pairs import Pairs
+
 SHUFFLE_SEED = 2022
 """Seed of the wrong labels of protocol `shuffled`: the same for every run, so that all runs have the same queries."""
 
@@ -32,10 +34,10 @@ def augment(template: str, images: pd.DataFrame, captions: pd.DataFrame) -> tupl
 
     Returns:
         a table (caption_id, image_id, caption, label, prompt) of all captions, and a table (caption_id, image_id, none,
-        predicted, oracle, shuffled) of the test captions. `none` is the plain caption. `predicted` has the label that a
-        classifier, fitted on train captions, predicts from the caption. `oracle` has the image's true label, so it uses
-        test labels. `shuffled` has one wrong label per image, drawn from the train classes other than the true one. If
-        an image has no label, `oracle` and `shuffled` are the plain caption.
+        oracle, shuffled) of the test captions. `none` is the plain caption. `oracle` has the image's true label, so it
+        uses test labels. `shuffled` has one wrong label per image, drawn from the train classes other than the true
+        one. If an image has no label, `oracle` and `shuffled` are the plain caption. The queries of `predicted` depend
+        on the run: see `predicted_queries`.
     """
     joined = captions.merge(images[["image_id", "label", "split"]], on="image_id", validate="many_to_one")
     joined["prompt"] = _prompts(template, joined["label"], joined["caption"])
@@ -46,12 +48,28 @@ def augment(template: str, images: pd.DataFrame, captions: pd.DataFrame) -> tupl
             "caption_id": test["caption_id"],
             "image_id": test["image_id"],
             "none": plain,
-            "predicted": _prompts(template, predict_labels(train["caption"], train["label"], plain), plain),
             "oracle": test["prompt"],
             "shuffled": _prompts(template, _wrong_labels(test, sorted(set(train["label"]) - {""})), plain),
         }
     )
     return joined[["caption_id", "image_id", "caption", "label", "prompt"]], queries
+
+
+def predicted_queries(template: str, pairs: Pairs, queries: list[str]) -> list[str]:
+    """Queries of protocol `predicted`: each has the label that a classifier predicts from its text.
+
+    The classifier is fitted on the captions that the run trains on: without validation images, excluded captions and
+    images beyond the subsample.
+
+    Args:
+        template: prompt template with `{label}` and `{caption}`.
+        pairs: the dataset as the run sees it.
+        queries: plain test captions.
+    """
+    seen = pairs.captions_of(pairs.train_images)
+    names = [*pairs.label_names, ""]  # "" at -1: no label
+    labels = [names[label] for label in pairs.labels[pairs.caption_image[seen]]]
+    return _prompts(template, predict_labels([pairs.texts[caption] for caption in seen], labels, queries), queries)
 
 
 def predict_labels(captions: Iterable[str], labels: Iterable[str], queries: list[str]) -> list[str]:

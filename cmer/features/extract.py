@@ -101,7 +101,13 @@ def extract(
             record = {"code": code, "versions": versions(), "threads": spec.backbone.threads, "device": device().type}
             arrays = sink.describe()
             manifest = Manifest(
-                digest=name, spec=spec, shapes=backbone.shapes, texts=texts, arrays=arrays, record=record
+                digest=name,
+                spec=spec,
+                images=digest(list(hashes)),
+                shapes=backbone.shapes,
+                texts=texts,
+                arrays=arrays,
+                record=record,
             )
             write_json(finished, manifest.model_dump())
             return Manifest.read(finished)  # as later calls read it, so that writing it again gives the same bytes

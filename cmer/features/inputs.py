@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -38,9 +39,26 @@ def stored_images(store: Store, blocks: Sequence[int]) -> Callable[[np.ndarray, 
     return lambda images, views, _training: store.images(images, views, blocks).to(device())
 
 
-def stored_texts(store: Store, blocks: Sequence[int]) -> Callable[[Sequence[str]], Features]:
-    """Text features from the store."""
-    return lambda texts: store.texts(texts, blocks).to(device())
+def stored_texts(
+    store: Store, blocks: Sequence[int], load: Callable[[], Backbone]
+) -> Callable[[Sequence[str]], Features]:
+    """Text features from the store; batches with a text that is not stored are computed, as if online.
+
+    Not stored are queries with a predicted label, which depends on the captions that a run may see.
+
+    Args:
+        store: the stored features.
+        blocks: blocks of the text tower.
+        load: loads the backbone; called only if a text is not stored.
+    """
+    load = cache(load)
+
+    def texts(texts: Sequence[str]) -> Features:
+        if store.has_texts(texts):
+            return store.texts(texts, blocks).to(device())
+        return online_texts(load(), store.manifest.spec.backbone, blocks)(texts)
+
+    return texts
 
 
 def token_texts(tokenize: Callable[[Sequence[str]], Tokens]) -> Callable[[Sequence[str]], Tokens]:

@@ -16,7 +16,7 @@ from cmer.config.backbones import Backbone
 from cmer.config.base import Model, validate
 from cmer.config.datasets import Dataset
 from cmer.errors import UserError
-from cmer.io import read_json
+from cmer.io import digest, read_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int64": torch.int64}
 
@@ -47,6 +47,7 @@ class Manifest(Model):
     Attributes:
         digest: digest of the images' hashes, the texts, the spec and the backbone's weights.
         spec: settings of the extraction.
+        images: digest of the images' hashes, in the order of their ids.
         shapes: shapes of the backbone, so that a run on stored features need not load it.
         texts: the unique texts, in the order of their rows.
         arrays: arrays by name: `pooled_images` [N, views, dim], `image_block_{b}` [N, views, tokens, width],
@@ -56,6 +57,7 @@ class Manifest(Model):
 
     digest: str
     spec: FeatureSpec
+    images: str
     shapes: Shapes
     texts: list[str]
     arrays: dict[str, Array]
@@ -73,6 +75,25 @@ class Manifest(Model):
             return sorted(int(name.removeprefix(prefix)) for name in self.arrays if name.startswith(prefix))
 
         return {"blocks": numbers("image_block_"), "text_blocks": numbers("text_block_")}
+
+    def require(self, backbone: Backbone, hashes: Sequence[str], path: Path) -> None:
+        """Check that the features are those of a run's backbone, with its settings, and images.
+
+        Args:
+            backbone: the run's backbone.
+            hashes: SHA-256 of each image of the run's dataset, by id.
+            path: the manifest's file, named in errors.
+
+        Raises:
+            UserError: they are not; the message lists the settings that differ.
+        """
+        remedy = "give the manifest of the run's dataset and backbone, or extract the features again (cmer features)"
+        theirs, ours = self.spec.backbone.model_dump(), backbone.model_dump()
+        other = [f"{key} is {theirs.get(key)}, not {ours.get(key)}" for key in ours if theirs.get(key) != ours[key]]
+        if other:
+            raise UserError(f"{path} was extracted with another backbone: its {', '.join(other)}; {remedy}")
+        if self.images != digest(list(hashes)):
+            raise UserError(f"{path} was extracted from other images; {remedy}")
 
     def present(self, cache: Path) -> bool:
         """Whether every array is complete in the cache."""
@@ -113,6 +134,10 @@ class Store:
             )
             self._open[name] = flat.view(array.shape)
         return self._open[name]
+
+    def has_texts(self, texts: Sequence[str]) -> bool:
+        """Whether the features of all these texts are stored."""
+        return all(text in self._rows for text in texts)
 
     def images(self, images: np.ndarray, views: np.ndarray, blocks: Sequence[int]) -> Features:
         """Features of the given view of each image: pooled [B, dim], blocks [B, tokens, width]."""

@@ -9,27 +9,32 @@ from cmer.losses.memory import Memory, PairIds
 
 
 class NegativeQueue(nn.Module, Memory):
-    """The last `capacity` pairs of unit embeddings with their image ids and labels, first in, first out.
+    """The last `capacity` pairs of unit embeddings with their image, text and label ids, first in, first out.
 
     Entries are detached copies, up to capacity / batch steps old (CMER, Fig. 4); unfilled entries are ignored.
 
     Args:
         capacity: maximum number of pairs (queue length times batch size).
         dim: dimension of the embeddings.
+        equal_texts_match: whether pairs with equal captions are positives of each other in the batch loss, and so never
+            negatives here.
     """
 
     images: Tensor
     texts: Tensor
     image_ids: Tensor
+    text_ids: Tensor
     labels: Tensor
     filled: Tensor
     position: Tensor
 
-    def __init__(self, capacity: int, dim: int) -> None:
+    def __init__(self, capacity: int, dim: int, equal_texts_match: bool = False) -> None:
         super().__init__()
+        self.equal_texts_match = equal_texts_match
         self.register_buffer("images", torch.zeros(capacity, dim))
         self.register_buffer("texts", torch.zeros(capacity, dim))
         self.register_buffer("image_ids", torch.full((capacity,), -1))
+        self.register_buffer("text_ids", torch.full((capacity,), -1))
         self.register_buffer("labels", torch.full((capacity,), -1))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
@@ -41,16 +46,19 @@ class NegativeQueue(nn.Module, Memory):
         images, texts = images[-capacity:], texts[-capacity:]
         where = (self.position + torch.arange(len(images), device=images.device)) % capacity
         self.images[where], self.texts[where] = images.float(), texts.float()
-        self.image_ids[where], self.labels[where] = batch.images[-capacity:], batch.labels[-capacity:]
+        self.image_ids[where], self.text_ids[where] = batch.images[-capacity:], batch.texts[-capacity:]
+        self.labels[where] = batch.labels[-capacity:]
         self.position.copy_((self.position + len(images)) % capacity)
         self.filled.copy_((self.filled + len(images)).clamp(max=capacity))
 
     def negatives(self, batch: PairIds) -> Tensor:
         """Negatives [B, capacity]: true for filled entries whose image and label differ from those of the pair.
 
-        If the pair or the entry has no label, only the images are compared.
+        Labels are compared only if the pair and the entry have one, captions only if equal ones match.
         """
         filled = torch.arange(len(self.images), device=self.images.device) < self.filled
-        other_image = batch.images[:, None] != self.image_ids
-        unlabelled = (batch.labels[:, None] < 0) | (self.labels < 0)
-        return filled & other_image & (unlabelled | (batch.labels[:, None] != self.labels))
+        same = batch.images[:, None] == self.image_ids
+        same |= (batch.labels[:, None] == self.labels) & (self.labels >= 0)
+        if self.equal_texts_match:
+            same |= batch.texts[:, None] == self.text_ids
+        return filled & ~same

@@ -208,4 +208,5 @@ def synthetic_pairs(size: int) -> Pairs:
         train_images=ids[:-1],
         val_images=ids[-1:],
         test_images=ids[:0],
+        official_train=ids[:-1],
     )

@@ -102,9 +102,9 @@ def embeddings(
     tensors = {"images": encoded[0].float().cpu()} if method.scoring == "embedding" else {}
     for protocol, texts in queries.items():
         items, index = encode_texts(method, inputs, texts)
+        tensors[f"index/{protocol}"] = torch.from_numpy(index)
         if method.scoring == "embedding":
             tensors[f"texts/{protocol}"] = items.float().cpu()
-            tensors[f"index/{protocol}"] = torch.from_numpy(index)
         else:
             tensors[f"scores/{protocol}"] = torch.from_numpy(score(method, encoded, items, index))
     return tensors

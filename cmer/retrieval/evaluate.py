@@ -107,7 +107,7 @@ def evaluate(embeddings: Path | str, folder: Path | str, queries: Path | str) ->
                 f"{len(images)} and {len(texts)}; run `cmer embed` again"
             )
         i2t, t2i = ranks(scores, owner)
-        metrics["protocols"][protocol] = _summary(i2t, t2i, owner) | _text_counts(texts[protocol], owner)
+        metrics["protocols"][protocol] = _summary(i2t, t2i, owner) | _text_counts(embeddings, protocol, owner)
         tables += [_table(protocol, "i2t", images.index, i2t), _table(protocol, "t2i", texts["caption_id"], t2i)]
     return metrics, pd.concat(tables, ignore_index=True)
 
@@ -133,10 +133,12 @@ def _summary(i2t: Ranks, t2i: Ranks, owner: NDArray[np.int64]) -> dict[str, Any]
     }
 
 
-def _text_counts(texts: pd.Series, owner: NDArray[np.int64]) -> dict[str, int]:
+def _text_counts(embeddings: Path | str, protocol: str, owner: NDArray[np.int64]) -> dict[str, int]:
     """Numbers of distinct texts, and of captions whose text describes several test images and is thus ambiguous."""
-    images_of_text = pd.Series(owner, texts.index).groupby(texts).transform("nunique")
-    return {"unique_texts": int(texts.nunique()), "shared_captions": int((images_of_text > 1).sum())}
+    with _opened(embeddings) as file:
+        text = pd.Series(file.get_tensor(f"index/{protocol}"))
+    images_of_text = pd.Series(owner).groupby(text).transform("nunique")
+    return {"unique_texts": int(text.nunique()), "shared_captions": int((images_of_text > 1).sum())}
 
 
 def _table(protocol: str, direction: str, query: Any, found: Ranks) -> pd.DataFrame:

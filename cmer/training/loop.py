@@ -179,8 +179,8 @@ class Trainer:
         if (state.epoch + 1) % self.options.validate_every == 0 or state.epoch + 1 == self.options.epochs:
             weights = state.snapshot()
             mr = distributed.broadcast(self.validate(weights) if distributed.rank() == 0 else 0.0)
-            if not state.best or mr > max(entry["val_mr"] for entry in state.curve if "val_mr" in entry):
-                state.best = weights
+            if mr > state.best_mr:
+                state.best, state.best_epoch, state.best_mr = weights, state.epoch + 1, mr
             entry["val_mr"] = round(mr, 4)
         state.curve.append(entry)
         state.epoch, state.step, state.loss = state.epoch + 1, 0, {}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cmer.backbones.base import Backbone
 from cmer.backbones.build import build as build_backbone
 from cmer.config.backbones import FeatureOptions
 from cmer.config.base import validate
@@ -17,6 +19,7 @@ from cmer.config.runs import RunSpec
 from cmer.data.frames import read_frame
 from cmer.data.images import open_images
 from cmer.data.pairs import Pairs
+from cmer.data.prompts import predicted_queries
 from cmer.errors import UserError
 from cmer.features.device import device
 from cmer.features.extract import extract, open_store
@@ -112,14 +115,21 @@ def _stored(spec: RunSpec, pairs: Pairs, folder: Path, manifest: Path, captions:
         images = open_images(old.spec.dataset, folder)
         return extract(old.spec, pairs.files, pairs.sha256, images, old.texts, FEATURES)
 
-    assert spec.backbone is not None
+    options = spec.backbone
+    assert options is not None
     store = open_store(manifest, FEATURES, rebuild)
-    backbone = build_backbone(spec.backbone).to(device()) if spec.options.runs_backbone else None
-    features = spec.backbone.features.model_copy(update=store.manifest.blocks())
+    store.manifest.require(options, pairs.sha256, manifest)
+
+    @cache
+    def load() -> Backbone:
+        return build_backbone(options).to(device())
+
+    backbone = load() if spec.options.runs_backbone else None
+    features = options.features.model_copy(update=store.manifest.blocks())
     context = Context(store.manifest.shapes, features, backbone, captions, spec.seed)
     method = build(spec.method, spec.options, context).to(device())
     tokens = spec.options.text_input == "tokens"
-    texts = token_texts(method.tokenize) if tokens else stored_texts(store, method.text_blocks)
+    texts = token_texts(method.tokenize) if tokens else stored_texts(store, method.text_blocks, load)
     return Assembled(method, Inputs(stored_images(store, method.image_blocks), texts), store.manifest.digest)
 
 
@@ -156,25 +166,21 @@ def train_run(spec: RunSpec, files: RunFiles, out: Path) -> dict[str, Any]:
     ready = assemble(spec, pairs, files.folder, files.features)
     record = _record(spec, ready)
     state_file = STATES / _state_digest(spec, record, files) / "state.pt"
-    best, curve, seen = {}, [], 0
-    if ready.method.trained():
-        state = Trainer(ready.method, ready.inputs, pairs, spec, state_file).run()
-        best, curve, seen = state.best, state.curve, state.images_seen
-    validated = [entry for entry in curve if "val_mr" in entry]
-    top = max(validated, key=lambda entry: entry["val_mr"], default={"epoch": 0, "val_mr": None})
+    state = Trainer(ready.method, ready.inputs, pairs, spec, state_file).run() if ready.method.trained() else None
+    trained = {
+        "images_seen": state.images_seen if state else 0,
+        "epochs": len(state.curve) if state else 0,
+        "best_epoch": state.best_epoch if state else 0,
+        "val_mr": round(state.best_mr, 4) if state else None,
+    }
     if rank() == 0:  # only the first process writes
-        record |= {
-            "train_images": len(pairs.train_images),
-            "train_captions": len(pairs.captions_of(pairs.train_images)),
-            "images_seen": seen,
-            "epochs": len(curve),
-            "best_epoch": top["epoch"],
-            "val_mr": top["val_mr"],
-        }
+        images, captions = len(pairs.train_images), len(pairs.captions_of(pairs.train_images))
+        record |= {"train_images": images, "train_captions": captions, **trained}
+        curve = state.curve if state else []
         write_text(out.with_suffix(".curve.jsonl"), "".join(json.dumps(entry) + "\n" for entry in curve))
-        save(out, best, record)
+        save(out, state.best if state else {}, record)
         state_file.unlink(missing_ok=True)
-    return {"images_seen": seen, "val_mr": top["val_mr"]}
+    return {name: trained[name] for name in ("images_seen", "val_mr")}
 
 
 def _record(spec: RunSpec, ready: Assembled) -> dict[str, Any]:
@@ -189,15 +195,23 @@ def _record(spec: RunSpec, ready: Assembled) -> dict[str, Any]:
 
 
 def _state_digest(spec: RunSpec, record: dict[str, Any], files: RunFiles) -> str:
-    """Digest that names the state's folder, without the number of processes: resuming with another number is an error,
-    not a new training.
+    """Digest that names the state's folder: a training resumes on the same kind of device or starts anew.
+
+    The number of processes is left out, because resuming with another number is an error, not a new training.
     """
     same = record | {"spec": spec.model_dump(exclude={"training": {"processes"}})}
-    return digest([same, *files.hashes()])
+    return digest([same, device().type, *files.hashes()])
 
 
-def embed_run(checkpoint: Path, files: RunFiles, queries: Path, out: Path) -> None:
+def embed_run(checkpoint: Path, files: RunFiles, queries: Path, template: str, out: Path) -> None:
     """Encode the test images and the test captions under every label protocol, and write the embeddings.
+
+    Args:
+        checkpoint: checkpoint of the trained run.
+        files: the files that the run was trained on.
+        queries: the test captions under the label protocols that do not depend on the run.
+        template: prompt template of the dataset, for protocol `predicted`.
+        out: file for the embeddings.
 
     Raises:
         UserError: the checkpoint is missing or damaged, or belongs to another run.
@@ -210,5 +224,6 @@ def embed_run(checkpoint: Path, files: RunFiles, queries: Path, out: Path) -> No
     load_tensors(ready.method.trained(), tensors)
     frame = read_frame(queries)
     texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
+    texts["predicted"] = predicted_queries(template, pairs, texts["none"])
     record |= {"embedding": {"code": code_digest(*EMBEDDING, *spec.modules()), "versions": versions()}}
     save(out, embeddings(ready.method, ready.inputs, pairs.test_images, spec.views, texts), record)

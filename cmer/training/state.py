@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ class State:
         images_seen: number of images seen in all epochs.
         loss: sums of the current epoch's losses, by name.
         curve: one entry per finished epoch.
-        best: weights of the epoch with the best validation mR.
+        best: weights of the epoch with the best validation mR, the earliest one in case of a tie.
+        best_epoch: number of that epoch, from 1; 0 before the first validation.
+        best_mr: its validation mR in percent, unrounded.
     """
 
     trained: dict[str, Tensor]
@@ -44,8 +47,10 @@ class State:
     loss: dict[str, float] = field(default_factory=dict)
     curve: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int = 0
+    best_mr: float = -math.inf
 
-    _PLAIN = ("average", "epoch", "step", "images_seen", "loss", "curve", "best")
+    _PLAIN = ("average", "epoch", "step", "images_seen", "loss", "curve", "best", "best_epoch", "best_mr")
 
     def save(self, path: Path) -> None:
         """Write everything that the next step depends on, including the random generators of all processes.

@@ -39,8 +39,9 @@ def test_from_embeddings_to_a_printed_table(tmp_path):
         "images_seen": 0,
         "epochs": 0,
     }
-    scores = {f"scores/{protocol}": np.eye(2, dtype=np.float32) for protocol in PROTOCOLS}
-    save_file(scores, tmp_path / "e.safetensors", metadata={"record": json.dumps(record)})
+    tensors = {f"scores/{protocol}": np.eye(2, dtype=np.float32) for protocol in PROTOCOLS}
+    tensors |= {f"index/{protocol}": np.arange(2) for protocol in PROTOCOLS}
+    save_file(tensors, tmp_path / "e.safetensors", metadata={"record": json.dumps(record)})
     call(
         *(
             "evaluate",

@@ -1,7 +1,13 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import pandas as pd
+import pytest
 from sklearn.metrics import accuracy_score
 
-from cmer.data.prompts import augment, predict_labels, prompt
+from cmer.data.frames import write_frame
+from cmer.data.pairs import Pairs
+from cmer.data.prompts import augment, predict_labels, predicted_queries, prompt
 
 TEMPLATE = "{label}. {caption}"
 
@@ -35,20 +41,48 @@ def test_queries_under_each_protocol() -> None:
         "port. one seen near port .", "port. two seen near port .",
         "one seen near nothing .", "two seen near nothing .",
     ]  # fmt: skip
-    assert queries["predicted"].tolist()[:4] == queries["oracle"].tolist()[:4]
     shuffled = [text.split(".")[0] for text in queries["shuffled"][:4]]
     assert set(shuffled) <= {"pond", "port", "forest"} and shuffled[0] == shuffled[1] != "pond"
     assert shuffled[2] == shuffled[3] != "port"
     assert queries["shuffled"][4:].tolist() == queries["none"][4:].tolist()
 
 
-def test_predicted_reads_no_test_label() -> None:
-    images, captions = dataset(["pond", "port"] * 10 + ["pond", "port"], ["train"] * 20 + ["test"] * 2)
-    _, before = augment(TEMPLATE, images, captions)
-    images.loc[images["split"] == "test", "label"] = ["port", ""]
-    _, after = augment(TEMPLATE, images, captions)
-    assert before["predicted"].tolist() == after["predicted"].tolist()
-    assert before["oracle"].tolist() != after["oracle"].tolist()
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., Pairs]:
+    """The function that reads a dataset of these labels and splits as a run sees it."""
+
+    def read(labels: list[str], splits: list[str], validation: list[int], excluded: list[int]) -> Pairs:
+        images, captions = dataset(labels, splits)
+        names = [f"{image}.png" for image in images["image_id"]]
+        write_frame(tmp_path / "images.csv", images.assign(file=names, sha256=names))
+        write_frame(tmp_path / "captions.csv", augment(TEMPLATE, images, captions)[0])
+        write_frame(tmp_path / "validation.csv", pd.DataFrame({"image_id": validation}))
+        write_frame(tmp_path / "excluded.csv", pd.DataFrame({"caption_id": excluded}, dtype=int))
+        return Pairs.read(tmp_path, *(tmp_path / f"{name}.csv" for name in ("captions", "validation", "excluded")))
+
+    return read
+
+
+TEST = [f"one seen near {name} ." for name in ("pond", "port", "quay", "farm", "mill")]
+
+
+def test_predicted_labels_are_those_of_the_captions_that_the_run_trains_on(read) -> None:
+    """Only `farm` is on train captions: `port` is excluded, `quay` validates, and `mill` is a test image."""
+    labels, splits = ["pond"] * 5 + ["farm", "port", "quay", "mill"], ["train"] * 8 + ["test"]
+    pairs = read(labels, splits, [7], excluded=[12, 13])
+    found = [query.split(". ")[0] for query in predicted_queries(TEMPLATE, pairs, TEST)]
+    assert found == ["pond", "pond", "pond", "farm", "pond"]
+    everything = read(labels, splits, [0], excluded=[])
+    found = [query.split(". ")[0] for query in predicted_queries(TEMPLATE, everything, TEST)]
+    assert found == ["pond", "port", "quay", "farm", "pond"]
+
+
+def test_predicted_labels_are_those_of_the_subsample(read) -> None:
+    pairs = read(["pond", "port", "quay", "farm", "pond"], ["train"] * 4 + ["test"], [0], []).subsample(1)
+    (kept,) = pairs.train_images
+    queries = predicted_queries(TEMPLATE, pairs, TEST)
+    assert {query.split(". ")[0] for query in queries} == {["pond", "port", "quay", "farm"][kept]}
+    assert [query.split(". ", 1)[1] for query in queries] == TEST
 
 
 def test_wrong_labels_are_uniform_over_the_other_train_classes() -> None:
@@ -63,7 +97,7 @@ def test_without_labels_every_protocol_is_plain() -> None:
     images, captions = dataset([""] * 4, ["train", "train", "test", "test"])
     prompted, queries = augment(TEMPLATE, images, captions)
     assert (prompted["prompt"] == prompted["caption"]).all()
-    for protocol in ("predicted", "oracle", "shuffled"):
+    for protocol in ("oracle", "shuffled"):
         assert queries[protocol].tolist() == queries["none"].tolist()
 
 

@@ -76,6 +76,14 @@ def test_negatives_have_another_image_and_another_label() -> None:
     ]
 
 
+@pytest.mark.parametrize("equal_texts_match", [False, True])
+def test_equal_captions_are_no_negatives_if_they_match_in_the_batch(equal_texts_match: bool) -> None:
+    queue = NegativeQueue(3, 2, equal_texts_match)
+    queue.enqueue(unit(3, 2), unit(3, 2), PairIds(*map(torch.tensor, ([0, 1, 2], [5, 6, 7], [0, 0, 0]))))
+    batch = PairIds(*map(torch.tensor, ([8, 9], [6, 9], [1, 1])))
+    assert queue.negatives(batch).int().tolist() == [[1, int(not equal_texts_match), 1], [1, 1, 1]]
+
+
 def test_an_empty_queue_costs_nothing() -> None:
     batch = meta([0, 1], [0, 1])
     assert queue_hinge(unit(2, 4), unit(2, 4), batch, NegativeQueue(4, 4), 0.2, 0.5).item() == 0.0

@@ -68,7 +68,10 @@ def test_metrics_are_those_of_the_similarity_matrix(split):
 
 def test_pair_scores_and_embeddings_are_read_alike(split):
     scores = embeddings(split / "dual.safetensors", ["none"])
-    save_file({"scores/none": scores}, split / "pair.safetensors", metadata={"record": json.dumps(RECORD)})
+    index = np.arange(2 * N)
+    index[2] = 0
+    tensors = {"scores/none": scores, "index/none": index}
+    save_file(tensors, split / "pair.safetensors", metadata={"record": json.dumps(RECORD)})
     dual, _ = evaluate(split / "dual.safetensors", split, split / "queries.csv")
     pair, _ = evaluate(split / "pair.safetensors", split, split / "queries.csv")
     assert dual == pair

@@ -117,6 +117,7 @@ def embed(prepared, features=None):
     files = ["--folder", prepared.folder, "--captions", prepared.captions, "--queries", prepared.queries]
     files += ["--validation", prepared.validation]
     stored = ["--features", features] if features else []
+    files += ["--template", "{label}. {caption}"]
     call("embed", "--checkpoint", "checkpoint.safetensors", *files, *stored, "--out", "embeddings.safetensors")
 
 

@@ -14,6 +14,7 @@ rule embed:
         "<results>/embeddings/{dataset}/{run}/seed{seed}.safetensors",
     params:
         code=planned(PLAN.embedding_code),
+        template=planned(PLAN.template),
         folder=subpath(input.images, parent=True),
         inputs=options(excluded="--excluded", features="--features"),
     log:
@@ -27,8 +28,8 @@ rule embed:
         gpu_jobs=uses_gpu(PLAN.gpus),
     shell:
         "cmer embed --checkpoint {input.checkpoint:q} --folder {params.folder:q} --captions {input.captions:q}"
-        " --validation {input.validation:q} --queries {input.queries:q} {params.inputs} --out {output:q} --record {log.record:q}"
-        " 2>&1 | tee {log.text:q} >&2"
+        " --validation {input.validation:q} --queries {input.queries:q} {params.inputs} --template {params.template:q} --out {output:q}"
+        " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"
 
 
 rule evaluate:

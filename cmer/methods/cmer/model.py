@@ -91,7 +91,7 @@ class Cmer(EmbeddingMethod):
     def memory(self, batch_size: int) -> NegativeQueue | None:
         """A new, empty queue of `queue_batches` batches."""
         length = self.options.queue_batches * batch_size
-        return NegativeQueue(length, self.heads.dim) if length else None
+        return NegativeQueue(length, self.heads.dim, self.options.soft_multi_positive) if length else None
 
     def prompt_share(self) -> float:
         """See `Method`."""
