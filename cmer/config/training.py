@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cmer.config.base import BatchSize, Fraction, Model, Name, Positive
+from cmer.config.base import BatchSize, Fraction, Model, Name, Positive, Precision
 
 
 class Training(Model):
@@ -30,8 +30,10 @@ class Training(Model):
         default=None,
         description="size of the subsample of train images, the same for every run and seed; null: train on all",
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="bfloat16", description="precision of the training step on a GPU; a CPU computes in float32"
+    precision: Precision = Field(
+        default="float32",
+        description="precision of the method's encoders in training, validation and test, on every device; losses and "
+        "scores are computed in float32, frozen towers in the precision of their backbone",
     )
     inputs: Literal["stored", "online"] | None = Field(
         default=None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cmer.config.backbones import BackboneOptions
+from cmer.config.base import Precision
 
 
 def device() -> torch.device:
@@ -12,7 +12,6 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def autocast(options: BackboneOptions) -> torch.autocast:
-    """Autocast of frozen towers: bfloat16 on a GPU, the configured precision on a CPU."""
-    kind = device().type
-    return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" or options.precision == "bfloat16")
+def autocast(precision: Precision) -> torch.autocast:
+    """Context that computes in the configured precision, which is the same on every device."""
+    return torch.autocast(device().type, torch.bfloat16, enabled=precision == "bfloat16")

@@ -95,7 +95,7 @@ def extract(
             if known is not None and known.present(cache):
                 return known
             sink = _Sink(cache / name)
-            with torch.inference_mode(), autocast(spec.backbone):
+            with torch.inference_mode(), autocast(spec.backbone.precision):
                 _extract_images(backbone, options, files, hashes, images, sink)
                 _extract_texts(backbone, options, texts, sink)
             record = {"code": code, "versions": versions(), "threads": spec.backbone.threads, "device": device().type}

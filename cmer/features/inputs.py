@@ -72,7 +72,7 @@ def online_texts(
     """Text features, computed with the frozen tower at every call."""
 
     def texts(texts: Sequence[str]) -> Features:
-        with torch.no_grad(), autocast(options):
+        with torch.no_grad(), autocast(options.precision):
             return backbone.encode_texts(backbone.tokenize(texts).to(device()), blocks).to(device())
 
     return texts
@@ -115,7 +115,7 @@ def online_images(
     """Image features, computed with the frozen tower at every call."""
 
     def images(images: np.ndarray, views: np.ndarray, training: bool) -> Features:
-        with torch.no_grad(), autocast(options):
+        with torch.no_grad(), autocast(options.precision):
             return backbone.encode_images(pixels(images, views, training), blocks).to(device())
 
     return images

@@ -109,7 +109,7 @@ class Step:
         training = Training(
             batch_size=size,
             lr=LEARNING_RATE,
-            precision="bfloat16" if setting == "today" else "float32",
+            precision=self.precision,
             inputs="online",
             threads=spec.profile.threads,
         )

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cmer.config.base import Precision
+from cmer.features.device import autocast
 from cmer.features.inputs import Inputs
 from cmer.methods.base import Method
-from cmer.methods.items import Items, concatenate, count_items, select
+from cmer.methods.items import Items, concatenate, count_items, full_precision, select
 from cmer.progress import progress
 
 IMAGES_PER_BATCH = 128
@@ -19,14 +21,22 @@ TEXTS_PER_BATCH = 256
 
 
 @torch.inference_mode()
-def encode_images(method: Method, inputs: Inputs, images: np.ndarray, views: int) -> list[Items]:
+def encode_images(method: Method, inputs: Inputs, images: np.ndarray, views: int, precision: Precision) -> list[Items]:
     """Items of the images in every dihedral view; embeddings are averaged over the views and normalised.
+
+    Args:
+        method: method that encodes.
+        inputs: inputs of the dataset.
+        images: ids of the images.
+        views: number of views.
+        precision: precision of the encoder; the items are float32.
 
     Returns:
         One tree of tensors [n, ...] if items are embeddings, otherwise one tree per view.
     """
     method.eval()
-    each = [_images_of_view(method, inputs, images, view) for view in range(views)]
+    with autocast(precision):
+        each = [full_precision(_images_of_view(method, inputs, images, view)) for view in range(views)]
     if method.scoring != "embedding":
         return each
     return [torch.nn.functional.normalize(torch.stack(each).mean(dim=0), dim=-1)]
@@ -40,15 +50,19 @@ def _images_of_view(method: Method, inputs: Inputs, images: np.ndarray, view: in
 
 
 @torch.inference_mode()
-def encode_texts(method: Method, inputs: Inputs, texts: Sequence[str]) -> tuple[Items, np.ndarray]:
+def encode_texts(
+    method: Method, inputs: Inputs, texts: Sequence[str], precision: Precision
+) -> tuple[Items, np.ndarray]:
     """Items of the unique texts, and the row of each text in them. Equal strings are encoded once and share a row.
 
-    Batches consist of texts of similar length to minimise padding.
+    Batches consist of texts of similar length to minimise padding. The encoder computes in `precision`; the items are
+    float32.
     """
     method.eval()
     unique = sorted(set(texts), key=lambda text: (len(text), text))
     batches = [unique[start : start + TEXTS_PER_BATCH] for start in range(0, len(unique), TEXTS_PER_BATCH)]
-    items = concatenate([method.encode_texts(inputs.texts(batch)) for batch in batches])
+    with autocast(precision):
+        items = full_precision(concatenate([method.encode_texts(inputs.texts(batch)) for batch in batches]))
     rows = {text: row for row, text in enumerate(unique)}
     return items, np.array([rows[text] for text in texts])
 
@@ -72,7 +86,7 @@ def score(method: Method, images: list[Items], texts: Items, index: np.ndarray) 
         for view in images:
             for i, j in starts:
                 block = method.score(select(view, slice(i, i + rows)), select(texts, slice(j, j + columns)))
-                total[i : i + rows, j : j + columns] += block.float().cpu()
+                total[i : i + rows, j : j + columns] += block.cpu()
                 if advance:
                     advance(1)
     return (total / len(images)).numpy()[:, index]
@@ -87,7 +101,12 @@ def _block(method: Method) -> tuple[int, int]:
 
 
 def embeddings(
-    method: Method, inputs: Inputs, images: np.ndarray, views: int, queries: dict[str, list[str]]
+    method: Method,
+    inputs: Inputs,
+    images: np.ndarray,
+    views: int,
+    queries: dict[str, list[str]],
+    precision: Precision,
 ) -> dict[str, Tensor]:
     """Content of an embeddings file, which `cmer.retrieval.evaluate.similarity` reads.
 
@@ -97,14 +116,15 @@ def embeddings(
         images: ids of the test images.
         views: number of dihedral views to average.
         queries: label protocol → texts of the test captions.
+        precision: precision of the encoders.
     """
-    encoded = encode_images(method, inputs, images, views)
-    tensors = {"images": encoded[0].float().cpu()} if method.scoring == "embedding" else {}
+    encoded = encode_images(method, inputs, images, views, precision)
+    tensors = {"images": encoded[0].cpu()} if method.scoring == "embedding" else {}
     for protocol, texts in queries.items():
-        items, index = encode_texts(method, inputs, texts)
+        items, index = encode_texts(method, inputs, texts, precision)
         tensors[f"index/{protocol}"] = torch.from_numpy(index)
         if method.scoring == "embedding":
-            tensors[f"texts/{protocol}"] = items.float().cpu()
+            tensors[f"texts/{protocol}"] = items.cpu()
         else:
             tensors[f"scores/{protocol}"] = torch.from_numpy(score(method, encoded, items, index))
     return tensors

@@ -15,7 +15,7 @@ from cmer.config.runs import RunSpec
 from cmer.data.pairs import Ints, Pairs
 from cmer.data.sampler import Batch, epoch_batches
 from cmer.errors import UserError
-from cmer.features.device import device
+from cmer.features.device import autocast, device
 from cmer.features.inputs import Inputs
 from cmer.losses.memory import PairIds
 from cmer.methods.base import Method, StepInfo
@@ -122,8 +122,7 @@ class Trainer:
         own = batch.rows(self.shares.rows(len(batch.images)))
         texts = [(pairs.prompts if p else pairs.texts)[c] for c, p in zip(own.captions, own.prompted, strict=True)]
         self.method.train()
-        low = device().type == "cuda" and options.precision == "bfloat16"
-        with torch.autocast(device().type, torch.bfloat16, enabled=low):
+        with autocast(options.precision):
             image_items = self.method.encode_images(self.inputs.images(own.images, own.views, True))
             text_items = self.method.encode_texts(self.inputs.texts(texts))
         image_items = self.shares.gather(full_precision(image_items))
@@ -196,8 +195,9 @@ class Trainer:
         images, pairs = self.validation_images, self.pairs
         captions = pairs.captions_of(images)
         source = pairs.prompts if self.method.prompt_share() == 1 else pairs.texts
-        texts, index = encode_texts(self.method, self.inputs, [source[c] for c in captions])
-        items = encode_images(self.method, self.inputs, images, self.views)
+        precision = self.options.precision
+        texts, index = encode_texts(self.method, self.inputs, [source[c] for c in captions], precision)
+        items = encode_images(self.method, self.inputs, images, self.views, precision)
         load_tensors(self.state.trained, current)
         owner = np.searchsorted(images, pairs.caption_image[captions])
         return recalls(*ranks(score(self.method, items, texts, index), owner)).mr

@@ -191,6 +191,7 @@ def _record(spec: RunSpec, ready: Assembled) -> dict[str, Any]:
         "code": code_digest(*TRAINING, *spec.modules()),
         "versions": versions(),
         "threads": spec.training.threads,
+        "device": device().type,
     }
 
 
@@ -200,7 +201,7 @@ def _state_digest(spec: RunSpec, record: dict[str, Any], files: RunFiles) -> str
     The number of processes is left out, because resuming with another number is an error, not a new training.
     """
     same = record | {"spec": spec.model_dump(exclude={"training": {"processes"}})}
-    return digest([same, device().type, *files.hashes()])
+    return digest([same, *files.hashes()])
 
 
 def embed_run(checkpoint: Path, files: RunFiles, queries: Path, template: str, out: Path) -> None:
@@ -226,4 +227,5 @@ def embed_run(checkpoint: Path, files: RunFiles, queries: Path, template: str, o
     texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
     texts["predicted"] = predicted_queries(template, pairs, texts["none"])
     record |= {"embedding": {"code": code_digest(*EMBEDDING, *spec.modules()), "versions": versions()}}
-    save(out, embeddings(ready.method, ready.inputs, pairs.test_images, spec.views, texts), record)
+    precision = spec.training.precision
+    save(out, embeddings(ready.method, ready.inputs, pairs.test_images, spec.views, texts, precision), record)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_training import BACKBONE, call, extract_features, spec, train_arguments
+from test_training import BACKBONE, call, embed, extract_features, spec, train_arguments
 from typer.testing import CliRunner
 
 from cmer.backbones.build import build
@@ -14,8 +14,10 @@ from cmer.cli.main import app
 from cmer.config.base import validate
 from cmer.data.frames import read_frame, write_frame
 from cmer.data.prompts import predicted_queries
+from cmer.features.device import autocast
 from cmer.features.inputs import online_texts, stored_texts
 from cmer.features.store import Manifest, Store
+from cmer.methods.cmer.model import Cmer
 from cmer.provenance import stored_record
 from cmer.retrieval.embed import encode_texts
 from cmer.training import run as training_run
@@ -71,10 +73,11 @@ def test_features_of_another_backbone_are_refused(prepared, workspace) -> None:
 
 def test_a_training_on_another_kind_of_device_starts_anew(prepared, monkeypatch) -> None:
     files = RunFiles(prepared.folder, prepared.captions, prepared.validation)
-    names = set()
+    run, names = spec(prepared, inputs="online"), set()
+    ready = assemble(run, prepared.pairs, prepared.folder, None)
     for kind in ("cpu", "cuda"):
         monkeypatch.setattr(training_run, "device", lambda kind=kind: torch.device(kind))
-        names.add(training_run._state_digest(spec(prepared), {}, files))
+        names.add(training_run._state_digest(run, training_run._record(run, ready), files))
     assert len(names) == 2
 
 
@@ -109,7 +112,45 @@ def test_predicted_queries_are_encoded_like_any_other_text(prepared, workspace) 
     ready = assemble(spec(prepared, inputs="online"), prepared.pairs, prepared.folder, None)
     load_tensors(ready.method.trained(), load_file("checkpoint.safetensors"))
     plain = read_frame(prepared.queries)["none"].tolist()
-    expected, index = encode_texts(ready.method, ready.inputs, predicted_queries(template, prepared.pairs, plain))
+    queries = predicted_queries(template, prepared.pairs, plain)
+    expected, index = encode_texts(ready.method, ready.inputs, queries, "float32")
     found = tensors["texts/predicted"][tensors["index/predicted"]]
     assert torch.allclose(found, expected[index], atol=1e-4)
     assert not torch.allclose(found, tensors["texts/none"][tensors["index/none"]], atol=1e-2)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_validation_and_test_have_one_precision(prepared, workspace, monkeypatch, precision) -> None:
+    """The dtype of a matrix product within the encoders, in each phase; stored embeddings are float32."""
+    phase, seen = ["training"], set()
+    for side in ("encode_images", "encode_texts"):
+        encode = getattr(Cmer, side)
+        monkeypatch.setattr(
+            Cmer, side, lambda self, batch, encode=encode: seen.add((phase[0], product())) or encode(self, batch)
+        )
+    validate = Trainer.validate
+
+    def validated(self, weights):
+        phase[0] = "validation"
+        found = validate(self, weights)
+        phase[0] = "training"
+        return found
+
+    monkeypatch.setattr(Trainer, "validate", validated)
+    call(*train_arguments(prepared, spec(prepared, epochs=1, precision=precision)))
+    phase[0] = "test"
+    embed(prepared, "features.json")
+    expected = getattr(torch, precision)
+    assert seen == {("training", expected), ("validation", expected), ("test", expected)}
+    tensors = load_file("embeddings.safetensors")
+    assert tensors["images"].dtype == tensors["texts/none"].dtype == torch.float32
+
+
+def product() -> torch.dtype:
+    return (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+
+
+def test_frozen_towers_have_the_precision_of_their_backbone(monkeypatch) -> None:
+    for precision in ("float32", "bfloat16"):
+        with torch.autocast("cpu", torch.bfloat16), autocast(precision):
+            assert product() == getattr(torch, precision)

@@ -84,8 +84,8 @@ def ready(prepared, name) -> tuple[torch.nn.Module, Inputs]:
 @pytest.mark.parametrize("name", ["toy_pairs", "toy_conditioned"])
 def test_scores_in_blocks_are_the_whole_matrix(prepared, workspace, monkeypatch, name) -> None:
     method, inputs = ready(prepared, name)
-    images = encode_images(method, inputs, prepared.pairs.test_images, 1)
-    items, index = encode_texts(method, inputs, prepared.pairs.texts[:20])
+    images = encode_images(method, inputs, prepared.pairs.test_images, 1, "float32")
+    items, index = encode_texts(method, inputs, prepared.pairs.texts[:20], "float32")
     found = score(method, images, items, index)
     monkeypatch.setattr(method, "pairs_per_block", 10**6)
     with torch.inference_mode():
@@ -95,8 +95,8 @@ def test_scores_in_blocks_are_the_whole_matrix(prepared, workspace, monkeypatch,
 def test_no_block_holds_more_pairs_than_the_method_asks_for(prepared, workspace) -> None:
     """The toy asserts it for every block; this counts that each pair is scored once."""
     method, inputs = ready(prepared, "toy_pairs")
-    images = encode_images(method, inputs, prepared.pairs.test_images, 1)
-    items, index = encode_texts(method, inputs, prepared.pairs.texts[:20])
+    images = encode_images(method, inputs, prepared.pairs.test_images, 1, "float32")
+    items, index = encode_texts(method, inputs, prepared.pairs.texts[:20], "float32")
     score(method, images, items, index)
     assert method.pairs_scored == 9 * len(set(prepared.pairs.texts[:20]))
 
@@ -151,7 +151,7 @@ def test_a_costly_method_validates_every_few_epochs_on_some_images(prepared, wor
     seen = []
     monkeypatch.setattr(
         "cmer.training.loop.encode_images",
-        lambda method, inputs, images, views: seen.append(images) or encode_images(method, inputs, images, views),
+        lambda method, inputs, images, *rest: seen.append(images) or encode_images(method, inputs, images, *rest),
     )
     budget = {"epochs": 5, "validate_every": 2, "validation_images": 2}
     call(*train_arguments(prepared, spec(prepared, "toy_pairs", inputs="online", **budget)))
