@@ -247,6 +247,10 @@ class Plan:
         """Metrics of all rows and seeds of a table; none if it reads no metrics."""
         return self._metrics(self._table(table))
 
+    def table_ranks(self, table: str) -> list[str]:
+        """Ranks that lie beside the metrics of a table, for its paired comparisons."""
+        return [file.removesuffix(".json") + ".ranks.csv" for file in self.table_metrics(table)]
+
     def table_profiles(self, table: str) -> list[str]:
         """Profiles of all backbones of a table; none if it reads no profiles."""
         return self._profiles(self._table(table))

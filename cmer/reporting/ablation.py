@@ -9,7 +9,8 @@ import pandas as pd
 
 from cmer.methods.cmer.options import CmerOptions
 from cmer.reporting.base import Files, Table, TableSpec
-from cmer.reporting.measured import BUDGET, RECALLS, Measured, TableRun, difference, number, read_metrics, summarise
+from cmer.reporting.comparison import TO_BEST, to_best
+from cmer.reporting.measured import BUDGET, RECALLS, Measured, TableRun, number, read_metrics, signed, summarise
 from cmer.reporting.naming import differences
 from cmer.reporting.paper import ABLATION_BACKBONE, ABLATION_DATASET, printed
 
@@ -27,15 +28,16 @@ MEASURED = [
         "mr_ci_low",
         "mr_ci_high",
     ),
-    *("seeds", "params_m", *BUDGET),
+    *(*TO_BEST, "seeds", "params_m", *BUDGET),
 ]
 
 
 class Ablation(Table):
     """Every printed row beside the measured rows with the same options, then the runs that match no printed row.
 
-    `delta_mr` is filled only where dataset, backbone, all options and the label protocol are those of the printed row;
-    the protocol is `none`, and `oracle` for d2.
+    `delta_best` compares with the best run of the table on the same dataset and label protocol, and `supported` says
+    whether its interval excludes zero. `delta_mr` is filled only where dataset, backbone, all options and the label
+    protocol are those of the printed row; the protocol is `none`, and `oracle` for d2.
 
     Class attributes:
         number: number of the printed table.
@@ -62,13 +64,14 @@ class Ablation(Table):
         """See `Table`."""
         metrics, paper = read_metrics(files.metrics), printed(self.number)
         measured = [summarise(metrics, run, protocol, spec.seeds) for run in spec.runs for protocol in spec.protocols]
+        best = {id(row): cells for row, cells in zip(measured, to_best(measured), strict=True)}
         rows, placed = [], set()
         for _, line in paper.iterrows():
             key = tuple(line[list(self.keys[: self.identity])])
             beside = [row for row in measured if self._row_of(row.run) == key]
             placed |= {id(row) for row in beside}
-            rows += [self._row(line, row) for row in beside] or [self._not_run(line)]
-        rows += [self._row(None, row) for row in measured if id(row) not in placed]
+            rows += [self._row(line, row) | best[id(row)] for row in beside] or [self._not_run(line)]
+        rows += [self._row(None, row) | best[id(row)] for row in measured if id(row) not in placed]
         columns = [*self.keys, *MEASURED, *self._paper_columns(paper), "paper_setting", "delta_mr", "status", "note"]
         return pd.DataFrame(rows, columns=columns)
 
@@ -106,7 +109,7 @@ class Ablation(Table):
         cells |= self._paper_cells(line) | {"status": "other " + ", ".join(differs)}
         if not differs:
             cells["status"] = "same setting as the printed row"
-            cells["delta_mr"] = difference(row.mr, str(line[self.mr[row.run.dataset_title]]))
+            cells["delta_mr"] = signed(row.mr - float(line[self.mr[row.run.dataset_title]]))
         return cells
 
     def _differs(self, row: Measured) -> list[str]:

@@ -8,16 +8,17 @@ from typing import ClassVar
 import pandas as pd
 
 from cmer.reporting.base import Files, Table, TableSpec
+from cmer.reporting.comparison import TO_BEST, to_best
 from cmer.reporting.measured import (
     BUDGET,
     RECALLS,
     Measured,
     Metrics,
     TableRun,
-    difference,
     number,
     of_run,
     read_metrics,
+    signed,
     summarise,
 )
 from cmer.reporting.naming import differences, printed_name, slug
@@ -26,7 +27,7 @@ from cmer.reporting.paper import DATASET, presumed_protocol, printed
 COLUMNS = [
     *("source", "method", "options", "run", "dataset", "backbone", "text_encoder", "label_protocol", "params_m"),
     *RECALLS,
-    *("mr", "mr_std", "mr_ci_low", "mr_ci_high", "paper_mr", "delta_mr", "seeds", *BUDGET, "status", "note"),
+    *("mr", "mr_std", "mr_ci_low", "mr_ci_high", "paper_mr", "delta_mr", *TO_BEST, "seeds", *BUDGET, "status", "note"),
 ]
 PRESUMED = "presumed protocol: true scene label in the test query"
 
@@ -34,8 +35,9 @@ PRESUMED = "presumed protocol: true scene label in the test query"
 class Benchmark(Table):
     """Every printed row, then every measured run under every protocol, then the control of each dataset.
 
-    `delta_mr` is filled only where dataset, backbone, system and label protocol are those of the printed row. CMER is
-    compared under `oracle`: only true labels in the test queries explain its printed numbers.
+    `delta_best` compares with the best run on the same dataset and label protocol, and `supported` says whether its
+    interval excludes zero. `delta_mr` is filled only where dataset, backbone, system and label protocol are those of
+    the printed row. CMER is compared under `oracle`: only true labels in the test queries explain its printed numbers.
 
     Class attributes:
         number: number of the printed table.
@@ -50,7 +52,10 @@ class Benchmark(Table):
         measured = [summarise(metrics, run, protocol, spec.seeds) for run in spec.runs for protocol in spec.protocols]
         matches = [_match(row, paper, dataset) for row in measured]
         rows = [_paper_row(row, dataset, _ran(index, measured, matches)) for index, row in paper.iterrows()]
-        rows += [_measured_row(row, paper, *match) for row, match in zip(measured, matches, strict=True)]
+        rows += [
+            _measured_row(row, paper, *match) | best
+            for row, match, best in zip(measured, matches, to_best(measured), strict=True)
+        ]
         datasets = {run.dataset: run for run in spec.runs}
         rows += [_control_row(metrics, run, spec.seeds) for run in datasets.values()]
         return pd.DataFrame(rows, columns=COLUMNS)
@@ -100,7 +105,7 @@ def _measured_row(row: Measured, paper: pd.DataFrame, match: int | None, status:
     }
     if match is not None:
         printed_mr = str(paper.at[match, "mr"])
-        cells |= {"paper_mr": printed_mr, "delta_mr": difference(row.mr, printed_mr)}
+        cells |= {"paper_mr": printed_mr, "delta_mr": signed(row.mr - float(printed_mr))}
         if row.protocol == "oracle":
             cells["note"] += f"; {PRESUMED}"
     return cells

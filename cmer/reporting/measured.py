@@ -49,6 +49,7 @@ class Measured:
         parameters: number of trained parameters.
         images: number of train images that training drew from.
         epochs: number of epochs over these images.
+        ranks: files with the ranks of every query, one per seed.
         pairs: number of pairs seen in training, averaged over seeds; 0 where nothing trains, and images and epochs are
             meaningless.
     """
@@ -63,6 +64,7 @@ class Measured:
     images: int
     epochs: int
     pairs: int
+    ranks: tuple[Path, ...]
 
     @property
     def mr(self) -> float:
@@ -94,18 +96,19 @@ def number(value: float) -> str:
     return f"{value:.2f}"
 
 
-def difference(value: float, printed: str) -> str:
-    """Signed difference between `value` and a printed cell, with two decimals."""
-    return f"{round(value - float(printed), 2) + 0.0:+.2f}"  # + 0.0: no "-0.00"
+def signed(value: float) -> str:
+    """`value` with its sign and two decimals."""
+    return f"{round(value, 2) + 0.0:+.2f}"  # + 0.0: no "-0.00"
 
 
 def read_metrics(files: Iterable[Path | str]) -> Metrics:
-    """Metrics by (run, dataset, seed)."""
+    """Metrics by (run, dataset, seed), each with the path of its ranks, which lie beside it."""
     found = {}
-    for file in files:
+    for file in map(Path, files):
         metrics = read_json(file)
         spec = metrics["record"]["spec"]
-        found[spec["run"], spec["dataset"], int(spec["seed"])] = metrics
+        key = spec["run"], spec["dataset"], int(spec["seed"])
+        found[key] = metrics | {"ranks": file.with_name(f"{file.stem}.ranks.csv")}
     return found
 
 
@@ -144,4 +147,5 @@ def summarise(metrics: Metrics, run: TableRun, protocol: str, seeds: Sequence[in
         images=records[0]["train_images"],
         epochs=records[0]["epochs"],
         pairs=round(fmean(record["images_seen"] for record in records)),
+        ranks=tuple(one["ranks"] for one in found),
     )

@@ -16,6 +16,7 @@ from cmer.reporting.measured import RECALLS
 
 LEFT_OUT = (
     *("source", "options", "text_encoder", "mr_ci_low", "mr_ci_high", "seeds", "pairs_seen", "status", "note"),
+    *("best_run", "delta_best_ci_low", "delta_best_ci_high"),
     *("paper_setting", "paper_memory_mb", "paper_throughput_pairs_s"),
     *("saved_mb_fixed", "reserved_mb", "pairs_per_s_low", "pairs_per_s_high", *PAPER_RATIOS),
     *(name for name in RATIOS if name.endswith("clip_lora")),
@@ -24,7 +25,7 @@ LEFT_OUT = (
 FIRST = (["method"], ["label_protocol", "mr"], ["run"], ["backbone"], ["dataset"])
 """The most important columns, in groups of which all or none are shown; columns that are not named here follow."""
 LAST = (
-    *(["delta_mr"], ["paper_mr"], ["paper_mr_rsicd", "paper_mr_rsitmd"], ["mr_std"]),
+    *(["delta_mr"], ["delta_best", "supported"], ["paper_mr"], ["paper_mr_rsicd", "paper_mr_rsitmd"], ["mr_std"]),
     *(["params_m"], ["epochs"], ["train_images"], list(RECALLS), ["iqt", "tqi"], ["paper_iqt", "paper_tqi"]),
 )
 """The least important ones: a narrow terminal lacks these first, from the end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cmer.config.experiment import PROTOCOLS
 from cmer.data.frames import read_frame
 from cmer.errors import UserError
 from cmer.provenance import stored_record
-from cmer.retrieval.bootstrap import mr_interval
+from cmer.retrieval.bootstrap import ImageHits, mr_interval
 from cmer.retrieval.controls import label_only
 from cmer.retrieval.recall import BLOCK, Ranks, optimistic_hits, pessimistic_hits, ranks, recalls
 
@@ -85,7 +86,8 @@ def evaluate(embeddings: Path | str, folder: Path | str, queries: Path | str) ->
         queries: table of the test captions' texts under each protocol.
 
     Returns:
-        the metrics (JSON-ready; recalls in percent) and the ranks of every query, one row each.
+        the metrics (JSON-ready; recalls in percent), and the ranks of every query: protocol, direction, ids of query
+        and image, and the counts of `Ranks`.
 
     Raises:
         UserError: a file is missing, or the embeddings belong to another test split.
@@ -108,7 +110,8 @@ def evaluate(embeddings: Path | str, folder: Path | str, queries: Path | str) ->
             )
         i2t, t2i = ranks(scores, owner)
         metrics["protocols"][protocol] = _summary(i2t, t2i, owner) | _text_counts(embeddings, protocol, owner)
-        tables += [_table(protocol, "i2t", images.index, i2t), _table(protocol, "t2i", texts["caption_id"], t2i)]
+        tables.append(_table(protocol, "i2t", images.index, images.index, i2t))
+        tables.append(_table(protocol, "t2i", texts["caption_id"], texts["image_id"], t2i))
     return metrics, pd.concat(tables, ignore_index=True)
 
 
@@ -128,7 +131,7 @@ def _summary(i2t: Ranks, t2i: Ranks, owner: NDArray[np.int64]) -> dict[str, Any]
             "mr_pessimistic": recalls(i2t, t2i, pessimistic_hits).mr,
         }
     ) | {
-        "mr_interval": [round(bound, 4) for bound in mr_interval(i2t, t2i, owner)],
+        "mr_interval": [round(bound, 4) for bound in mr_interval(ImageHits.of(i2t, t2i, owner))],
         "tied_queries": {"i2t": int((i2t.tied_negatives > 0).sum()), "t2i": int((t2i.tied_negatives > 0).sum())},
     }
 
@@ -141,8 +144,29 @@ def _text_counts(embeddings: Path | str, protocol: str, owner: NDArray[np.int64]
     return {"unique_texts": int(text.nunique()), "shared_captions": int((images_of_text > 1).sum())}
 
 
-def _table(protocol: str, direction: str, query: Any, found: Ranks) -> pd.DataFrame:
-    return pd.DataFrame({"protocol": protocol, "direction": direction, "query": query, **found._asdict()})
+def _table(protocol: str, direction: str, query: Any, image: Any, found: Ranks) -> pd.DataFrame:
+    keys = {"protocol": protocol, "direction": direction, "query": query, "image": image}
+    return pd.DataFrame(keys | found._asdict())
+
+
+@cache
+def read_hits(path: Path, protocol: str) -> ImageHits:
+    """The hits of a run and seed under a label protocol, from the ranks that `evaluate` returns.
+
+    Raises:
+        UserError: the file is missing or lacks the protocol.
+    """
+    table = read_frame(path)
+    table = table[table["protocol"] == protocol]
+    if not len(table):
+        raise UserError(f"{path} has no ranks under label protocol {protocol!r}; run `cmer evaluate` again")
+    i2t, t2i = (table[table["direction"] == direction] for direction in ("i2t", "t2i"))
+    owner = pd.Index(i2t["image"]).get_indexer(pd.Index(t2i["image"]))
+    return ImageHits.of(_ranks(i2t), _ranks(t2i), owner)
+
+
+def _ranks(rows: pd.DataFrame) -> Ranks:
+    return Ranks(*(rows[name].to_numpy(np.int64) for name in Ranks._fields))
 
 
 def _rounded(values: dict[str, float]) -> dict[str, Any]:

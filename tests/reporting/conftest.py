@@ -1,8 +1,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from cmer.data.frames import write_frame
 from cmer.reporting.measured import RECALLS
 
 STEP = {
@@ -45,9 +48,26 @@ def write_metrics(tmp_path):
             }
             files.append(tmp_path / f"{run['dataset']}.{run['name']}.{seed}.json")
             files[-1].write_text(json.dumps(metrics))
+            write_ranks(
+                files[-1].with_suffix(".ranks.csv"), run["name"], seed, {p: row["mr"] for p, row in six.items()}
+            )
         return files
 
     return write
+
+
+def write_ranks(file: Path, run: str, seed: int, mrs: dict[str, float]) -> None:
+    """Ranks of 40 images with two captions each: about `mr` percent of the queries are hits."""
+    rng = np.random.default_rng([seed, *run.encode()])
+    images, owner = np.arange(40), np.repeat(np.arange(40), 2)
+    tables = [
+        pd.DataFrame({"protocol": p, "direction": direction, "query": range(len(image)), "image": image}).assign(
+            greater=np.where(rng.random(len(image)) < mr / 100, 0, 99), tied_negatives=0, tied_positives=1
+        )
+        for p, mr in mrs.items()
+        for direction, image in (("i2t", images), ("t2i", owner))
+    ]
+    write_frame(file, pd.concat(tables))
 
 
 @pytest.fixture

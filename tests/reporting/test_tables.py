@@ -149,7 +149,10 @@ def test_a_spec_with_a_mistake_names_it():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (TableSpec, r"kind: unknown table 'tabel1'; known are table1, table2, table3, table4, table5, table6$"),
+        (
+            TableSpec,
+            r"kind: unknown table 'tabel1'; known are differences, table1, .*, table6$",
+        ),
         (FigureSpec, r"kind: unknown figure 'tabel1'; known are accuracy_cost$"),
     ],
 )
@@ -157,3 +160,36 @@ def test_an_unknown_kind_lists_the_known_ones(spec, message):
     given = {"kind": "tabel1", "runs": [run("a")], "seeds": [1]} | ({"protocols": []} if spec is TableSpec else {})
     with pytest.raises(UserError, match=message):
         validate_json(spec, json.dumps(given), "--spec")
+
+
+def test_a_row_is_compared_with_the_best_one_of_its_dataset_and_protocol(write_metrics):
+    rows = [run("good", "linear_probe"), run("bad", "linear_probe"), run("far", dataset="rsicd", title="RSICD")]
+    files = [file for row, mr in zip(rows, (60.0, 20.0, 90.0), strict=True) for file in write_metrics(row, {1: mr})]
+    result = table(1, rows, files, seeds=[1])
+    bad = of(result, run="bad", label_protocol="none")
+    assert bad["best_run"] == "good" and bad["supported"] == "yes"
+    low, mean, high = (float(bad[f"delta_best{name}"]) for name in ("_ci_low", "", "_ci_high"))
+    assert low < mean < high < 0
+    assert of(result, run="good", label_protocol="none")[["best_run", "delta_best", "supported"]].tolist() == [""] * 3
+    assert of(result, run="far", label_protocol="none")["delta_best"] == ""
+    assert of(result, run="bad", label_protocol="oracle")["best_run"] == "good"
+
+
+def test_differences_of_all_pairs(write_metrics):
+    rows = [run("a", "linear_probe"), run("b"), run("c", options=D1), run("far", dataset="rsicd", title="RSICD")]
+    mrs = (20.0, 60.0, 60.0, 90.0)
+    files = [file for row, mr in zip(rows, mrs, strict=True) for file in write_metrics(row, {1: mr, 2: mr})]
+    spec = {"kind": "differences", "runs": rows, "protocols": ["none"], "seeds": [1, 2]}
+    result = build_table(TableSpec.model_validate(spec), Files(metrics=files))
+    pairs = list(zip(result["run"], result["compared_with"], result["supported"], strict=True))
+    assert pairs == [("b", "a", "yes"), ("c", "a", "yes"), ("c", "b", "no")]
+    assert float(result["ci_low"][0]) < float(result["difference"][0]) < float(result["ci_high"][0])
+    assert result["mr_compared"].tolist() == ["20.00", "20.00", "60.00"]
+
+
+def test_a_comparison_needs_the_ranks(write_metrics):
+    rows = [run("a", "linear_probe"), run("b")]
+    files = [file for row in rows for file in write_metrics(row, {1: 20.0})]
+    files[0].with_suffix(".ranks.csv").unlink()
+    with pytest.raises(UserError, match=r"rsitmd.a.1.ranks.csv does not exist"):
+        table(1, rows, files, seeds=[1])

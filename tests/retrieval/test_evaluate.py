@@ -10,7 +10,8 @@ from safetensors.numpy import save_file
 from cmer.config.experiment import PROTOCOLS
 from cmer.data.frames import write_frame
 from cmer.errors import UserError
-from cmer.retrieval.evaluate import evaluate, protocols, record, similarity
+from cmer.retrieval.bootstrap import ImageHits
+from cmer.retrieval.evaluate import evaluate, protocols, read_hits, record, similarity
 from cmer.retrieval.recall import ranks, recalls
 
 N = 12
@@ -61,6 +62,12 @@ def test_metrics_are_those_of_the_similarity_matrix(split):
     assert metrics["record"] == RECORD
     assert metrics["test"] == {"images": N, "captions": 2 * N}
     assert len(table) == 2 * (N + 2 * N)
+    write_frame(split / "ranks.csv", table)
+    read = read_hits(split / "ranks.csv", "none")
+    direct_hits = ImageHits.of(*ranks(scores, np.repeat(np.arange(N), 2)), np.repeat(np.arange(N), 2))
+    assert np.array_equal(read.images, direct_hits.images) and np.array_equal(read.texts, direct_hits.texts)
+    with pytest.raises(UserError, match="no ranks under label protocol 'shuffled'"):
+        read_hits(split / "ranks.csv", "shuffled")
     t2i = table[(table["protocol"] == "none") & (table["direction"] == "t2i")]
     assert t2i["query"].tolist() == list(range(100, 100 + 2 * N))
     assert table.loc[table["direction"] == "i2t", "query"].unique().tolist() == list(range(3, 15))

@@ -4,6 +4,7 @@
 rule table:
     input:
         metrics=planned(PLAN.table_metrics),
+        ranks=planned(PLAN.table_ranks),  # read beside the metrics
         efficiency=planned(PLAN.table_profiles),
     output:
         "<results>/{table}.csv",
