@@ -291,6 +291,17 @@ def test_runs_take_turns_in_every_round(told) -> None:
     assert len(result["saved"]) == 6
 
 
+def test_only_the_larger_batch_is_timed_if_asked(told) -> None:
+    result = profile(spec("cmer", "clip_lora", timed="larger", rounds=2, batches=[4, 2]))
+    assert {entry[3] for entry in Told.log if entry[0] == "time"} == {4}
+    assert [entry[3:] for entry in Told.log if entry[0] == "count"] == 2 * (2 * [(4, True)] + 2 * [(2, False)])
+    for row in result["rows"]:
+        large = row["batch"] == 4
+        assert (row["pairs_per_second"] is not None) == (row["peak_bytes"] is not None) == large
+        assert row["steps"] == 6 * large
+    assert {line["bytes_per_pair"] for line in result["saved"]} == {300}
+
+
 def test_a_backbone_that_is_only_counted_has_no_memory_and_no_speed(told) -> None:
     result = profile(spec("cmer", "clip_lora", count_only=True))
     empty = ("peak_bytes", "pairs_per_second", "pairs_per_second_low", "pairs_per_second_high")
