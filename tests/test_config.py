@@ -227,6 +227,24 @@ def test_configs_are_short(name: str | None, most: int) -> None:
     assert len(file.read_text().splitlines()) <= most
 
 
+@pytest.mark.parametrize("name", [None, *OTHERS])
+def test_speed_is_the_median_of_enough_steps(name: str | None) -> None:
+    profile = parse(read(name)).profile
+    warmup, steps = profile.warmup * profile.rounds, profile.steps * profile.rounds
+    if name == "paper.yaml":  # on a GPU
+        assert (warmup, steps) == (10, 50)
+    elif name != "ci.yaml":  # whose numbers mean nothing
+        assert steps >= 10 and profile.rounds >= 3
+
+
+@pytest.mark.parametrize("name", ["efficiency_cpu.yaml", "paper.yaml"])
+def test_both_presets_of_clip_lora_are_rows(name: str) -> None:
+    runs = [run for run in parse(read(name)).expanded if run.method == "clip_lora"]
+    presets = {run.backbone: {other.options.preset for other in runs if other.backbone == run.backbone} for run in runs}
+    assert len(presets) >= 3
+    assert all(found == {"all_maps", "in_projections"} for found in presets.values())
+
+
 def test_default_ablation_is_the_papers() -> None:
     config = parse(read(None))
     rows = [config.run(f"lite.cmer_{name}").options for name in ("v1", "v2", "d1", "d2")]

@@ -145,8 +145,11 @@ class AttachmentPoints:
     """Where methods attach to a backbone, as names of modules.
 
     Attributes:
-        image_linears: linear maps of the image tower (LoRA).
+        image_linears: linear maps of the image tower (LoRA): linear layers, 1x1 convolutions, or attentions of class
+            `SelfAttention`, which stand for their fused in-projections.
         text_linears: linear maps of the text tower.
+        image_in_projections: those among `image_linears` that compute queries, keys or values.
+        text_in_projections: the same of the text tower.
         image_sites: sub-layers of the image tower, in order (adapters).
         text_sites: sub-layers of the text tower, in order.
         image_input: module whose output is the image tower's input embeddings.
@@ -155,6 +158,8 @@ class AttachmentPoints:
 
     image_linears: list[str]
     text_linears: list[str]
+    image_in_projections: list[str]
+    text_in_projections: list[str]
     image_sites: list[Site]
     text_sites: list[Site]
     image_input: str

@@ -28,7 +28,9 @@ def profile(
     ] = list(DEFAULT.batches),  # noqa: B006
     setting: Annotated[
         list[str],
-        typer.Option(help="paper_like: float32, plain attention, 77 tokens; today: bfloat16 (GPU), fused attention."),
+        typer.Option(
+            help="paper_like: float32, plain attention, 77 tokens; today: bfloat16 (GPU), fused attention, 32 tokens."
+        ),
     ] = list(DEFAULT.settings),  # noqa: B006
     steps: Annotated[int, typer.Option(help="Timed steps per method and round.")] = DEFAULT.steps,
     rounds: Annotated[int, typer.Option(help="Rounds, each of which times all methods.")] = DEFAULT.rounds,

@@ -76,14 +76,23 @@ class StepOptions(Model):
         default=(2, 4),
         description="two batch sizes; the bytes kept for the backward pass are an affine function of the batch size",
     )
-    steps: Positive = Field(default=3, description="timed steps per method and round")
+    timed: Literal["both", "larger"] = Field(
+        default="both", description="batch sizes at which peak memory and speed are measured, which takes longest"
+    )
+    warmup: Positive = Field(default=1, description="untimed steps per method and round, before the timed ones")
+    steps: Positive = Field(default=4, description="timed steps per method and round")
     rounds: Positive = Field(default=3, description="timing rounds; each round times all methods one after the other")
     settings: list[Literal["paper_like", "today"]] = Field(
         default=["paper_like", "today"],
-        description="paper_like: float32, plain attention, 77 tokens; today: bfloat16 on a GPU, fused attention, "
-        "texts padded only to the longest of the batch",
+        description="paper_like: float32, plain attention, 77 tokens; today: bfloat16 on a GPU, fused attention, 32 "
+        "tokens, which is the longest text of a batch of 256",
     )
     threads: Positive = 2
+
+    @property
+    def timed_batches(self) -> set[int]:
+        """Batch sizes at which peak memory and speed are measured."""
+        return set(self.batches) if self.timed == "both" else {max(self.batches)}
 
     @model_validator(mode="after")
     def _batches_differ(self) -> Self:

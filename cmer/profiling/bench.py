@@ -73,7 +73,7 @@ class Bench:
             keep_freed_memory(True)
             self.timed = Step(self.model, self.spec, self.row, setting, size)
         timed = self.timed
-        found = _if_it_fits(lambda: seconds(timed.run, steps))
+        found = _if_it_fits(lambda: seconds(timed.run, steps, self.spec.profile.warmup))
         self._leave(timed)
         return found or []
 

@@ -127,12 +127,13 @@ def _high_water() -> int:
     return int(found[1]) * 1024
 
 
-def seconds(run: Callable[[], object], steps: int) -> list[float]:
-    """Duration of each of `steps` runs, after one run that warms up caches and allocators.
+def seconds(run: Callable[[], object], steps: int, warmup: int) -> list[float]:
+    """Duration of each of `steps` runs, after `warmup` runs that warm up caches and allocators.
 
     `run` must wait for the GPU before it returns, as a training step does by reading its loss.
     """
-    run()
+    for _ in range(warmup):
+        run()
     found = []
     for _ in range(steps):
         start = time.perf_counter()

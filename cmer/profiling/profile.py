@@ -22,8 +22,9 @@ def profile(spec: ProfileSpec) -> Result:
 
     If speed is measured, the workers of all rows are alive at the same time. In every round, each worker times its
     steps while the others are idle, so that a machine that warms up or has other load slows all of them equally.
-    Backbones that are only counted run one worker after another, and have None for memory and speed. None also marks
-    measurements that did not fit the GPU's memory; on a CPU, the system kills the process instead.
+    Backbones that are only counted run one worker after another. For these, and at batch sizes that are not timed,
+    memory and speed are None. None also marks measurements that did not fit the GPU's memory; on a CPU, the system kills
+    the process instead.
 
     Returns:
         Content of the profile file: device, threads, versions, code; `rows`, one per run, setting and batch size, with
@@ -34,18 +35,19 @@ def profile(spec: ProfileSpec) -> Result:
         UserError: a row cannot be built or does not fit into memory.
     """
     options = spec.profile
-    timed = not spec.count_only
+    timed = set() if spec.count_only else options.timed_batches
     groups = [spec.rows] if timed else [[row] for row in spec.rows]
     cases = list(product(options.settings, options.batches))
+    turns = len(cases) + len(options.settings) * len(timed) * options.rounds
     rows: list[Result] = []
-    with progress(f"Profiling {spec.name}", len(spec.rows) * len(cases) * (1 + timed * options.rounds)) as done:
+    with progress(f"Profiling {spec.name}", len(spec.rows) * turns) as done:
         for group in groups:
             with ExitStack() as stack:
                 workers = [stack.enter_context(closing(Worker(spec, row))) for row in group]
                 device = workers[0].ask("device")
-                counts = [_count(workers, *case, timed, done) for case in cases]
+                counts = [_count(workers, *case, case[1] in timed, done) for case in cases]
                 for case, counted in zip(cases, counts, strict=True):
-                    speeds = _time(workers, *case, options.steps, options.rounds if timed else 0, done)
+                    speeds = _time(workers, *case, options.steps, options.rounds if case[1] in timed else 0, done)
                     rows += [count | speed for count, speed in zip(counted, speeds, strict=True)]
     runs = [row.run for row in spec.rows]
     rows.sort(key=lambda row: runs.index(row["run"]))

@@ -164,7 +164,7 @@ class Efficiency(Table):
             same = (paper["method"] == cells["method"]) & (paper["backbone_vision"] == run.backbone_printed)
             if same.any() and not differences(run.options):
                 row = rows[same.argmax()]
-                done = _status(found[0].step)
+                done = _status(max((cost.step for cost in found), key=lambda step: step.pairs_per_second is not None))
                 row["status"] = f"{done}: {run.name}" if row["status"] == NOT_RUN else f"{row['status']}, {run.name}"
                 cells |= {name: row[name.removeprefix("paper_")] for name in PAPER_RATIOS}
             measured += [cells | _measured_row(run, cost, costs) for cost in found]

@@ -10,8 +10,10 @@ import timm
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers import PreTrainedTokenizerFast
 
+from cmer.backbones.attention import SelfAttention
 from cmer.backbones.build import build
 from cmer.backbones.open_clip.options import OpenClipOptions
 from cmer.config.backbones import FeatureOptions
@@ -175,6 +177,7 @@ def test_bias_and_temperature_are_the_shapes(family) -> None:
 
 SETTINGS = {
     "clip_lora": {"lora_rank": 2},
+    "clip_lora on in-projections": {"lora_rank": 2, "preset": "in_projections"},
     "clip_adapter": {"preset": "houlsby64"},
     "clip_bitfit": {},
     "cross_modal_adapter": {},
@@ -244,7 +247,27 @@ def test_attachment_points_name_what_runs(family) -> None:
             "siglip": {nn.Linear},
             "mobileclip": {nn.Linear, nn.Conv2d},
             "pe": {nn.Linear},
-            "coca": {nn.MultiheadAttention, nn.Linear},
+            "coca": {SelfAttention, nn.Linear, NonDynamicallyQuantizableLinear},
         }[name]
     )
     assert len({(site.block, site.part) for site in points.image_sites}) == len(points.image_sites)
+
+
+def test_in_projections_are_the_maps_that_attention_reads(family) -> None:
+    """Every attention of both towers has its map from d to 3 d channels; a FastViT has attention only at its end."""
+    name, backbone, _ = family
+    points = backbone.attachment_points()
+    image = {
+        "siglip": ["blocks.0.attn.qkv", "blocks.1.attn.qkv"],
+        "pe": ["blocks.0.attn.qkv", "blocks.1.attn.qkv"],
+        "coca": ["resblocks.0.attn", "resblocks.1.attn"],
+        "mobileclip": ["stages.3.blocks.0.token_mixer.qkv"],
+    }[name]
+    text = ["transformer.resblocks.0.attn", "transformer.resblocks.1.attn"]
+    for found, linears, expected in (
+        (points.image_in_projections, points.image_linears, image),
+        (points.text_in_projections, points.text_linears, text),
+    ):
+        assert set(found) <= set(linears)
+        assert len(found) == len(expected)
+        assert all(name.endswith(end) for name, end in zip(found, expected, strict=True))

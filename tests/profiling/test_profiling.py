@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from cmer.backbones.base import Tokens
 from cmer.config.base import validate
 from cmer.errors import UserError
 from cmer.profiling import worker
 from cmer.profiling.bench import Bench
-from cmer.profiling.measure import flop_counter, keep_freed_memory, macs, peak_bytes, saved_bytes
+from cmer.profiling.measure import flop_counter, keep_freed_memory, macs, peak_bytes, saved_bytes, seconds
 from cmer.profiling.profile import profile
 from cmer.profiling.spec import ProfileSpec
 from cmer.profiling.step import Model, Step, plain_attention
@@ -113,7 +114,7 @@ def test_the_frozen_image_tower_keeps_nothing_unless_gradients_may_enter_it(monk
 def test_macs_of_a_linear_probe_in_closed_form(setting) -> None:
     step = step_of("linear_probe", setting)
     tokens = step.tokens.ids.shape[1]
-    assert (tokens == 77) == (setting == "paper_like")
+    assert tokens == {"paper_like": 77, "today": 32}[setting]
     forward, backward = macs(step)
     image = 16 * 64 * (3 * 8 * 8) + tower(17, 64) + 64 * 32
     text = tower(tokens, 48) + 48 * 32
@@ -179,6 +180,38 @@ def test_batches_of_both_sizes_are_alike() -> None:
     assert torch.equal(small.tokens.ids, large.tokens.ids[:2])
     assert small.batch.prompted.mean() == large.batch.prompted.mean() == 0.5
     assert len({tuple(row) for row in large.tokens.ids.tolist()}) == 4
+
+
+@pytest.mark.parametrize("backbone", [TINY, {"kind": "lite", "printed": "lite", "size": 64}])
+@pytest.mark.parametrize(("setting", "length"), [("paper_like", 77), ("today", 32)])
+def test_texts_have_the_settings_length_in_batches_of_any_size(backbone, setting, length) -> None:
+    for batches in ([2, 4], [3, 600]):
+        asked = spec("linear_probe", backbone=backbone, batches=batches)
+        for size in batches:
+            step = Step(Model.build(asked, asked.rows[0]), asked, asked.rows[0], setting, size)
+            assert step.tokens.ids.shape == step.tokens.mask.shape == (size, length)
+            assert step.tokens.mask.all()
+
+
+def test_towers_with_a_shorter_or_padded_context_keep_it(monkeypatch) -> None:
+    model, asked = model_of("linear_probe"), spec("linear_probe")
+    for context in (20, 64):
+        short = torch.ones(2, context, dtype=torch.bool)
+        monkeypatch.setattr(Model, "tokenize", lambda _self, _texts, mask=short: Tokens(mask.long(), mask))
+        assert Step(model, asked, asked.rows[0], "today", 2).tokens.ids.shape == (2, context)
+
+
+def test_warm_up_steps_precede_the_timed_ones_of_every_round(monkeypatch) -> None:
+    ran, clock = [], iter(range(100))
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock) + 10 * len(ran))
+    assert seconds(lambda: ran.append(0), 4, 3) == [11] * 4
+    assert len(ran) == 7
+    asked = spec("linear_probe", warmup=2)
+    bench = Bench(asked, asked.rows[0])
+    monkeypatch.setattr(Step, "run", lambda _self: ran.append(0))
+    for total in (7 + 5, 7 + 10):
+        assert len(bench.time("today", 2, 3)) == 3
+        assert len(ran) == total
 
 
 def test_counting_only_measures_no_peak() -> None:
@@ -256,6 +289,17 @@ def test_runs_take_turns_in_every_round(told) -> None:
         "fixed_bytes": 1000,
     }
     assert len(result["saved"]) == 6
+
+
+def test_only_the_larger_batch_is_timed_if_asked(told) -> None:
+    result = profile(spec("cmer", "clip_lora", timed="larger", rounds=2, batches=[4, 2]))
+    assert {entry[3] for entry in Told.log if entry[0] == "time"} == {4}
+    assert [entry[3:] for entry in Told.log if entry[0] == "count"] == 2 * (2 * [(4, True)] + 2 * [(2, False)])
+    for row in result["rows"]:
+        large = row["batch"] == 4
+        assert (row["pairs_per_second"] is not None) == (row["peak_bytes"] is not None) == large
+        assert row["steps"] == 6 * large
+    assert {line["bytes_per_pair"] for line in result["saved"]} == {300}
 
 
 def test_a_backbone_that_is_only_counted_has_no_memory_and_no_speed(told) -> None:

@@ -50,6 +50,14 @@ def test_ratios_to_the_references_of_the_same_file(write_profile):
     assert ratios(of(result, run="b.lora"), "clip_adapter") == ("2.00", "1.25", "0.50")
 
 
+def test_a_printed_row_is_run_here_if_one_of_its_batches_is_timed(write_profile):
+    small = {"run": "b.cmer", "method": "cmer", "saved_mb": 10, "batch": 2} | COUNTED
+    for steps, status in (([small, STEPS[0] | {"batch": 4}], "run here"), ([small], "counted here")):
+        result = table([CMER], [write_profile("b", steps)])
+        assert of(result, source="paper", method="CMER(ours)", backbone="ViT-B-16")["status"] == f"{status}: b.cmer"
+        assert set(result[result["run"] == "b.cmer"]["status"]) == {"counted here", status}
+
+
 def test_only_ratios_of_the_paper_stand_beside_a_row_of_its_system(write_profile):
     other = run("b.other", options=D2 | {"hidden": 96})
     steps = [*STEPS, STEPS[0] | {"run": "b.other"}]

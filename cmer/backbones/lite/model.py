@@ -97,6 +97,7 @@ class Lite(Backbone):
         """See `Backbone`; 1x1 convolutions are the image tower's linear maps, residual blocks its sites."""
         width = self.shapes.text_dim
         layers = [f"text.encoder.layer.{i}" for i in range(self.text.config.num_hidden_layers)]
+        in_projections = [f"{layer}.attention.self.{name}" for layer in layers for name in ("query", "key", "value")]
         return AttachmentPoints(
             image_linears=[f"image.{name}" for name in self._linears()],
             text_linears=[
@@ -104,6 +105,8 @@ class Lite(Backbone):
                 for name, m in self.named_modules()
                 if name.startswith("text.encoder.layer.") and isinstance(m, nn.Linear)
             ],
+            image_in_projections=[],
+            text_in_projections=in_projections,
             image_sites=[
                 Site(i, "mlp", f"image._blocks.{i}._expand_conv", f"image._blocks.{i}._bn2", channels, True)
                 for i, channels in enumerate(self.widths)

@@ -32,6 +32,10 @@ SUBLAYERS: dict[type[nn.Module], list[Sublayer]] = {
     AttentionBlock: [("attention", "norm", "drop_path1"), ("mlp", "mlp", "drop_path2")],
 }
 """The residual blocks of timm that are known."""
+IN_PROJECTION = "attn"
+"""Fused in-projection within a block of open_clip, named by its attention: see `SelfAttention`."""
+TIMM_IN_PROJECTIONS = {"qkv", "q_proj", "k_proj", "v_proj"}
+"""Names of the in-projections within timm's attentions: one fused or three separate maps."""
 
 
 class ImageTower(ABC):
@@ -40,12 +44,14 @@ class ImageTower(ABC):
     Attributes:
         blocks: shapes of the block outputs.
         linears: names of the linear maps within the blocks.
+        in_projections: those of them that compute queries, keys or values.
         sites: sub-layers of the blocks.
         input: name of the module whose output is the input embeddings.
     """
 
     blocks: list[BlockSpec]
     linears: list[str]
+    in_projections: list[str]
     sites: list[Site]
     input: str
 
@@ -76,9 +82,14 @@ def plain(transformer: Any) -> bool:
 
 
 def transformer_linears(transformer: str, blocks: int) -> list[str]:
-    """Linear maps of an open_clip transformer; `attn` is the fused attention (in and out projection together)."""
-    parts = ("attn", "mlp.c_fc", "mlp.c_proj")
+    """Linear maps of an open_clip transformer."""
+    parts = (IN_PROJECTION, "attn.out_proj", "mlp.c_fc", "mlp.c_proj")
     return [f"{transformer}.resblocks.{i}.{part}" for i in range(blocks) for part in parts]
+
+
+def transformer_in_projections(transformer: str, blocks: int) -> list[str]:
+    """Fused in-projections of an open_clip transformer."""
+    return [f"{transformer}.resblocks.{i}.{IN_PROJECTION}" for i in range(blocks)]
 
 
 def transformer_sites(transformer: str, blocks: int, width: int) -> list[Site]:
@@ -97,6 +108,7 @@ class OpenClipVit(ImageTower):
         visual.output_tokens = False  # CoCa's, for its decoder
         self.blocks = [BlockSpec(grid=visual.grid_size[0], width=width, has_cls=True)] * layers
         self.linears = transformer_linears(f"{PLACE}.transformer", layers)
+        self.in_projections = transformer_in_projections(f"{PLACE}.transformer", layers)
         self.sites = transformer_sites(f"{PLACE}.transformer", layers, width)
         self.input = f"{PLACE}.patch_dropout"
 
@@ -137,6 +149,7 @@ class TimmTower(ImageTower):
             for name, module in trunk.named_modules()
             if name.startswith(inside) and not name.startswith("head.") and _is_linear(module)
         ]
+        self.in_projections = [name for name in self.linears if name.rpartition(".")[2] in TIMM_IN_PROJECTIONS]
         self.sites = _sites(trunk, self.convolutional)
         self.input = f"{PLACE}.trunk.{'stem' if self.convolutional else 'pos_drop'}"
 

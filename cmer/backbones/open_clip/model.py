@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cmer.backbones.base import AttachmentPoints, Backbone, Features, Preprocess, Shapes, Tokens
+from cmer.backbones.open_clip.blocks import replace_parts
 from cmer.backbones.open_clip.image import image_tower
 from cmer.backbones.open_clip.options import QUICK, OpenClipOptions
 from cmer.backbones.open_clip.text import TextTower, load_tokenizer
@@ -39,6 +40,7 @@ class OpenClip(Backbone):
 
     def _adopt(self, model: Any, tokenizer: Any) -> None:
         self.model = model
+        replace_parts(model)
         self._image, self._text = image_tower(model.visual), TextTower(model, tokenizer)
         scale, bias = model.logit_scale, model.logit_bias
         self.shapes = Shapes(
@@ -78,7 +80,16 @@ class OpenClip(Backbone):
     def attachment_points(self) -> AttachmentPoints:
         """See `Backbone`."""
         image, text = self._image, self._text
-        return AttachmentPoints(image.linears, text.linears, image.sites, text.sites, image.input, text.input)
+        return AttachmentPoints(
+            image_linears=image.linears,
+            text_linears=text.linears,
+            image_in_projections=image.in_projections,
+            text_in_projections=text.in_projections,
+            image_sites=image.sites,
+            text_sites=text.sites,
+            image_input=image.input,
+            text_input=text.input,
+        )
 
 
 def _load(options: OpenClipOptions) -> Any:

@@ -11,7 +11,12 @@ from open_clip.transformer import TextTransformer, text_global_pool
 from torch import Tensor, nn
 
 from cmer.backbones.base import BlockSpec, Features, Site, Tokens
-from cmer.backbones.open_clip.image import plain, transformer_linears, transformer_sites
+from cmer.backbones.open_clip.image import (
+    plain,
+    transformer_in_projections,
+    transformer_linears,
+    transformer_sites,
+)
 from cmer.errors import UserError
 
 
@@ -26,6 +31,7 @@ class TextTower:
         blocks: shapes of the block outputs; a class token is not part of them.
         dim: width of the pooled embedding.
         linears: names of the linear maps within the blocks.
+        in_projections: those of them that compute queries, keys or values.
         sites: sub-layers of the blocks.
         input: name of the module whose output is the input embeddings.
 
@@ -47,6 +53,7 @@ class TextTower:
         self.blocks = [BlockSpec(grid=0, width=width, has_cls=False)] * layers
         self.dim: int = self._project(torch.empty(1, width, device=tower.positional_embedding.device)).shape[1]
         self.linears = transformer_linears(f"{place}.transformer", layers)
+        self.in_projections = transformer_in_projections(f"{place}.transformer", layers)
         self.sites: list[Site] = transformer_sites(f"{place}.transformer", layers, width)
         self.input = f"{place}.token_embedding"
         tower.output_tokens = False  # CoCa's, for its decoder

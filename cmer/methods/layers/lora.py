@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
-import torch.nn.functional as F
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora.layer import Conv2d, Linear, LoraLayer, MultiheadAttention
+from peft import LoraConfig
+from peft.tuners.lora.layer import Conv2d, Linear, LoraLayer
 from torch import Tensor, nn
 
+from cmer.backbones.attention import SelfAttention
 from cmer.backbones.base import Backbone
 
 
@@ -37,36 +38,48 @@ class ConvolutionLora(Conv2d):  # type: ignore[misc]
     forward = updated
 
 
-class AttentionLora(MultiheadAttention):  # type: ignore[misc]
-    """LoRA of a fused self-attention that computes each update beside its frozen map, as other LoRA layers do.
+class AttentionLora(nn.Module, LoraLayer):  # type: ignore[misc]
+    """LoRA of the fused in-projection of a self-attention, whose forward pass is otherwise that of the frozen one.
 
-    peft 0.21 instead merges the updates into the frozen weights before each call and subtracts them afterwards: the
-    update of the output projection is applied twice, and rounding errors accumulate in the weights. Gradients of merged
-    weights are also as large, and cost as much, as those of full fine-tuning.
+    peft has a layer for `nn.MultiheadAttention`, which always adapts both projections. Version 0.21 merges the updates
+    into the frozen weights before each call and subtracts them afterwards: the update of the out-projection is applied
+    twice, rounding errors accumulate in the weights, and gradients of merged weights are as large, and cost as much, as
+    those of full fine-tuning.
     """
+
+    def __init__(
+        self, base_layer: SelfAttention, adapter_name: str, config: LoraConfig, r: int, lora_alpha: int, **kwargs: Any
+    ) -> None:
+        super().__init__()
+        LoraLayer.__init__(self, base_layer, **kwargs)
+        self._active_adapter = adapter_name
+        LoraLayer.update_layer(self, adapter_name, r, lora_alpha=lora_alpha, config=config)
+
+    def _get_in_out_features(self, module: nn.Module) -> tuple[int, int]:
+        assert isinstance(module, SelfAttention)
+        return module.width, 3 * module.width
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, *, need_weights: bool = False, attn_mask: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        """Self-attention [B, N, d] → [B, N, d], without attention weights; `attn_mask` is added to the scores."""
-        assert query is key is value
-        attention = self.base_layer
-        fused = F.linear(query, attention.in_proj_weight, attention.in_proj_bias) + update(self, query)
-        # One tensor [3, B, heads, N, d / heads], as in nn.MultiheadAttention, so that equally many bytes are kept.
-        q, k, v = fused.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
-        if attn_mask is not None and attn_mask.ndim == 3:
-            attn_mask = attn_mask.unflatten(0, (-1, attention.num_heads))
-        heads = F.scaled_dot_product_attention(q, k, v, attn_mask)
-        return updated(attention.out_proj, heads.transpose(1, 2).flatten(2)), None
+        """See `SelfAttention`."""
+        assert query is key is value and not need_weights
+        attention = cast(SelfAttention, self.base_layer)
+        return attention.attend(attention.project(query) + update(self, query), attn_mask), None
+
+
+KINDS: dict[type[nn.Module], Any] = {SelfAttention: AttentionLora, nn.Linear: LinearLora, nn.Conv2d: ConvolutionLora}
 
 
 def add_lora(backbone: Backbone, linears: Sequence[str], rank: int) -> None:
     """Add trainable updates of rank `rank` to the named linear maps, in place.
 
-    Scale 1 (lora_alpha = rank), no dropout. A fused attention consists of two maps, d x 3d and d x d, with rank * 6 d
-    parameters; with both maps of the MLP, a block has rank * 16 d parameters (CLIP-lora's printed 3.93 M at rank 16).
+    Scale 1 (lora_alpha = rank), no dropout. On a map from m to n channels the update has rank * (m + n) parameters. A
+    fused in-projection counts as one map, d x 3d.
     """
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(linears))
-    kinds = {nn.MultiheadAttention: AttentionLora, nn.Linear: LinearLora, nn.Conv2d: ConvolutionLora}
-    config._register_custom_module(kinds)
-    inject_adapter_in_model(config, backbone)
+    config = LoraConfig(r=rank, lora_alpha=rank)
+    layers = {name: backbone.get_submodule(name) for name in linears}
+    # Attentions come last, because their out-projections have other names once they are adapted.
+    for name, layer in sorted(layers.items(), key=lambda item: isinstance(item[1], SelfAttention)):
+        (kind,) = [kind for base, kind in KINDS.items() if isinstance(layer, base)]
+        backbone.set_submodule(name, kind(layer, "default", config, r=rank, lora_alpha=rank))
