@@ -3,11 +3,12 @@
 # make pull      the demo's results without running it (EXPERIMENT=rsicd_lite: another one's): docs/sharing.md
 # make publish   runs the demo and stores its results in published/, to be committed, where make pull finds them
 # make test      style, spelling, types, import layers, tests
+# make mutants   mutation testing (MUTANTS="cmer.losses*": of one package): docs/testing.md
 # make lock      new requirements.txt from pyproject.toml (make lock UPGRADE=--upgrade: newest versions)
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: install demo pull publish test lock
+.PHONY: install demo pull publish test mutants lock
 
 PYTHON ?= python3.11
 INSTALLED := .venv/.installed
@@ -53,6 +54,14 @@ test: install
 	mypy
 	lint-imports
 	pytest -n auto --dist loadfile
+
+MUTANTS :=
+
+# One torch thread each: mutants run side by side. Results are kept in mutants/, so that a run can be interrupted.
+mutants: export OMP_NUM_THREADS := 1
+mutants: install
+	mutmut run $(foreach name,$(MUTANTS),"$(name)")
+	mutmut results
 
 lock:
 	uv pip compile pyproject.toml --all-extras --group dev --group build --universal --python-version 3.11 \

@@ -134,7 +134,7 @@ def test_a_killed_training_ends_with_the_same_bytes(prepared, workspace, monkeyp
     steps = []
     step = Trainer.step
     monkeypatch.setattr(Trainer, "step", lambda self, batch: steps.append(batch) or step(self, batch))
-    run = spec(prepared, options={"text": text}, epochs=20, ema=0.9)
+    run = spec(prepared, options={"text": text, "focus_dropout": 0.2}, epochs=20, ema=0.9)
     call(*train_arguments(prepared, run, "whole.safetensors"))
     total = len(steps)
     code = (

@@ -1,0 +1,93 @@
+"""The metrics of a test split in numbers that can be counted by hand, ties among them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+
+from cmer.data.frames import write_frame
+from cmer.retrieval.bootstrap import mr_interval
+from cmer.retrieval.evaluate import evaluate
+from cmer.retrieval.recall import ranks
+
+OWNER = [0, 0, 1, 1, 2, 2, 3, 3]
+TEXTS = ["a pond", "a pond", "a port", "a boat", "a boat", "trees", "grass", "grass and trees"]
+SCORES = np.array(
+    [
+        [9, 0, 5, 0, 0, 0, 0, 0],  # captions 0: alone in front, both ways
+        [0, 0, 5, 5, 3, 3, 0, 0],  # captions 2 and 3 in front; caption 2 is tied with image 0
+        [0, 0, 0, 7, 4, 4, 4, 4],  # one caption in front of four, of which two are right
+        [0, 0, 0, 0, 4, 0, 1, 1],  # one caption in front; caption 4 is tied with image 2
+    ],
+    dtype=np.float32,
+)
+
+
+@pytest.fixture
+def split(tmp_path):
+    """SCORES on a test split of four images that follow two train images."""
+    images = pd.DataFrame({"image_id": range(6), "split": ["train"] * 2 + ["test"] * 4, "label": ["x"] * 6})
+    queries = pd.DataFrame({"caption_id": range(20, 28), "image_id": np.array(OWNER) + 2, "none": TEXTS})
+    write_frame(tmp_path / "images.csv", images)
+    write_frame(tmp_path / "queries.csv", queries)
+    save_file({"scores/none": SCORES}, tmp_path / "e.safetensors", metadata={"record": json.dumps({"spec": {}})})
+    return tmp_path
+
+
+@pytest.fixture
+def metrics(split):
+    """The metrics of the protocol, and the table of ranks."""
+    found, table = evaluate(split / "e.safetensors", split, split / "queries.csv")
+    return found["protocols"]["none"], table
+
+
+def test_recalls_at_one_are_expected_over_ties(metrics) -> None:
+    """Image 2's and image 3's captions are behind; captions 1, 2, 4 and 5 to 7 share or miss the first place."""
+    found, _ = metrics
+    assert found["i2t_r1"] == 50
+    # captions 0 and 6, 7 hit; 1 is tied among four images, 2 between two; 3 misses; 4 is tied; 5 hits
+    hits = [1, 1 / 4, 1 / 2, 0, 1 / 2, 1, 0, 0]
+    assert found["t2i_r1"] == pytest.approx(100 * np.mean(hits), abs=1e-4)
+
+
+def test_ties_broken_for_and_against_bound_the_mr(metrics) -> None:
+    found, _ = metrics
+    i2t = {1: (2, 2), 5: (4, 4), 10: (4, 4)}  # hits of four images with ties in favour and against
+    t2i = {1: (5, 2), 5: (8, 8), 10: (8, 8)}
+    for name, side in (("mr_optimistic", 0), ("mr_pessimistic", 1)):
+        recalls = [100 * i2t[k][side] / 4 for k in i2t] + [100 * t2i[k][side] / 8 for k in t2i]
+        assert found[name] == pytest.approx(np.mean(recalls), abs=1e-4)
+    assert found["mr_pessimistic"] < found["mr"] < found["mr_optimistic"]
+
+
+def test_ties_shared_captions_and_texts_are_counted(metrics) -> None:
+    found, _ = metrics
+    assert found["tied_queries"] == {"i2t": 1, "t2i": 3}
+    assert found["shared_captions"] == 2, "one text of two images; the one twice at its own image is not ambiguous"
+    assert found["unique_texts"] == 6
+
+
+def test_the_interval_is_the_bootstraps(metrics) -> None:
+    found, _ = metrics
+    assert found["mr_interval"] == pytest.approx(mr_interval(*ranks(SCORES, OWNER), OWNER), abs=1e-4)
+
+
+def test_metrics_have_four_digits(split, monkeypatch) -> None:
+    monkeypatch.setattr("cmer.retrieval.evaluate.mr_interval", lambda *_: (12.345678, 23.456789))
+    found = evaluate(split / "e.safetensors", split, split / "queries.csv")[0]["protocols"]["none"]
+    assert found["mr_interval"] == [12.3457, 23.4568]
+    assert found["mr"] == round(found["mr"], 4)
+
+
+def test_the_table_has_the_ranks_of_every_query(metrics) -> None:
+    _, table = metrics
+    i2t, t2i = ranks(SCORES, OWNER)
+    assert table.columns.tolist() == ["protocol", "direction", "query", *i2t._fields]
+    for direction, ids, counts in (("i2t", [2, 3, 4, 5], i2t), ("t2i", list(range(20, 28)), t2i)):
+        rows = table[table["direction"] == direction]
+        assert rows["query"].tolist() == ids and set(rows["protocol"]) == {"none"}
+        for name in i2t._fields:
+            assert rows[name].tolist() == getattr(counts, name).tolist()
+    assert table.index.tolist() == list(range(12))
