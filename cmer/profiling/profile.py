@@ -23,8 +23,8 @@ def profile(spec: ProfileSpec) -> Result:
     If speed is measured, the workers of all rows are alive at the same time. In every round, each worker times its
     steps while the others are idle, so that a machine that warms up or has other load slows all of them equally.
     Backbones that are only counted run one worker after another. For these, and at batch sizes that are not timed,
-    memory and speed are None. None also marks measurements that did not fit the GPU's memory; on a CPU, the system kills
-    the process instead.
+    memory and speed are None. None also marks measurements that did not fit the GPU's memory; on a CPU, the system
+    kills the process instead.
 
     Returns:
         Content of the profile file: device, threads, versions, code; `rows`, one per run, setting and batch size, with
