@@ -28,7 +28,7 @@ class Bench:
     def __init__(self, spec: ProfileSpec, row: ProfileRow) -> None:
         torch.set_num_threads(spec.profile.threads)
         torch.backends.cudnn.allow_tf32 = False  # `paper_like` needs full float32; no other setting uses float32
-        keep_freed_memory(False)
+        keep_freed_memory(spec.count_only)  # only the peak needs it returned, which is slower
         self.spec, self.row = spec, row
         self.model = Model.build(spec, row)
         self.timed: Step | None = None

@@ -123,6 +123,15 @@ def test_macs_of_a_linear_probe_in_closed_form(setting) -> None:
     assert backward == 2 * heads + 2 * logits  # the heads' weights; of the logits both factors
 
 
+def test_plain_attention_turns_off_the_fused_kernel_of_frozen_attentions() -> None:
+    frozen = nn.MultiheadAttention(8, 2, batch_first=True).eval().requires_grad_(False)
+    x = torch.randn(3, 5, 8)
+    for attention, expected in ((plain_attention, 3 * (4 * 5 * 8**2 + 2 * 5**2 * 8)), (nullcontext, 0)):
+        with flop_counter() as counter, attention():
+            frozen(x, x, x, need_weights=False)
+        assert counter.get_total_flops() // 2 == expected
+
+
 @pytest.mark.parametrize("groups", [1, 4, 8])
 def test_macs_of_a_convolution_in_groups(groups) -> None:
     convolution = nn.Conv2d(8, 16, 3, stride=2, padding=1, groups=groups)
