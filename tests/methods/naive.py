@@ -19,9 +19,9 @@ def linear(x, layer):
 def attention(x, attn, causal):
     """Self-attention of [N, d]: the fused map, softmax in every head, the output map."""
     q, k, v = (x @ attn.in_proj_weight.T + attn.in_proj_bias).chunk(3, dim=-1)
-    width = x.shape[-1] // attn.num_heads
+    width = x.shape[-1] // attn.heads
     outputs = []
-    for head in range(attn.num_heads):
+    for head in range(attn.heads):
         part = slice(head * width, (head + 1) * width)
         scores = q[:, part] @ k[:, part].T / width**0.5
         if causal:

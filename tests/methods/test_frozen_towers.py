@@ -99,7 +99,8 @@ def test_embeddings_of_a_method_left_in_training_mode_are_those_of_evaluation(na
 
     def embed(ids, texts):
         method.train()
-        return embeddings(method, Inputs(images, tower.tokenize), np.array(ids), 2, {"none": texts, "oracle": texts})
+        queries = {"none": texts, "oracle": texts}
+        return embeddings(method, Inputs(images, tower.tokenize), np.array(ids), 2, queries, "float32")
 
     whole = embed(range(5), TEXTS)
     assert set(whole) == {"images", "texts/none", "texts/oracle", "index/none", "index/oracle"}

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from cmer.data.frames import write_frame
-from cmer.retrieval.bootstrap import mr_interval
+from cmer.retrieval.bootstrap import ImageHits, mr_interval
 from cmer.retrieval.evaluate import evaluate
 from cmer.retrieval.recall import ranks
 
@@ -32,7 +32,12 @@ def split(tmp_path):
     queries = pd.DataFrame({"caption_id": range(20, 28), "image_id": np.array(OWNER) + 2, "none": TEXTS})
     write_frame(tmp_path / "images.csv", images)
     write_frame(tmp_path / "queries.csv", queries)
-    save_file({"scores/none": SCORES}, tmp_path / "e.safetensors", metadata={"record": json.dumps({"spec": {}})})
+    index = np.unique(TEXTS, return_inverse=True)[1]
+    save_file(
+        {"scores/none": SCORES, "index/none": index},
+        tmp_path / "e.safetensors",
+        metadata={"record": json.dumps({"spec": {}})},
+    )
     return tmp_path
 
 
@@ -71,7 +76,7 @@ def test_ties_shared_captions_and_texts_are_counted(metrics) -> None:
 
 def test_the_interval_is_the_bootstraps(metrics) -> None:
     found, _ = metrics
-    assert found["mr_interval"] == pytest.approx(mr_interval(*ranks(SCORES, OWNER), OWNER), abs=1e-4)
+    assert found["mr_interval"] == pytest.approx(mr_interval(ImageHits.of(*ranks(SCORES, OWNER), OWNER)), abs=1e-4)
 
 
 def test_metrics_have_four_digits(split, monkeypatch) -> None:
@@ -84,10 +89,14 @@ def test_metrics_have_four_digits(split, monkeypatch) -> None:
 def test_the_table_has_the_ranks_of_every_query(metrics) -> None:
     _, table = metrics
     i2t, t2i = ranks(SCORES, OWNER)
-    assert table.columns.tolist() == ["protocol", "direction", "query", *i2t._fields]
-    for direction, ids, counts in (("i2t", [2, 3, 4, 5], i2t), ("t2i", list(range(20, 28)), t2i)):
+    assert table.columns.tolist() == ["protocol", "direction", "query", "image", *i2t._fields]
+    own = [image + 2 for image in OWNER]
+    for direction, ids, images, counts in (
+        ("i2t", [2, 3, 4, 5], [2, 3, 4, 5], i2t),
+        ("t2i", list(range(20, 28)), own, t2i),
+    ):
         rows = table[table["direction"] == direction]
-        assert rows["query"].tolist() == ids and set(rows["protocol"]) == {"none"}
+        assert rows["query"].tolist() == ids and rows["image"].tolist() == images and set(rows["protocol"]) == {"none"}
         for name in i2t._fields:
             assert rows[name].tolist() == getattr(counts, name).tolist()
     assert table.index.tolist() == list(range(12))

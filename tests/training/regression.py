@@ -131,7 +131,7 @@ def image_of(text: str) -> int:
 def dataset() -> Pairs:
     """Twenty images, those of a split scattered over the ids, with two captions each that name their own id."""
     captions = np.arange(CAPTIONS * IMAGES)
-    splits = {f"{name}_images": np.flatnonzero(name == SPLITS) for name in ("train", "val", "test")}
+    train, val, test = (np.flatnonzero(name == SPLITS) for name in ("train", "val", "test"))
     return Pairs(
         files=[""] * IMAGES,
         sha256=[""] * IMAGES,
@@ -140,7 +140,10 @@ def dataset() -> Pairs:
         caption_image=captions // CAPTIONS,
         texts=[f"caption {c}" for c in captions],
         prompts=[f"pond. caption {c}" for c in captions],
-        **splits,
+        train_images=train,
+        val_images=val,
+        test_images=test,
+        official_train=train,
     )
 
 

@@ -10,6 +10,7 @@ import toy  # noqa: F401  (its methods register themselves)
 from regression import Given, dataset, regression, trainer
 from test_training import call, embed, spec, train_arguments
 
+from cmer.data.prompts import predicted_queries
 from cmer.errors import UserError
 from cmer.provenance import stored_record
 from cmer.retrieval.embed import embeddings
@@ -39,6 +40,13 @@ def given(monkeypatch, tmp_path):
     return asked
 
 
+def queries_of(prepared):
+    """Texts of each protocol; the labels of `predicted` come from the captions that the run trains on."""
+    queries = pd.read_csv(prepared.queries)
+    texts = {name: queries[name].tolist() for name in ("none", "oracle", "shuffled")}
+    return texts | {"predicted": predicted_queries("{label}. {caption}", prepared.pairs, texts["none"])}
+
+
 def test_a_run_reads_train_and_val_images_and_embeds_the_test_images_alone(prepared, given) -> None:
     pairs = prepared.pairs
     call(*train_arguments(prepared, spec(prepared, "toy_conditioned", inputs="online", epochs=2)))
@@ -51,16 +59,15 @@ def test_a_run_reads_train_and_val_images_and_embeds_the_test_images_alone(prepa
     given.images.clear(), given.texts.clear()
     embed(prepared)
     assert given.images == [(pairs.test_images.tolist(), [0] * len(pairs.test_images), False)]
-    queries = pd.read_csv(prepared.queries).drop(columns=["caption_id", "image_id"])
-    assert set(given.texts) == set(queries.to_numpy().ravel())
+    assert set(given.texts) == {text for texts in queries_of(prepared).values() for text in texts}
 
 
 def test_every_protocol_embeds_its_own_queries_with_the_saved_weights(prepared, given, monkeypatch) -> None:
     asked = {}
 
-    def spy(method, inputs, images, views, queries):
+    def spy(method, inputs, images, views, queries, precision):
         asked.update(weights=method.trained(), queries=queries, views=views)
-        return embeddings(method, inputs, images, views, queries)
+        return embeddings(method, inputs, images, views, queries, precision)
 
     state = {}
     run = Trainer.run
@@ -72,8 +79,7 @@ def test_every_protocol_embeds_its_own_queries_with_the_saved_weights(prepared, 
     assert set(asked["weights"]) == set(best)
     assert all(torch.equal(tensor, best[name]) for name, tensor in asked["weights"].items())
     assert not torch.equal(best["out.weight"], state["state"].trained["out.weight"])
-    queries = pd.read_csv(prepared.queries)
-    assert asked["queries"] == {name: queries[name].tolist() for name in ("none", "predicted", "oracle", "shuffled")}
+    assert asked["queries"] == queries_of(prepared)
     assert asked["views"] == 1
 
 

@@ -120,9 +120,9 @@ def test_an_item_is_encoded_alike_whatever_its_batch(tmp_path, encode) -> None:
         made.method.train()
         made.method.modes.clear()
         if encode is encode_images:
-            (items,) = encode(made.method, made.inputs, np.array(ids), 1)
+            (items,) = encode(made.method, made.inputs, np.array(ids), 1, "float32")
         else:
-            items, index = encode(made.method, made.inputs, [PAIRS.texts[c] for c in ids])
+            items, index = encode(made.method, made.inputs, [PAIRS.texts[c] for c in ids], "float32")
             items = items[torch.from_numpy(index)]
         assert set(made.method.modes) == {False} and not items.requires_grad
         return items
