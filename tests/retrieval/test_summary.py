@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from cmer.data.frames import write_frame
 from cmer.retrieval.bootstrap import mr_interval
-from cmer.retrieval.evaluate import evaluate
+from cmer.retrieval.evaluate import evaluate, similarity
 from cmer.retrieval.recall import ranks
 
 OWNER = [0, 0, 1, 1, 2, 2, 3, 3]
@@ -91,3 +91,28 @@ def test_the_table_has_the_ranks_of_every_query(metrics) -> None:
         for name in i2t._fields:
             assert rows[name].tolist() == getattr(counts, name).tolist()
     assert table.index.tolist() == list(range(12))
+
+
+def test_the_control_is_what_a_ranker_of_labels_gets(split) -> None:
+    """All four images are of one class: an image's two captions are among eight, a caption's image among four."""
+    found = evaluate(split / "e.safetensors", split, split / "queries.csv")[0]
+    assert list(found["controls"]) == ["label_only"]
+    assert found["controls"]["label_only"]["t2i_r1"] == 25
+    assert found["controls"]["label_only"]["i2t_r1"] == 25
+    assert found["controls"]["label_only"]["t2i_r5"] == 100
+    assert found["controls"]["label_only"]["i2t_r5"] == round(100 * (1 - 6 * 5 * 4 * 3 * 2 / (8 * 7 * 6 * 5 * 4)), 4)
+
+
+def test_scores_are_float32_and_the_same_in_blocks_of_any_size(tmp_path, monkeypatch) -> None:
+    draw = np.random.default_rng(0)
+    images, texts = draw.normal(size=(7, 5)), draw.normal(size=(9, 5))
+    index = draw.integers(0, 9, 20)
+    tensors = {"images": images.astype(np.float32), "texts/none": texts.astype(np.float32), "index/none": index}
+    save_file(tensors, tmp_path / "e.safetensors")
+    save_file({"scores/none": images @ texts.T}, tmp_path / "pair.safetensors")
+    expected = (tensors["images"].astype(float) @ tensors["texts/none"].T.astype(float))[:, index]
+    for block in (1, 9 * 3, 10**6):
+        monkeypatch.setattr("cmer.retrieval.evaluate.BLOCK", block)
+        found = similarity(tmp_path / "e.safetensors", "none")
+        assert found.dtype == np.float32 and np.array_equal(found, expected.astype(np.float32))
+    assert similarity(tmp_path / "pair.safetensors", "none").dtype == np.float32
