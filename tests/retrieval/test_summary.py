@@ -89,7 +89,7 @@ def test_the_table_has_the_ranks_of_every_query(metrics) -> None:
         rows = table[table["direction"] == direction]
         assert rows["query"].tolist() == ids and set(rows["protocol"]) == {"none"}
         for name in i2t._fields:
-            assert rows[name].tolist() == getattr(counts, name).tolist()
+            assert rows[name].tolist() == getattr(counts, name).tolist() and rows[name].dtype == np.int64
     assert table.index.tolist() == list(range(12))
 
 
