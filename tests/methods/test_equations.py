@@ -152,6 +152,20 @@ def test_pe_rsitr_drops_half_of_its_bottleneck_in_training_and_nothing_in_evalua
         assert torch.allclose(seen["z"][~dropped], seen["down"].relu()[~dropped] / (1 - share))
 
 
+@pytest.mark.parametrize("positives", [False, True])
+def test_pe_rsitrs_loss_compares_towers_and_both_passes_of_each(positives) -> None:
+    """Texts that match another image are positives in both losses that have texts for candidates."""
+    method = method_of("pe_rsitr", intra_weight=0.3, soft_multi_positive=positives)
+    images, texts = (tuple(F.normalize(torch.randn(2, 3, 32), dim=-1)) for _ in range(2))
+    losses = method.losses(images, texts, META, None, STEP)
+    scale, soft = method.heads.log_scale.exp(), META.positives() if positives else None
+    assert losses == {
+        "batch": contrastive(images[0], texts[0], scale, soft),
+        "images": 0.3 * contrastive(images[0], images[1], scale),
+        "texts": 0.3 * contrastive(texts[0], texts[1], scale, soft),
+    }
+
+
 def test_lora_adds_the_product_of_its_factors_to_every_linear_map_of_both_towers() -> None:
     method, tower = method_of("clip_lora", lora_rank=3), tiny()
 
