@@ -25,15 +25,21 @@ SCORES = np.array(
 )
 
 
+def write(folder, scores, owner, texts):
+    """These scores on a test split that follows two train images."""
+    count = len(scores)
+    images = pd.DataFrame({"image_id": range(2 + count), "split": ["train"] * 2 + ["test"] * count, "label": "x"})
+    captions = range(20, 20 + len(owner))
+    write_frame(folder / "images.csv", images)
+    queries = pd.DataFrame({"caption_id": captions, "image_id": np.array(owner) + 2, "none": texts})
+    write_frame(folder / "queries.csv", queries)
+    save_file({"scores/none": scores}, folder / "e.safetensors", metadata={"record": json.dumps({"spec": {}})})
+    return folder
+
+
 @pytest.fixture
 def split(tmp_path):
-    """SCORES on a test split of four images that follow two train images."""
-    images = pd.DataFrame({"image_id": range(6), "split": ["train"] * 2 + ["test"] * 4, "label": ["x"] * 6})
-    queries = pd.DataFrame({"caption_id": range(20, 28), "image_id": np.array(OWNER) + 2, "none": TEXTS})
-    write_frame(tmp_path / "images.csv", images)
-    write_frame(tmp_path / "queries.csv", queries)
-    save_file({"scores/none": SCORES}, tmp_path / "e.safetensors", metadata={"record": json.dumps({"spec": {}})})
-    return tmp_path
+    return write(tmp_path, SCORES, OWNER, TEXTS)
 
 
 @pytest.fixture
@@ -116,3 +122,9 @@ def test_scores_are_float32_and_the_same_in_blocks_of_any_size(tmp_path, monkeyp
         found = similarity(tmp_path / "e.safetensors", "none")
         assert found.dtype == np.float32 and np.array_equal(found, expected.astype(np.float32))
     assert similarity(tmp_path / "pair.safetensors", "none").dtype == np.float32
+
+
+def test_a_query_with_a_single_tie_is_a_tied_query(tmp_path) -> None:
+    write(tmp_path, np.array([[1, 1], [0, 2]], np.float32), [0, 1], ["a", "b"])
+    found = evaluate(tmp_path / "e.safetensors", tmp_path, tmp_path / "queries.csv")[0]["protocols"]["none"]
+    assert found["tied_queries"] == {"i2t": 1, "t2i": 0}

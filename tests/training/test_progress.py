@@ -98,3 +98,15 @@ def test_the_fixed_subsample_of_validation_images_is_drawn_once(tmp_path) -> Non
         found = trainer(regression({}, validation_images=asked), tmp_path / "state.pt").validation_images
         assert len(found) == expected
     assert trainer(regression({}, validation_images=2), tmp_path / "state.pt").validation_images.tolist() == drawn
+
+
+@pytest.mark.parametrize(("every", "validated"), [(1, [1, 2, 3, 4, 5]), (3, [3, 5]), (5, [5]), (9, [5])])
+def test_validation_is_due_every_few_epochs_and_after_the_last(tmp_path, monkeypatch, every, validated) -> None:
+    made = trainer(regression({}, epochs=5, validate_every=every), tmp_path / "state.pt")
+    monkeypatch.setattr(made, "validate", lambda _: 12.345678)
+    curve = made.run().curve
+    assert [entry["epoch"] for entry in curve] == [1, 2, 3, 4, 5]
+    assert {entry["epoch"]: entry["val_mr"] for entry in curve if "val_mr" in entry} == dict.fromkeys(
+        validated, 12.3457
+    )
+    assert all(entry["loss"]["squares"] == round(entry["loss"]["squares"], 6) for entry in curve)
