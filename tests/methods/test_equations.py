@@ -152,23 +152,42 @@ def test_pe_rsitr_drops_half_of_its_bottleneck_in_training_and_nothing_in_evalua
         assert torch.allclose(seen["z"][~dropped], seen["down"].relu()[~dropped] / (1 - share))
 
 
-def test_lora_adds_the_product_of_its_factors_to_every_linear_map_of_both_towers() -> None:
-    method, tower = method_of("clip_lora", lora_rank=3), tiny()
+@pytest.mark.parametrize("positives", [False, True])
+def test_pe_rsitrs_loss_compares_towers_and_both_passes_of_each(positives) -> None:
+    """Texts that match another image are positives in both losses that have texts for candidates."""
+    method = method_of("pe_rsitr", intra_weight=0.3, soft_multi_positive=positives)
+    images, texts = (tuple(F.normalize(torch.randn(2, 3, 32), dim=-1)) for _ in range(2))
+    losses = method.losses(images, texts, META, None, STEP)
+    scale, soft = method.heads.log_scale.exp(), META.positives() if positives else None
+    assert losses == {
+        "batch": contrastive(images[0], texts[0], scale, soft),
+        "images": 0.3 * contrastive(images[0], images[1], scale),
+        "texts": 0.3 * contrastive(texts[0], texts[1], scale, soft),
+    }
+
+
+@torch.no_grad()
+def merge_lora(method, tower, *parts):
+    """Add B A to every linear map of these transformers of a plain tower."""
 
     def add(weight, layer):
-        factors = [f["default"].weight for f in (layer.lora_B, layer.lora_A)]
-        assert factors[1].shape[0] == 3
-        weight += factors[0] @ factors[1]
+        up, down = (factor["default"].weight for factor in (layer.lora_B, layer.lora_A))
+        assert down.shape[0] == 3
+        weight += up @ down
 
-    with torch.no_grad():
-        for part in ("visual.transformer", "transformer"):
-            adapted = method.backbone.model.get_submodule(part).resblocks
-            for plain, block in zip(tower.model.get_submodule(part).resblocks, adapted, strict=True):
-                add(plain.attn.in_proj_weight, block.attn)
-                add(plain.attn.out_proj.weight, block.attn.base_layer.out_proj)
-                add(plain.mlp.c_fc.weight, block.mlp.c_fc)
-                add(plain.mlp.c_proj.weight, block.mlp.c_proj)
-    compare(method, (), (), tower)
+    for part in parts:
+        adapted = method.backbone.model.get_submodule(part).resblocks
+        for plain, block in zip(tower.model.get_submodule(part).resblocks, adapted, strict=True):
+            add(plain.attn.in_proj_weight, block.attn)
+            add(plain.attn.out_proj.weight, block.attn.base_layer.out_proj)
+            add(plain.mlp.c_fc.weight, block.mlp.c_fc)
+            add(plain.mlp.c_proj.weight, block.mlp.c_proj)
+    return tower
+
+
+def test_lora_adds_the_product_of_its_factors_to_every_linear_map_of_both_towers() -> None:
+    method = method_of("clip_lora", lora_rank=3)
+    compare(method, (), (), merge_lora(method, tiny(), "visual.transformer", "transformer"))
 
 
 @pytest.mark.parametrize(("name", "ending"), [("clip_bitfit", "bias"), ("single_language", "")])
@@ -225,6 +244,17 @@ def test_cmers_text_branch_attends_over_the_whole_caption() -> None:
     ]
     expected = unit([s / s.norm() + q for s, q in zip(features.pooled, branches, strict=True)])
     assert torch.allclose(method.encode_texts(features), expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_cmers_text_with_lora_is_that_of_the_adapted_text_tower_alone() -> None:
+    method = method_of("cmer", hidden=12, heads=3, text="lora", lora_rank=3, focus_adapter=False).eval()
+    tower = merge_lora(method, tiny(), "transformer")
+    tokens, features = tower.tokenize(TEXTS), tiny().encode_images(pixels())
+    texts = [naive.encode_text(tower, row[mask]) for row, mask in zip(tokens.ids, tokens.mask, strict=True)]
+    assert torch.allclose(method.encode_texts(tokens), unit(texts), atol=1e-5)
+    assert torch.allclose(method.encode_images(features), unit(list(features.pooled)), atol=1e-5)
+    assert not any("visual" in name for name in method.trained())
 
 
 @torch.no_grad()

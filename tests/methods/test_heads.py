@@ -36,6 +36,7 @@ def test_a_head_projects_the_standardised_embedding(kind) -> None:
         layers = [layer for layer in head if isinstance(layer, torch.nn.Linear)]
         assert [len(layer.weight) for layer in layers] == ([5] if kind == "linear" else [9, 5])
         y = linear(x, layers[0]) if kind == "linear" else linear(F.gelu(linear(x, layers[0])), layers[1])
+        assert not list(norm.parameters())
         heads.eval()
         assert torch.allclose(encode(pooled), y / y.norm(dim=1, keepdim=True), atol=1e-5)
         heads.train()

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from cmer.data.frames import write_frame
 from cmer.retrieval.bootstrap import ImageHits, mr_interval
-from cmer.retrieval.evaluate import evaluate
+from cmer.retrieval.evaluate import evaluate, similarity
 from cmer.retrieval.recall import ranks
 
 OWNER = [0, 0, 1, 1, 2, 2, 3, 3]
@@ -25,20 +25,22 @@ SCORES = np.array(
 )
 
 
+def write(folder, scores, owner, texts):
+    """These scores on a test split that follows two train images."""
+    count = len(scores)
+    images = pd.DataFrame({"image_id": range(2 + count), "split": ["train"] * 2 + ["test"] * count, "label": "x"})
+    captions = range(20, 20 + len(owner))
+    write_frame(folder / "images.csv", images)
+    queries = pd.DataFrame({"caption_id": captions, "image_id": np.array(owner) + 2, "none": texts})
+    write_frame(folder / "queries.csv", queries)
+    tensors = {"scores/none": scores, "index/none": np.unique(texts, return_inverse=True)[1]}
+    save_file(tensors, folder / "e.safetensors", metadata={"record": json.dumps({"spec": {}})})
+    return folder
+
+
 @pytest.fixture
 def split(tmp_path):
-    """SCORES on a test split of four images that follow two train images."""
-    images = pd.DataFrame({"image_id": range(6), "split": ["train"] * 2 + ["test"] * 4, "label": ["x"] * 6})
-    queries = pd.DataFrame({"caption_id": range(20, 28), "image_id": np.array(OWNER) + 2, "none": TEXTS})
-    write_frame(tmp_path / "images.csv", images)
-    write_frame(tmp_path / "queries.csv", queries)
-    index = np.unique(TEXTS, return_inverse=True)[1]
-    save_file(
-        {"scores/none": SCORES, "index/none": index},
-        tmp_path / "e.safetensors",
-        metadata={"record": json.dumps({"spec": {}})},
-    )
-    return tmp_path
+    return write(tmp_path, SCORES, OWNER, TEXTS)
 
 
 @pytest.fixture
@@ -98,5 +100,36 @@ def test_the_table_has_the_ranks_of_every_query(metrics) -> None:
         rows = table[table["direction"] == direction]
         assert rows["query"].tolist() == ids and rows["image"].tolist() == images and set(rows["protocol"]) == {"none"}
         for name in i2t._fields:
-            assert rows[name].tolist() == getattr(counts, name).tolist()
+            assert rows[name].tolist() == getattr(counts, name).tolist() and rows[name].dtype == np.int64
     assert table.index.tolist() == list(range(12))
+
+
+def test_the_control_is_what_a_ranker_of_labels_gets(split) -> None:
+    """All four images are of one class: an image's two captions are among eight, a caption's image among four."""
+    found = evaluate(split / "e.safetensors", split, split / "queries.csv")[0]
+    assert list(found["controls"]) == ["label_only"]
+    assert found["controls"]["label_only"]["t2i_r1"] == 25
+    assert found["controls"]["label_only"]["i2t_r1"] == 25
+    assert found["controls"]["label_only"]["t2i_r5"] == 100
+    assert found["controls"]["label_only"]["i2t_r5"] == round(100 * (1 - 6 * 5 * 4 * 3 * 2 / (8 * 7 * 6 * 5 * 4)), 4)
+
+
+def test_scores_are_float32_and_the_same_in_blocks_of_any_size(tmp_path, monkeypatch) -> None:
+    draw = np.random.default_rng(0)
+    images, texts = draw.normal(size=(7, 5)), draw.normal(size=(9, 5))
+    index = draw.integers(0, 9, 20)
+    tensors = {"images": images.astype(np.float32), "texts/none": texts.astype(np.float32), "index/none": index}
+    save_file(tensors, tmp_path / "e.safetensors")
+    save_file({"scores/none": images @ texts.T}, tmp_path / "pair.safetensors")
+    expected = (tensors["images"].astype(float) @ tensors["texts/none"].T.astype(float))[:, index]
+    for block in (1, 9 * 3, 10**6):
+        monkeypatch.setattr("cmer.retrieval.evaluate.BLOCK", block)
+        found = similarity(tmp_path / "e.safetensors", "none")
+        assert found.dtype == np.float32 and np.array_equal(found, expected.astype(np.float32))
+    assert similarity(tmp_path / "pair.safetensors", "none").dtype == np.float32
+
+
+def test_a_query_with_a_single_tie_is_a_tied_query(tmp_path) -> None:
+    write(tmp_path, np.array([[1, 1], [0, 2]], np.float32), [0, 1], ["a", "b"])
+    found = evaluate(tmp_path / "e.safetensors", tmp_path, tmp_path / "queries.csv")[0]["protocols"]["none"]
+    assert found["tied_queries"] == {"i2t": 1, "t2i": 0}

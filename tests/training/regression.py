@@ -87,18 +87,21 @@ class Regression(Method):
 
 
 class Log(Memory):
-    """Notes in which order batches are used and added."""
+    """Notes in which order batches are used and added; its state is the images of all added batches."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, list[int], Tensor]] = []
+        self.past: list[list[int]] = []
 
     def enqueue(self, images: Tensor, texts: Tensor, batch: PairIds) -> None:
         self.events.append(("enqueue", batch.images.tolist(), images))
+        self.past.append(batch.images.tolist())
 
     def state_dict(self) -> dict[str, Any]:
-        return {}
+        return {"past": self.past}
 
     def load_state_dict(self, state: dict[str, Any]) -> object:
+        self.past = list(state["past"])
         return None
 
     def to(self, device: torch.device) -> Log:

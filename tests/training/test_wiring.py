@@ -153,8 +153,8 @@ def test_a_batch_joins_the_memory_after_its_losses_and_its_step(tmp_path) -> Non
 
 @pytest.mark.parametrize("after", [1, 5, 6, 13])
 def test_a_training_resumed_after_any_step_ends_as_an_unbroken_one(tmp_path, monkeypatch, after) -> None:
-    """Dropout draws from the random generator and BatchNorm keeps statistics: both are part of the state."""
-    run = regression({"dropout": 0.5, "norm": True}, ema=0.9)
+    """Dropout draws from the random generator, BatchNorm keeps statistics, the memory has batches: all are restored."""
+    run = regression({"dropout": 0.5, "norm": True, "remembers": True}, ema=0.9)
     whole = trainer(run, tmp_path / "whole.pt").run()
     monkeypatch.setattr("cmer.training.loop.SAVE_EVERY", -1.0)
     broken = trainer(run, tmp_path / "state.pt")
@@ -178,4 +178,5 @@ def test_a_training_resumed_after_any_step_ends_as_an_unbroken_one(tmp_path, mon
     for part in ("trained", "average", "best"):
         mine, theirs = getattr(found, part), getattr(whole, part)
         assert set(mine) == set(theirs) and all(torch.equal(mine[name], theirs[name]) for name in theirs)
-    assert found.optimizer.state_dict()["state"][0]["step"] == 18
+    assert found.optimizer.state_dict()["state"][0]["step"] == len(found.memory.past) == 18
+    assert found.memory.past == whole.memory.past
