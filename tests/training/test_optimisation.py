@@ -7,6 +7,8 @@ import pytest
 import torch
 from regression import MATRIX, OFFSET, POINTS, TARGETS, image_of, regression, trainer
 
+from cmer.training.optimizer import schedule
+
 
 def weights(trained):
     return {name: tensor.detach().double().numpy().copy() for name, tensor in trained.items()}
@@ -107,3 +109,8 @@ def test_the_weights_of_the_best_epoch_are_kept(tmp_path, monkeypatch) -> None:
 def test_the_dataset_is_what_the_closed_forms_assume() -> None:
     assert image_of("pond. caption 7") == 3
     assert pytest.approx(TARGETS) == POINTS @ MATRIX.T + OFFSET
+
+
+@pytest.mark.parametrize(("warmup", "rise"), [(0.0, 1), (0.04, 1), (0.3, 3), (0.9, 9), (1.0, 10)])
+def test_the_schedule_is_a_rise_of_at_least_one_step_and_half_a_cosine(warmup, rise) -> None:
+    assert [schedule(step, 10, warmup) for step in range(10)] == pytest.approx(factors(10, rise))
