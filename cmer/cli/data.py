@@ -106,10 +106,13 @@ def augment(
     spec: Spec,
     folder: Folder,
     out: Annotated[Path, typer.Option(help="CSV file for all captions with their scene prompts.")],
-    queries: Annotated[Path, typer.Option(help="CSV file for the test captions under every label protocol.")],
+    queries: Annotated[Path, typer.Option(help="CSV file for the queries of none, oracle and shuffled.")],
     record: Record = None,
 ) -> None:
-    """Prepend scene labels to captions: prompts for training, and test queries for every label protocol."""
+    """Prepend scene labels to captions: prompts for training, and the test queries that do not depend on the run.
+
+    Queries of `predicted` depend on what a run trains on: `cmer embed` makes them.
+    """
     from cmer.data.frames import read_frame, write_frame
     from cmer.data.prompts import augment as augment_captions
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from cmer.config.datasets import LabelRule
 
 app = typer.Typer(no_args_is_help=True)
-Metrics = Annotated[list[Path] | None, typer.Option(help="Metrics JSON of a run and seed; repeat for several.")]
+Metrics = Annotated[
+    list[Path] | None,
+    typer.Option(help="Metrics JSON of a run and seed, its ranks beside it; repeatable."),
+]
 Efficiency = Annotated[list[Path] | None, typer.Option(help="Profile JSON of a backbone (cmer profile); repeatable.")]
 
 
@@ -27,9 +30,9 @@ Efficiency = Annotated[list[Path] | None, typer.Option(help="Profile JSON of a b
 def evaluate(
     embeddings: Annotated[Path, typer.Option(help="Embeddings or pair scores of the test split (cmer embed).")],
     folder: Annotated[Path, typer.Option(help="The dataset's folder, e.g. results/data/demo.")],
-    queries: Annotated[Path, typer.Option(help="CSV of the test captions under every label protocol.")],
+    queries: Annotated[Path, typer.Option(help="CSV of the test captions (cmer augment).")],
     out: Annotated[Path, typer.Option(help="JSON file for the metrics.")],
-    ranks: Annotated[Path, typer.Option(help="CSV file for the rank of every query.")],
+    ranks: Annotated[Path, typer.Option(help="CSV file for the rank of every query; tables read {metrics}.ranks.csv.")],
     mr: Annotated[Path, typer.Option(help="JSON file for the mR of every label protocol, for `dvc metrics show`.")],
     record: Record = None,
 ) -> None:

@@ -24,7 +24,7 @@ PARAM_BACKBONES = ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-H-14")
 """The paper's backbones, the default of `cmer params`."""
 
 Captions = Annotated[Path, typer.Option(help="CSV of all captions with their prompts (cmer augment).")]
-Queries = Annotated[Path, typer.Option(help="CSV of the test captions under every label protocol (cmer augment).")]
+Queries = Annotated[Path, typer.Option(help="CSV of the queries of none, oracle and shuffled (cmer augment).")]
 Manifest = Annotated[
     Path | None,
     typer.Option("--features", help="Manifest of the stored features (cmer features); omit for online runs."),

@@ -28,7 +28,8 @@ class Training(Model):
     )
     train_images: Annotated[int, Field(ge=2)] | None = Field(
         default=None,
-        description="size of the subsample of train images, the same for every run and seed; null: train on all",
+        description="number of train images to use: the first ones in a fixed order, without validation and excluded "
+        "images of the seed; null: all",
     )
     precision: Precision = Field(
         default="float32",
@@ -77,7 +78,7 @@ class StepOptions(Model):
         description="two batch sizes; the bytes kept for the backward pass are an affine function of the batch size",
     )
     timed: Literal["both", "larger"] = Field(
-        default="both", description="batch sizes at which peak memory and speed are measured, which takes longest"
+        default="both", description="batch sizes at which peak memory and speed are measured; larger halves the time"
     )
     warmup: Positive = Field(default=1, description="untimed steps per method and round, before the timed ones")
     steps: Positive = Field(default=4, description="timed steps per method and round")
@@ -87,7 +88,7 @@ class StepOptions(Model):
         description="paper_like: float32, plain attention, 77 tokens; today: bfloat16 on a GPU, fused attention, 32 "
         "tokens, which is the longest text of a batch of 256",
     )
-    threads: Positive = 2
+    threads: Positive = Field(default=2, description="torch threads of the measurement")
 
     @property
     def timed_batches(self) -> set[int]:

@@ -46,7 +46,7 @@ def extract_dataset(
         spec: dataset and backbone.
         folder: folder of the prepared dataset.
         captions: file of all captions with their prompts.
-        queries: file of the test captions under every label protocol.
+        queries: file of the test captions under the label protocols that do not depend on the run.
         cache: folder of all extractions.
 
     Raises:
@@ -75,7 +75,7 @@ def extract(
         files: file name of each image, by image id.
         hashes: SHA-256 of each image.
         images: store to read the images from.
-        texts: all texts that training or evaluation can request.
+        texts: all texts except those with a predicted label, which depend on the run.
         cache: folder of all extractions.
 
     Raises:

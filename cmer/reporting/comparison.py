@@ -9,7 +9,8 @@ from cmer.retrieval.bootstrap import Difference, mr_difference
 from cmer.retrieval.evaluate import read_hits
 
 TO_BEST = ("best_run", "delta_best", "delta_best_ci_low", "delta_best_ci_high", "supported")
-"""Columns of the difference from the best run: `supported` is yes if the interval excludes zero."""
+"""Columns of the difference from the best run: `supported` is yes if the interval excludes zero, and says if it is that
+of a single seed."""
 
 
 def compare(run: Measured, other: Measured) -> Difference:
@@ -22,9 +23,11 @@ def compare(run: Measured, other: Measured) -> Difference:
     return mr_difference(*hits)
 
 
-def difference_cells(found: Difference) -> tuple[str, str, str, str]:
+def difference_cells(run: Measured, other: Measured) -> tuple[str, str, str, str]:
     """Cells of a difference: its value, the bounds of its interval, and whether it is supported."""
-    return signed(found.mean), signed(found.low), signed(found.high), "yes" if found.supported else "no"
+    found = compare(run, other)
+    supported = ("yes" if found.supported else "no") + " (one seed)" * (len(run.seeds) == 1)
+    return signed(found.estimate), signed(found.low), signed(found.high), supported
 
 
 def to_best(rows: Sequence[Measured]) -> list[dict[str, str]]:
@@ -42,4 +45,4 @@ def to_best(rows: Sequence[Measured]) -> list[dict[str, str]]:
 def _cells(row: Measured, best: Measured) -> dict[str, str]:
     if row is best:
         return {}
-    return dict(zip(TO_BEST, (best.run.name, *difference_cells(compare(row, best))), strict=True))
+    return dict(zip(TO_BEST, (best.run.name, *difference_cells(row, best)), strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,28 +22,35 @@ class ImageHits:
     """Expected hits of the queries of each test image, at each k of `K`.
 
     Attributes:
+        ids: [N] ids of the images.
         images: [N, 3] hits of the image as a query.
         texts: [N, 3] sum of the hits of its captions.
         captions: [N] number of its captions.
     """
 
+    ids: NDArray[Any]
     images: Hits
     texts: Hits
     captions: NDArray[np.int64]
 
     @classmethod
-    def of(cls, i2t: Ranks, t2i: Ranks, text_image: ArrayLike) -> ImageHits:
+    def of(cls, i2t: Ranks, t2i: Ranks, text_image: ArrayLike, ids: ArrayLike | None = None) -> ImageHits:
         """Count the hits of each image and of its captions.
 
         Args:
             i2t: ranks [n_images].
             t2i: ranks [n_texts].
             text_image: [n_texts] row of the image of each text.
+            ids: [n_images] ids of the images; None: their rows.
         """
         owner, n = np.asarray(text_image), len(i2t.greater)
         images = np.stack([expected_hits(i2t, k) for k in K], axis=1)
         texts: Hits = np.stack([np.bincount(owner, expected_hits(t2i, k), n) for k in K], axis=1)
-        return cls(images, texts, np.bincount(owner, minlength=n))
+        return cls(np.asarray(range(n) if ids is None else ids), images, texts, np.bincount(owner, minlength=n))
+
+    def queries(self) -> list[tuple[Any, int]]:
+        """Id and number of captions of each image, by which test splits are told apart."""
+        return list(zip(self.ids.tolist(), self.captions.tolist(), strict=True))
 
     def mr(self, draws: NDArray[np.int64]) -> NDArray[np.float64]:
         """MR [R] in percent of R resamples, which draw image i `draws[r, i]` times."""
@@ -56,7 +63,7 @@ class ImageHits:
 class Difference(NamedTuple):
     """Difference in mR between two runs, in percentage points, with its 95 % interval."""
 
-    mean: float
+    estimate: float
     low: float
     high: float
 
@@ -96,9 +103,9 @@ def mr_difference(
         seed: seed of the resampling.
 
     Raises:
-        UserError: the numbers of seeds, images or captions differ.
+        UserError: the number of seeds, the test images or their captions differ.
     """
-    if [hits.captions.tolist() for hits in run] != [hits.captions.tolist() for hits in other]:
+    if [hits.queries() for hits in run] != [hits.queries() for hits in other]:
         raise UserError("two runs cannot be compared: their seeds or test splits differ; evaluate them again")
     rng, images = np.random.default_rng(seed), len(run[0].images)
     draws = _draws(rng, images, resamples)
@@ -107,8 +114,8 @@ def mr_difference(
     resampled = np.stack([one.mr(draws) - two.mr(draws) for one, two in pairs], axis=1)
     low, high = np.percentile((weights * resampled).sum(axis=1), LEVELS)
     once = np.ones((1, images), np.int64)
-    mean = np.mean([one.mr(once) - two.mr(once) for one, two in pairs])
-    return Difference(float(mean), float(low), float(high))
+    estimate = np.mean([one.mr(once) - two.mr(once) for one, two in pairs])
+    return Difference(float(estimate), float(low), float(high))
 
 
 def _draws(rng: np.random.Generator, count: int, resamples: int) -> NDArray[np.int64]:

@@ -83,7 +83,7 @@ def evaluate(embeddings: Path | str, folder: Path | str, queries: Path | str) ->
     Args:
         embeddings: file of unit embeddings or pair scores, with images and captions in the order of the tables below.
         folder: folder of the dataset's `images.csv`.
-        queries: table of the test captions' texts under each protocol.
+        queries: table of the test captions, with their image ids.
 
     Returns:
         the metrics (JSON-ready; recalls in percent), and the ranks of every query: protocol, direction, ids of query
@@ -156,13 +156,15 @@ def read_hits(path: Path, protocol: str) -> ImageHits:
     Raises:
         UserError: the file is missing or lacks the protocol.
     """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; `cmer evaluate` writes it beside the metrics")
     table = read_frame(path)
     table = table[table["protocol"] == protocol]
     if not len(table):
         raise UserError(f"{path} has no ranks under label protocol {protocol!r}; run `cmer evaluate` again")
     i2t, t2i = (table[table["direction"] == direction] for direction in ("i2t", "t2i"))
     owner = pd.Index(i2t["image"]).get_indexer(pd.Index(t2i["image"]))
-    return ImageHits.of(_ranks(i2t), _ranks(t2i), owner)
+    return ImageHits.of(_ranks(i2t), _ranks(t2i), owner, i2t["image"])
 
 
 def _ranks(rows: pd.DataFrame) -> Ranks:

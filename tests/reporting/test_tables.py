@@ -167,7 +167,7 @@ def test_a_row_is_compared_with_the_best_one_of_its_dataset_and_protocol(write_m
     files = [file for row, mr in zip(rows, (60.0, 20.0, 90.0), strict=True) for file in write_metrics(row, {1: mr})]
     result = table(1, rows, files, seeds=[1])
     bad = of(result, run="bad", label_protocol="none")
-    assert bad["best_run"] == "good" and bad["supported"] == "yes"
+    assert bad["best_run"] == "good" and bad["supported"] == "yes (one seed)"
     low, mean, high = (float(bad[f"delta_best{name}"]) for name in ("_ci_low", "", "_ci_high"))
     assert low < mean < high < 0
     assert of(result, run="good", label_protocol="none")[["best_run", "delta_best", "supported"]].tolist() == [""] * 3
@@ -191,5 +191,5 @@ def test_a_comparison_needs_the_ranks(write_metrics):
     rows = [run("a", "linear_probe"), run("b")]
     files = [file for row in rows for file in write_metrics(row, {1: 20.0})]
     files[0].with_suffix(".ranks.csv").unlink()
-    with pytest.raises(UserError, match=r"rsitmd.a.1.ranks.csv does not exist"):
+    with pytest.raises(UserError, match=r"rsitmd.a.1.ranks.csv does not exist; `cmer evaluate` writes it"):
         table(1, rows, files, seeds=[1])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -67,7 +69,7 @@ def test_a_difference_equals_redrawing_images_and_seeds_one_by_one():
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
     everything = np.arange(20)
     means = [np.mean([mr(found, everything) for found in run]) for run in runs]
-    assert found.mean == pytest.approx(means[0] - means[1])
+    assert found.estimate == pytest.approx(means[0] - means[1])
 
 
 def test_pairing_supports_a_small_difference_that_overlapping_intervals_hide():
@@ -77,9 +79,9 @@ def test_pairing_supports_a_small_difference_that_overlapping_intervals_hide():
     better, worse = ImageHits.of(i2t, t2i, owner), ImageHits.of(spoiled, t2i, owner)
     assert mr_interval(better)[0] < mr_interval(worse)[1]
     found = mr_difference([better], [worse])
-    assert found.supported and 0 < found.low < found.mean < found.high
+    assert found.supported and 0 < found.low < found.estimate < found.high
     back = mr_difference([worse], [better])
-    assert back.supported and back.mean == pytest.approx(-found.mean)
+    assert back.supported and back.estimate == pytest.approx(-found.estimate)
     same = mr_difference([better], [better])
     assert not same.supported and same == (0, 0, 0)
 
@@ -90,3 +92,6 @@ def test_runs_on_different_test_splits_are_not_compared():
         mr_difference([first], [second])
     with pytest.raises(UserError, match="their seeds or test splits differ"):
         mr_difference([first], [first, first])
+    renamed = replace(first, ids=first.ids + 100)
+    with pytest.raises(UserError, match="their seeds or test splits differ"):
+        mr_difference([first], [renamed])

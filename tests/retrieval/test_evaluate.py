@@ -64,6 +64,7 @@ def test_metrics_are_those_of_the_similarity_matrix(split):
     assert len(table) == 2 * (N + 2 * N)
     write_frame(split / "ranks.csv", table)
     read = read_hits(split / "ranks.csv", "none")
+    assert read.ids.tolist() == list(map(str, range(3, 15)))
     direct_hits = ImageHits.of(*ranks(scores, np.repeat(np.arange(N), 2)), np.repeat(np.arange(N), 2))
     assert np.array_equal(read.images, direct_hits.images) and np.array_equal(read.texts, direct_hits.texts)
     with pytest.raises(UserError, match="no ranks under label protocol 'shuffled'"):

@@ -1,4 +1,4 @@
-# Captions with their scene labels: prompts for training, and the test queries of every label protocol.
+# Captions with their scene labels: prompts for training, and the test queries that do not depend on the run.
 
 
 rule augment_captions:

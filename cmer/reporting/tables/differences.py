@@ -8,15 +8,20 @@ import pandas as pd
 
 from cmer.registry import TABLES
 from cmer.reporting.base import Files, Table, TableSpec
-from cmer.reporting.comparison import compare, difference_cells
+from cmer.reporting.comparison import difference_cells
 from cmer.reporting.measured import Measured, number, read_metrics, summarise
+
+COLUMNS = [
+    *("dataset", "label_protocol", "run", "compared_with", "mr", "mr_compared"),
+    *("difference", "ci_low", "ci_high", "supported", "seeds"),
+]
 
 
 @TABLES.register("differences")
 class Differences(Table):
-    """One row per pair of runs on the same dataset and label protocol, with a 95 % paired bootstrap interval.
+    """Each run minus every earlier one in the config, on the same dataset and label protocol, by paired bootstrap.
 
-    `supported` is yes if the interval excludes zero. Runs are paired in the order of the config.
+    `supported` is yes if the 95 % interval excludes zero. Intervals are not corrected for the number of pairs.
     """
 
     reads = ("metrics",)
@@ -29,11 +34,11 @@ class Differences(Table):
             measured = [summarise(metrics, run, protocol, spec.seeds) for run in spec.runs]
             pairs = combinations(measured, 2)
             rows += [_row(two, one) for one, two in pairs if one.run.dataset == two.run.dataset]
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _row(run: Measured, other: Measured) -> dict[str, str]:
-    difference, low, high, supported = difference_cells(compare(run, other))
+    difference, low, high, supported = difference_cells(run, other)
     return {
         "dataset": run.run.dataset_title,
         "label_protocol": run.protocol,
