@@ -14,7 +14,7 @@ def test_names_are_found_without_import() -> None:
     assert {"cmer", "linear_probe", "zero_shot"} <= set(names)
     assert not {"base", "layers", "build"} & set(names)
     assert set(sys.modules) - before <= {"cmer", "cmer.methods"}
-    assert TABLES.names() == [f"table{number}" for number in range(1, 7)]
+    assert TABLES.names() == ["differences", *(f"table{number}" for number in range(1, 7))]
     assert {"contrastive"} <= set(LOSSES.names()) and {"accuracy_cost"} <= set(FIGURES.names())
 
 

@@ -13,5 +13,5 @@ def test_pairs_with_the_same_text_or_image_are_positives() -> None:
 
 def test_the_tensors_of_a_queue_are_all_that_its_state_holds() -> None:
     queue = NegativeQueue(4, 3)
-    assert len(queue.tensors()) == len(queue.state_dict()) == 6
-    assert sorted(tuple(tensor.shape) for tensor in queue.tensors()) == [(), (), (4,), (4,), (4, 3), (4, 3)]
+    assert len(queue.tensors()) == len(queue.state_dict()) == 7
+    assert sorted(tuple(tensor.shape) for tensor in queue.tensors()) == [(), (), (4,), (4,), (4,), (4, 3), (4, 3)]
