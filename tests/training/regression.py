@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from cmer.config.base import validate
 from cmer.config.methods import MethodOptions
 from cmer.config.runs import RunSpec
 from cmer.data.pairs import Pairs
+from cmer.data.sampler import Batch
 from cmer.features.inputs import Inputs
 from cmer.losses.memory import Memory, PairIds
 from cmer.methods.base import Context, Method, StepInfo
@@ -159,3 +161,21 @@ def regression(options: dict[str, Any], **training: Any) -> RunSpec:
 def trainer(run: RunSpec, state_file: Any, given: Given | None = None) -> Trainer:
     method = build(run.method, run.options, Context(None, FeatureOptions(), None, [], run.seed))
     return Trainer(method, (given or Given()).inputs(), dataset(), run, state_file)
+
+
+class Interrupted(Exception):
+    """Stands for a kill."""
+
+
+def interrupt(made: Trainer, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Run the training until it is interrupted, after this many steps."""
+    step, left = made.step, iter(range(after))
+
+    def interrupted(batch: Batch) -> float:
+        if next(left, None) is None:
+            raise Interrupted
+        return step(batch)
+
+    monkeypatch.setattr(made, "step", interrupted)
+    with pytest.raises(Interrupted):
+        made.run()

@@ -4,14 +4,10 @@ import re
 from contextlib import contextmanager
 
 import pytest
-from regression import regression, trainer
+from regression import interrupt, regression, trainer
 
 from cmer.errors import UserError
 from cmer.training.loop import Trainer
-
-
-class Interrupted(Exception):
-    """Stands for a kill."""
 
 
 @pytest.fixture
@@ -26,19 +22,6 @@ def shown(monkeypatch):
 
     monkeypatch.setattr("cmer.training.loop.progress", bar)
     return calls
-
-
-def interrupt(made, monkeypatch, after):
-    step, left = made.step, iter(range(after))
-
-    def interrupted(batch):
-        if next(left, None) is None:
-            raise Interrupted
-        return step(batch)
-
-    monkeypatch.setattr(made, "step", interrupted)
-    with pytest.raises(Interrupted):
-        made.run()
 
 
 def test_a_resumed_training_says_where_it_resumes(tmp_path, monkeypatch, capsys, shown) -> None:

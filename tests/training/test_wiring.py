@@ -5,17 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from regression import MATRIX, OFFSET, Given, dataset, image_of, regression, trainer
+from regression import MATRIX, OFFSET, Given, dataset, image_of, interrupt, regression, trainer
 
 from cmer.retrieval.embed import encode_images, encode_texts
 from cmer.retrieval.recall import ranks, recalls
 
 PAIRS = dataset()
 VAL = PAIRS.val_images.tolist()
-
-
-class Interrupted(Exception):
-    """Stands for a kill."""
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -157,17 +153,7 @@ def test_a_training_resumed_after_any_step_ends_as_an_unbroken_one(tmp_path, mon
     run = regression({"dropout": 0.5, "norm": True, "remembers": True}, ema=0.9)
     whole = trainer(run, tmp_path / "whole.pt").run()
     monkeypatch.setattr("cmer.training.loop.SAVE_EVERY", -1.0)
-    broken = trainer(run, tmp_path / "state.pt")
-    step, left = broken.step, iter(range(after))
-
-    def interrupted(batch):
-        if next(left, None) is None:
-            raise Interrupted
-        return step(batch)
-
-    monkeypatch.setattr(broken, "step", interrupted)
-    with pytest.raises(Interrupted):
-        broken.run()
+    interrupt(trainer(run, tmp_path / "state.pt"), monkeypatch, after)
     torch.manual_seed(99)
     torch.rand(7)  # another process would be elsewhere in its random numbers
     resumed = trainer(run, tmp_path / "state.pt")
