@@ -141,7 +141,7 @@ def recorded(path: Path | str | None) -> Iterator[dict[str, Any]]:
             path,
             facts
             | {
-                "command": sys.argv,
+                "command": [Path(sys.argv[0]).name.replace("__main__.py", "cmer"), *sys.argv[1:]],
                 "commit": commit,
                 "host": platform.node(),
                 "outputs": {str(file): sha256(file) for file in io.written[before:] if file.is_file()},

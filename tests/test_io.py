@@ -79,6 +79,16 @@ def test_record_holds_the_circumstances(tmp_path: Path) -> None:
     assert {"command", "commit", "host", "started", "seconds", "peak_memory_mib", "versions"} <= set(record)
 
 
+@pytest.mark.parametrize("program", ["/home/me/.venv/bin/cmer", "/home/me/cmer/__main__.py"])
+def test_record_names_the_program_and_no_folder_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr("sys.argv", [program, "draw", "--folder", "results"])
+    with recorded(tmp_path / "record.json"):
+        pass
+    assert read_json(tmp_path / "record.json")["command"] == ["cmer", "draw", "--folder", "results"]
+
+
 def _append(path: Path) -> None:
     with locked(path.with_suffix(".lock")):
         before = path.read_text()

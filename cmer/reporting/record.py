@@ -156,7 +156,7 @@ def _versions(record: dict[str, Any]) -> str:
 
 def _short(command: list[str]) -> str:
     """The command as typed, with SPEC in place of the spec, which is printed separately."""
-    words = [Path(command[0]).name.replace("__main__.py", "cmer"), *command[1:]] if command else []
+    words = list(command)
     if "--spec" in words:
         words[words.index("--spec") + 1] = "SPEC"
     return shlex.join(words)
