@@ -86,6 +86,13 @@ def test_published_dataset_is_fetched_unless_the_user_has_it(fresh: Project, tmp
     assert "results/known/data/ucm/images.tar" not in plan.outputs
 
 
+def test_changed_ranks_are_compared_again(project: Project) -> None:
+    """Tables read them beside the metrics, under a name that no command line gives."""
+    (project.folder / "results/metrics/demo/lite.cmer_v1/seed2022.ranks.csv").write_text("other ranks")
+    plan = project.plan("results/table1.csv")
+    assert plan.counts == {"table": 1}
+
+
 # --- which config is read ---------------------------------------------------------------------------------------------
 
 
