@@ -30,7 +30,7 @@ NOT_COUNTED = (
 """Modules on which no result depends. The values of configs and cards are part of specs and digests; the other modules
 move bytes, look up names, or show progress."""
 
-LIBRARIES = ("torch", "open_clip_torch", "peft", "transformers", "numpy", "pillow", "pandas")
+LIBRARIES = ("torch", "open_clip_torch", "peft", "transformers", "numpy", "pillow", "pandas", "scikit-learn")
 
 
 @cache

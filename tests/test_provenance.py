@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cmer import provenance
+from cmer import provenance, retrieval, training
 from cmer.provenance import code_digest
 
 
@@ -44,6 +44,17 @@ def after(package: Path, name: str, text: str) -> str:
 def test_digest_counts_what_is_executed(package: Path, name: str, text: str, counts: bool) -> None:
     before = code_digest("cmer.one")
     assert (after(package, name, text) != before) == counts
+
+
+def test_a_training_does_not_depend_on_the_code_of_the_test_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = provenance._source
+    read: set[str] = set()
+    monkeypatch.setattr(provenance, "_source", lambda module: read.add(module) or source(module))
+    code_digest(*training.MODULES)
+    assert {"cmer.training.loop", "cmer.training.checkpoint", "cmer.retrieval.embed"} < read
+    assert not read & {"cmer.data.prompts", "cmer.training.embedding"}
+    code_digest(*retrieval.MODULES)
+    assert {"cmer.data.prompts", "cmer.retrieval.embed", "cmer.training.checkpoint"} < read
 
 
 def test_digest_of_a_module_that_is_not_there(package: Path) -> None:

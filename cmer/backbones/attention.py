@@ -18,6 +18,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, attention: nn.MultiheadAttention) -> None:
         super().__init__()
+        assert attention.batch_first and not attention.dropout and attention.in_proj_weight is not None
         self.width, self.heads = attention.embed_dim, attention.num_heads
         self.in_proj_weight, self.in_proj_bias = attention.in_proj_weight, attention.in_proj_bias
         self.out_proj = attention.out_proj

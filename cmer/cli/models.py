@@ -51,7 +51,7 @@ def features(
     """
     from cmer.features.extract import extract_dataset
     from cmer.features.store import FeatureSpec
-    from cmer.training.run import FEATURES
+    from cmer.training.assembly import FEATURES
 
     options = validate_json(FeatureSpec, spec, "--spec")
     with recorded(record):
@@ -76,8 +76,9 @@ def train(
     """
     import torch
 
+    from cmer.training.assembly import RunFiles
     from cmer.training.distributed import joined, rank
-    from cmer.training.run import RunFiles, train_run
+    from cmer.training.run import train_run
 
     run = validate_json(RunSpec, spec, "--spec")
     torch.set_num_threads(run.training.threads)
@@ -118,7 +119,8 @@ def embed(
     Needs the same captions as the training: vocabularies, and the labels of protocol `predicted`, are learned from
     them.
     """
-    from cmer.training.run import RunFiles, embed_run
+    from cmer.training.assembly import RunFiles
+    from cmer.training.embedding import embed_run
 
     with recorded(record):
         embed_run(checkpoint, RunFiles(folder, captions, validation, excluded, features), queries, template, out)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from cmer.config.base import Precision
@@ -15,3 +18,14 @@ def device() -> torch.device:
 def autocast(precision: Precision) -> torch.autocast:
     """Context that computes in the configured precision, which is the same on every device."""
     return torch.autocast(device().type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Use `count` torch threads in the block, then restore the previous number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

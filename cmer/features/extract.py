@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from cmer.data.images import ImageStore, open_images
 from cmer.data.pairs import Pairs
 from cmer.errors import UserError
 from cmer.features import MODULES
-from cmer.features.device import autocast, device
+from cmer.features.device import autocast, device, threads
 from cmer.features.store import DTYPES, Array, FeatureSpec, Manifest, Store
 from cmer.features.views import dihedral
 from cmer.io import digest, locked, read_json, sha256, write_json
@@ -81,7 +80,7 @@ def extract(
     Raises:
         UserError: an image is missing or changed, a block does not exist, or the disk is full.
     """
-    with _threads(spec.backbone.threads):
+    with threads(spec.backbone.threads):
         backbone = build(spec.backbone).to(device())
         options = resolve_blocks(spec.backbone.features, backbone)
         code = code_digest(*MODULES, spec.backbone.module())
@@ -113,33 +112,22 @@ def extract(
             return Manifest.read(finished)  # as later calls read it, so that writing it again gives the same bytes
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Use `count` torch threads in the block, then restore the previous number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def open_store(manifest_file: Path, cache: Path, rebuild: Callable[[Manifest], Manifest]) -> Store:
+def open_store(manifest: Manifest, cache: Path, rebuild: Callable[[Manifest], Manifest]) -> Store:
     """Open the features of a manifest; if arrays are missing from the cache, rebuild them first, under a lock.
 
     Raises:
         UserError: the images, texts, code, weights or kind of device differ from those of the manifest.
     """
-    manifest = Manifest.read(manifest_file)
     if not manifest.present(cache):
+        title = f"features of {manifest.spec.dataset.title} from {manifest.spec.backbone.printed}"
         made = rebuild(manifest)
         if made.digest != manifest.digest:
             raise UserError(
-                f"{manifest_file} was made from other images, texts, code or weights, or on another kind of device; "
-                "extract again"
+                f"the {title} were made from other images, texts, code or weights, or on another kind of device; "
+                "extract them again (cmer features)"
             )
         if made.arrays != manifest.arrays:  # another processor rounds differently; the features are usable
-            print(f"note: rebuilt features differ by rounding from those of {manifest_file}", file=sys.stderr)
+            print(f"note: the rebuilt {title} differ by rounding from the manifest's", file=sys.stderr)
     return Store(manifest, cache)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -10,13 +10,15 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.transforms import v2
 
 from cmer.backbones.base import Backbone, Features, Preprocess, Tokens
+from cmer.backbones.build import build
 from cmer.config.backbones import BackboneOptions
 from cmer.data.images import ImageStore
-from cmer.features.device import autocast, device
-from cmer.features.store import Store
+from cmer.features.device import autocast, device, threads
+from cmer.features.store import DTYPES, Store
 from cmer.features.views import dihedral_each
 from cmer.io import cores
 
@@ -40,25 +42,51 @@ def stored_images(store: Store, blocks: Sequence[int]) -> Callable[[np.ndarray, 
 
 
 def stored_texts(
-    store: Store, blocks: Sequence[int], load: Callable[[], Backbone]
+    store: Store, blocks: Sequence[int], unstored: Collection[str] = ()
 ) -> Callable[[Sequence[str]], Features]:
-    """Text features from the store; batches with a text that is not stored are computed, as if online.
-
-    Not stored are queries with a predicted label, which depends on the captions that a run may see.
+    """Text features from the store, and computed ones of the texts that need not be stored.
 
     Args:
         store: the stored features.
         blocks: blocks of the text tower.
-        load: loads the backbone; called only if a text is not stored.
+        unstored: texts to compute where they are not stored, as extraction would. These are queries with a predicted
+            label, which depends on the captions that a run sees.
     """
-    load = cache(load)
+    missing = {text for text in unstored if text not in store}
+    backbone = cache(lambda: build(store.manifest.spec.backbone).to(device()))
 
     def texts(texts: Sequence[str]) -> Features:
-        if store.has_texts(texts):
+        if missing.isdisjoint(texts):
             return store.texts(texts, blocks).to(device())
-        return online_texts(load(), store.manifest.spec.backbone, blocks)(texts)
+        known = sorted(set(texts) - missing)
+        asked = sorted(missing.intersection(texts))
+        parts = [store.texts(known, blocks)] if known else []
+        rows = {text: row for row, text in enumerate([*known, *asked])}
+        return _rows([*parts, _computed(store, backbone(), asked, blocks)], [rows[text] for text in texts])
 
     return texts
+
+
+def _computed(store: Store, backbone: Backbone, texts: Sequence[str], blocks: Sequence[int]) -> Features:
+    """Features of texts, computed and rounded like the stored ones."""
+    options = store.manifest.spec.backbone
+    with threads(options.threads):
+        found = online_texts(backbone, options, blocks)(texts)
+    dtype = DTYPES[options.features.dtype]
+    return Features(found.pooled, {block: rows.to(dtype) for block, rows in found.blocks.items()}, found.mask)
+
+
+def _rows(parts: Sequence[Features], rows: Sequence[int]) -> Features:
+    """The given rows of all parts' texts, padded with zeros to the longest text."""
+
+    def taken(tensors: Iterable[Tensor]) -> Tensor:
+        each = [row for tensor in tensors for row in tensor]
+        return pad_sequence([each[row] for row in rows], batch_first=True)
+
+    parts = [part.to(device()) for part in parts]
+    blocks = {block: taken(part.blocks[block] for part in parts) for block in parts[0].blocks}
+    mask = taken(part.mask for part in parts if part.mask is not None) if blocks else None
+    return Features(taken(part.pooled for part in parts), blocks, mask)
 
 
 def token_texts(tokenize: Callable[[Sequence[str]], Tokens]) -> Callable[[Sequence[str]], Tokens]:

@@ -88,7 +88,7 @@ class Manifest(Model):
             UserError: they are not; the message lists the settings that differ.
         """
         remedy = "give the manifest of the run's dataset and backbone, or extract the features again (cmer features)"
-        theirs, ours = self.spec.backbone.model_dump(), backbone.model_dump()
+        theirs, ours = (options.model_dump(exclude={"printed"}) for options in (self.spec.backbone, backbone))
         other = [f"{key} is {theirs.get(key)}, not {ours.get(key)}" for key in ours if theirs.get(key) != ours[key]]
         if other:
             raise UserError(f"{path} was extracted with another backbone: its {', '.join(other)}; {remedy}")
@@ -135,9 +135,9 @@ class Store:
             self._open[name] = flat.view(array.shape)
         return self._open[name]
 
-    def has_texts(self, texts: Sequence[str]) -> bool:
-        """Whether the features of all these texts are stored."""
-        return all(text in self._rows for text in texts)
+    def __contains__(self, text: str) -> bool:
+        """Whether the features of this text are stored."""
+        return text in self._rows
 
     def images(self, images: np.ndarray, views: np.ndarray, blocks: Sequence[int]) -> Features:
         """Features of the given view of each image: pooled [B, dim], blocks [B, tokens, width]."""

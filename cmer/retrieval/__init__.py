@@ -1,4 +1,4 @@
 """Embedding, similarity, recall and label protocols."""
 
-MODULES = ("cmer.retrieval.embed", "cmer.training.run", "cmer.training.checkpoint")
+MODULES = ("cmer.training.embedding",)
 """What every embedding of a test split executes besides its method and its backbone: the roots of its code digest."""

@@ -85,13 +85,12 @@ def test_a_second_extraction_opens_no_image(prepared, stored, monkeypatch) -> No
 
 
 def test_missing_arrays_are_rebuilt_and_must_be_the_same(prepared, stored, tmp_path) -> None:
-    file = tmp_path / "tiny.json"
-    file.write_text(stored.manifest.model_dump_json())
-    rebuilt = open_store(file, tmp_path / "empty", lambda old: run(prepared, tmp_path / "empty"))
+    manifest = stored.manifest
+    rebuilt = open_store(manifest, tmp_path / "empty", lambda old: run(prepared, tmp_path / "empty"))
     assert torch.equal(rebuilt.array("image_block_1"), stored.array("image_block_1"))
     other = BACKBONE.model_copy(update={"seed": 1})
     with pytest.raises(UserError, match="other images, texts, code or weights"):
-        open_store(file, tmp_path / "none", lambda old: run(prepared, tmp_path / "other", other))
+        open_store(manifest, tmp_path / "none", lambda old: run(prepared, tmp_path / "other", other))
 
 
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:99])])

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from naive import linear
 
-from cmer.backbones.base import Features, Shapes
+from cmer.backbones.base import BlockSpec, Features, Shapes
 from cmer.config.backbones import FeatureOptions
+from cmer.features.device import autocast
 from cmer.losses.batch.contrastive import contrastive
 from cmer.losses.memory import PairIds
 from cmer.methods.base import Context, StepInfo
@@ -41,6 +42,28 @@ def test_a_head_projects_the_standardised_embedding(kind) -> None:
         assert torch.allclose(encode(pooled), y / y.norm(dim=1, keepdim=True), atol=1e-5)
         heads.train()
         assert not torch.allclose(encode(pooled), encode(pooled), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("method", "aligned"),
+    [("zero_shot", True), ("linear_probe", True), ("linear_probe", False), ("cmer", True), ("cmer", False)],
+)
+def test_embeddings_are_unit_vectors_in_every_precision(method, aligned) -> None:
+    block = BlockSpec(grid=0, width=6, has_cls=False)
+    shapes = Shapes(**APART | {"aligned": aligned, "text_dim": 7, "text_blocks": [block]})
+    options = {"text": "side_branch", "focus_adapter": False, "hidden": 8, "heads": 2} if method == "cmer" else {}
+    context = Context(shapes, FeatureOptions(text_blocks=[0]), None, [], 0)
+    built = build(method, METHOD_OPTIONS.get(method)(**options), context).eval()
+    images, texts = (
+        Features(torch.randn(64, 7)),
+        Features(torch.randn(64, 7), {0: torch.randn(64, 5, 6)}, torch.ones(64, 5) > 0),
+    )
+    for precision in ("float32", "bfloat16"):
+        with autocast(precision):
+            found = built.encode_images(images), built.encode_texts(texts)
+        for embeddings in found:
+            assert embeddings.dtype == torch.float32
+            assert torch.allclose(embeddings.norm(dim=1), torch.tensor(1.0), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])

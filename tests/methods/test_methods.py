@@ -85,6 +85,11 @@ def test_every_trained_tensor_gets_a_gradient_and_no_other(tower, text) -> None:
     assert not any(p.grad is not None for p in tower.model.visual.parameters())
 
 
+def test_lora_on_a_layer_that_is_no_linear_map_is_refused(tower) -> None:
+    with pytest.raises(UserError, match=r"LoRA cannot adapt model\.ln_final: a \w*LayerNorm\w* is not a linear map"):
+        add_lora(tower, ["model.ln_final"], 4)
+
+
 def with_updates(tower):
     """A tower with LoRA whose updates are not zero, and what its weights are once they are merged by hand."""
     merged = build_backbone(TinyOptions(kind="tiny", printed="tiny"))

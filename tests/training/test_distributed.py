@@ -219,8 +219,8 @@ def test_a_process_that_fails_ends_the_others_and_one_of_them_says_why(
 
 
 def test_a_state_of_another_number_of_processes_is_refused(prepared, workspace, monkeypatch) -> None:
+    from cmer.training.assembly import assemble
     from cmer.training.loop import Trainer
-    from cmer.training.run import assemble
 
     run = spec(prepared)
 

@@ -35,8 +35,8 @@ def given(monkeypatch, tmp_path):
     def token_texts(tokenize):
         return lambda texts: tokens.extend(texts) or tokenize(texts)
 
-    monkeypatch.setattr("cmer.training.run.OnlineImages", Online)
-    monkeypatch.setattr("cmer.training.run.token_texts", token_texts)
+    monkeypatch.setattr("cmer.training.assembly.OnlineImages", Online)
+    monkeypatch.setattr("cmer.training.assembly.token_texts", token_texts)
     return asked
 
 
@@ -72,7 +72,7 @@ def test_every_protocol_embeds_its_own_queries_with_the_saved_weights(prepared, 
     state = {}
     run = Trainer.run
     monkeypatch.setattr(Trainer, "run", lambda self: state.setdefault("state", run(self)))
-    monkeypatch.setattr("cmer.training.run.embeddings", spy)
+    monkeypatch.setattr("cmer.training.embedding.embeddings", spy)
     call(*train_arguments(prepared, spec(prepared, "toy_conditioned", inputs="online", ema=0.5)))
     embed(prepared)
     best = state["state"].best

@@ -1,28 +1,31 @@
 """The epoch whose weights are kept, and what a run refuses to read."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_training import BACKBONE, call, embed, extract_features, spec, train_arguments
+from test_training import call, embed, extract_features, spec, train_arguments
 from typer.testing import CliRunner
 
-from cmer.backbones.build import build
-from cmer.backbones.tiny.options import TinyOptions
 from cmer.cli.main import app
-from cmer.config.base import validate
 from cmer.data.frames import read_frame, write_frame
 from cmer.data.prompts import predicted_queries
+from cmer.errors import UserError
 from cmer.features.device import autocast
-from cmer.features.inputs import online_texts, stored_texts
-from cmer.features.store import Manifest, Store
+from cmer.features.store import Manifest
+from cmer.io import write_json
 from cmer.methods.cmer.model import Cmer
 from cmer.provenance import stored_record
 from cmer.retrieval.embed import encode_texts
+from cmer.training import assembly
 from cmer.training import run as training_run
+from cmer.training.assembly import FEATURES, RunFiles, assemble
+from cmer.training.embedding import embed_run
 from cmer.training.loop import Trainer, load_tensors
-from cmer.training.run import FEATURES, RunFiles, assemble, embed_run
+from cmer.training.run import train_run
 
 
 @pytest.fixture
@@ -60,7 +63,7 @@ def test_features_of_other_images_are_refused(prepared, workspace) -> None:
     refused = CliRunner().invoke(app, arguments).exception
     assert "features.json was extracted from other images" in str(refused)
     changed = RunFiles(other, prepared.captions, prepared.validation, None, Path("features.json"))
-    with pytest.raises(Exception, match="extracted from other images"):
+    with pytest.raises(UserError, match="extracted from other images"):
         embed_run(Path("checkpoint.safetensors"), changed, prepared.queries, "{label}", Path("out"))
 
 
@@ -71,6 +74,57 @@ def test_features_of_another_backbone_are_refused(prepared, workspace) -> None:
     assert "features.json was extracted with another backbone: its seed is 0, not 1" in str(refused)
 
 
+def test_a_backbone_with_another_printed_name_reads_the_same_features(prepared, workspace) -> None:
+    run = spec(prepared, epochs=1)
+    renamed = run.backbone.model_copy(update={"printed": "another name"})
+    call(*train_arguments(prepared, run.model_copy(update={"backbone": renamed})))
+
+
+def test_features_are_compared_with_the_run_before_any_are_rebuilt(prepared, workspace, monkeypatch) -> None:
+    shutil.rmtree(FEATURES)
+    rebuilt = []
+    monkeypatch.setattr(assembly, "extract", lambda *_: rebuilt.append(1))
+    run = spec(prepared)
+    other = run.model_copy(update={"backbone": run.backbone.model_copy(update={"seed": 1})})
+    with pytest.raises(UserError, match="another backbone"):
+        assemble(other, prepared.pairs, prepared.folder, Path("features.json"))
+    assert not rebuilt
+
+
+def test_features_without_all_texts_of_the_dataset_are_refused(prepared, workspace) -> None:
+    """Another text in the place of one that training, or embedding under a stored protocol, reads."""
+    call(*train_arguments(prepared, spec(prepared, epochs=1)))
+    manifest = Manifest.read("features.json")
+    files = RunFiles(prepared.folder, prepared.captions, prepared.validation, None, Path("features.json"))
+    pairs = files.pairs(spec(prepared))
+    trained = pairs.texts[pairs.captions_of(pairs.train_images)[0]]
+    asked = read_frame(prepared.queries)["shuffled"][0]
+    for text, read in ((trained, "train"), (asked, "embed")):
+        stale = [f"stale {other}" if other == text else other for other in manifest.texts]
+        write_json("features.json", manifest.model_copy(update={"texts": stale}).model_dump())
+        with pytest.raises(UserError, match=r"no stored features for the text .* extract the features again"):
+            if read == "train":
+                train_run(spec(prepared, epochs=1), files, Path("other.safetensors"))
+            else:
+                embed_run(Path("checkpoint.safetensors"), files, prepared.queries, "{label}", Path("out"))
+
+
+@pytest.mark.parametrize("file", ["images.csv", "captions", "validation"])
+def test_a_training_with_another_input_file_starts_anew(prepared, tmp_path, file) -> None:
+    changed = tmp_path / "changed.csv"
+    files = RunFiles(prepared.folder, prepared.captions, prepared.validation)
+    if file == "images.csv":
+        shutil.copytree(prepared.folder, tmp_path / "folder")
+        other, changed = replace(files, folder=tmp_path / "folder"), tmp_path / "folder" / file
+    else:
+        shutil.copy(getattr(files, file), changed)
+        other = replace(files, **{file: changed})
+    run = spec(prepared, inputs="online")
+    assert training_run._state_digest(run, {}, other) == training_run._state_digest(run, {}, files)
+    changed.write_text(changed.read_text() + "\n")
+    assert training_run._state_digest(run, {}, other) != training_run._state_digest(run, {}, files)
+
+
 def test_a_training_on_another_kind_of_device_starts_anew(prepared, monkeypatch) -> None:
     files = RunFiles(prepared.folder, prepared.captions, prepared.validation)
     run, names = spec(prepared, inputs="online"), set()
@@ -79,26 +133,6 @@ def test_a_training_on_another_kind_of_device_starts_anew(prepared, monkeypatch)
         monkeypatch.setattr(training_run, "device", lambda kind=kind: torch.device(kind))
         names.add(training_run._state_digest(run, training_run._record(run, ready), files))
     assert len(names) == 2
-
-
-def test_texts_that_are_not_stored_are_computed(prepared, workspace) -> None:
-    loaded = []
-    options = validate(TinyOptions, BACKBONE, "backbone")
-
-    def load():
-        loaded.append(build(options))
-        return loaded[-1]
-
-    store = Store(Manifest.read("features.json"), FEATURES)
-    texts = stored_texts(store, [1], load)
-    assert torch.equal(texts(prepared.pairs.texts[:2]).pooled, store.texts(prepared.pairs.texts[:2], [1]).pooled)
-    assert not loaded
-    asked = [prepared.pairs.texts[0], "a text that nobody wrote"]
-    expected = online_texts(build(options), options, [1])(asked)
-    for _ in range(2):
-        found = texts(asked)
-        assert torch.equal(found.pooled, expected.pooled) and torch.equal(found.blocks[1], expected.blocks[1])
-    assert len(loaded) == 1
 
 
 def test_predicted_queries_are_encoded_like_any_other_text(prepared, workspace) -> None:
@@ -143,7 +177,11 @@ def test_training_validation_and_test_have_one_precision(prepared, workspace, mo
     expected = getattr(torch, precision)
     assert seen == {("training", expected), ("validation", expected), ("test", expected)}
     tensors = load_file("embeddings.safetensors")
-    assert tensors["images"].dtype == tensors["texts/none"].dtype == torch.float32
+    made = stored_record("embeddings.safetensors")["embedding"]
+    assert made["device"] == "cpu" and "scikit-learn" in made["versions"]
+    for embeddings in (tensors["images"], tensors["texts/none"]):
+        assert embeddings.dtype == torch.float32
+        assert torch.allclose(embeddings.norm(dim=1), torch.tensor(1.0), rtol=0, atol=1e-6)
 
 
 def product() -> torch.dtype:

@@ -15,8 +15,8 @@ from cmer.methods.items import concatenate
 from cmer.profiling.bench import Bench
 from cmer.profiling.spec import ProfileSpec
 from cmer.retrieval.embed import encode_images, encode_texts, score
+from cmer.training.assembly import assemble
 from cmer.training.loop import Trainer
-from cmer.training.run import assemble
 
 TOYS = {"toy_pairs": {}, "toy_conditioned": {"dropout": 0.1}, "toy_rates": {}}
 

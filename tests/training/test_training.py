@@ -21,8 +21,8 @@ from cmer.data.frames import read_frame, write_frame
 from cmer.features.store import FeatureSpec
 from cmer.provenance import stored_record
 from cmer.registry import METHOD_OPTIONS
+from cmer.training.assembly import assemble
 from cmer.training.loop import Trainer, schedule
-from cmer.training.run import assemble
 
 BACKBONE = {"kind": "tiny", "printed": "tiny", "features": {"views": 4}}
 TRAINING = {"epochs": 3, "batch_size": 6, "lr": 0.002, "threads": 1}

@@ -15,8 +15,8 @@ class ClipLora(TowerMethod):
     """W + B A on linear maps of both towers, with B initialised to zero.
 
     The paper prints 3.93 M parameters on ViT-B and 8.65 M on ViT-L-14, but neither the adapted maps nor rank, alpha and
-    dropout. Of the combinations of maps and ranks that were tried, five have both counts (3,932,160 and 8,650,752), so
-    each of them is chosen, not forced. Preset `all_maps`, rank 16 on every linear map, is what peft adds with its usual
+    dropout. Five of the combinations of maps and ranks that were tried have both counts (3,932,160 and 8,650,752), so
+    neither preset is forced by them. Preset `all_maps`, rank 16 on every linear map, is what peft adds with its usual
     settings. Preset `in_projections`, rank 64 on the fused maps to queries, keys and values, keeps fewer bytes for the
     backward pass, as the paper's memory suggests. Alpha equal to the rank and no dropout are chosen too.
 

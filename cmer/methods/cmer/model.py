@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from cmer.backbones.base import BlockSpec, Features, Tokens
@@ -19,6 +18,7 @@ from cmer.losses.queue import NegativeQueue
 from cmer.methods.base import Context, StepInfo
 from cmer.methods.cmer.options import CmerOptions
 from cmer.methods.layers.embedding import EmbeddingMethod
+from cmer.methods.layers.heads import unit
 from cmer.methods.layers.lora import add_lora
 from cmer.methods.layers.side_branch import SideBranch
 from cmer.registry import METHODS
@@ -68,7 +68,7 @@ class Cmer(EmbeddingMethod):
         """Unit embeddings [B, e] from frozen features."""
         assert isinstance(batch, Features)
         x = self.heads.images(batch.pooled)
-        return x if self.image_branch is None else F.normalize(x + self.image_branch(batch), dim=-1)
+        return x if self.image_branch is None else unit(x + self.image_branch(batch))
 
     def encode_texts(self, batch: Features | Tokens) -> Tensor:
         """Unit embeddings [B, e] from tokens (LoRA) or frozen features (side branch)."""
@@ -76,7 +76,7 @@ class Cmer(EmbeddingMethod):
             assert self.backbone is not None
             batch = self.backbone.encode_texts(batch)
         s = self.heads.texts(batch.pooled)
-        return s if self.text_branch is None else F.normalize(s + self.text_branch(batch), dim=-1)
+        return s if self.text_branch is None else unit(s + self.text_branch(batch))
 
     def losses(
         self, images: Tensor, texts: Tensor, batch: PairIds, memory: Memory | None, step: StepInfo

@@ -17,6 +17,11 @@ VARIANCE_FLOOR = 1e-3
 """Added to a channel's variance when the channel is standardised."""
 
 
+def unit(x: Tensor) -> Tensor:
+    """X / |x| in float32: rounded to bfloat16, unit vectors have norms between 0.998 and 1.003."""
+    return F.normalize(x.float(), dim=-1)
+
+
 class Heads(nn.Module):
     """Heads of both towers into the shared space, and the temperature.
 
@@ -34,11 +39,11 @@ class Heads(nn.Module):
 
     def images(self, pooled: Tensor) -> Tensor:
         """Unit embeddings [B, dim]."""
-        return F.normalize(self.image(pooled), dim=-1)
+        return unit(self.image(pooled))
 
     def texts(self, pooled: Tensor) -> Tensor:
         """Unit embeddings [B, dim]."""
-        return F.normalize(self.text(pooled), dim=-1)
+        return unit(self.text(pooled))
 
     def scale(self) -> Tensor:
         """1 / temperature, at most 100; the parameter itself is clamped, so that it can decrease again."""

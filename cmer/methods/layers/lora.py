@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cmer.backbones.attention import SelfAttention
 from cmer.backbones.base import Backbone
+from cmer.errors import UserError
 
 
 def update(layer: LoraLayer, x: Tensor) -> Tensor:
@@ -76,10 +77,15 @@ def add_lora(backbone: Backbone, linears: Sequence[str], rank: int) -> None:
 
     Scale 1 (lora_alpha = rank), no dropout. On a map from m to n channels the update has rank * (m + n) parameters. A
     fused in-projection counts as one map, d x 3d.
+
+    Raises:
+        UserError: one of the layers is not a linear map.
     """
     config = LoraConfig(r=rank, lora_alpha=rank)
     layers = {name: backbone.get_submodule(name) for name in linears}
     # Attentions come last, because their out-projections have other names once they are adapted.
     for name, layer in sorted(layers.items(), key=lambda item: isinstance(item[1], SelfAttention)):
-        (kind,) = [kind for base, kind in KINDS.items() if isinstance(layer, base)]
+        kind = next((kind for base, kind in KINDS.items() if isinstance(layer, base)), None)
+        if kind is None:
+            raise UserError(f"LoRA cannot adapt {name}: a {type(layer).__name__} is not a linear map")
         backbone.set_submodule(name, kind(layer, "default", config, r=rank, lora_alpha=rank))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmer.backbones.base import Features, Tokens
 from cmer.methods.base import Context
 from cmer.methods.layers.embedding import EmbeddingMethod
+from cmer.methods.layers.heads import unit
 from cmer.methods.linear_probe.options import LinearProbeOptions
 from cmer.registry import METHODS
 
@@ -29,12 +29,12 @@ class LinearProbe(EmbeddingMethod):
     def encode_images(self, batch: Features | Tensor) -> Tensor:
         """Unit embeddings [B, e] from frozen features."""
         assert isinstance(batch, Features)
-        return F.normalize(self.image(self.heads.images(batch.pooled)), dim=-1)
+        return unit(self.image(self.heads.images(batch.pooled)))
 
     def encode_texts(self, batch: Features | Tokens) -> Tensor:
         """Unit embeddings [B, e] from frozen features."""
         assert isinstance(batch, Features)
-        return F.normalize(self.text(self.heads.texts(batch.pooled)), dim=-1)
+        return unit(self.text(self.heads.texts(batch.pooled)))
 
 
 def _identity(width: int) -> nn.Linear:

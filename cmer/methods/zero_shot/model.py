@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from cmer.backbones.base import Features, Tokens
 from cmer.errors import UserError
 from cmer.losses.memory import Memory, PairIds
 from cmer.methods.base import Context, Method, StepInfo
+from cmer.methods.layers.heads import unit
 from cmer.methods.zero_shot.options import ZeroShotOptions
 from cmer.registry import METHODS
 
@@ -29,12 +29,12 @@ class ZeroShot(Method):
     def encode_images(self, batch: Features | Tensor) -> Tensor:
         """Unit embeddings [B, e] from frozen features."""
         assert isinstance(batch, Features)
-        return F.normalize(batch.pooled, dim=-1)
+        return unit(batch.pooled)
 
     def encode_texts(self, batch: Features | Tokens) -> Tensor:
         """Unit embeddings [B, e] from frozen features."""
         assert isinstance(batch, Features)
-        return F.normalize(batch.pooled, dim=-1)
+        return unit(batch.pooled)
 
     def losses(
         self, images: Tensor, texts: Tensor, batch: PairIds, memory: Memory | None, step: StepInfo

@@ -1,0 +1,143 @@
+"""A run assembled from its spec: the dataset as it sees it, its method, and its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cmer.backbones.build import build as build_backbone
+from cmer.config.backbones import FeatureOptions
+from cmer.config.runs import RunSpec
+from cmer.data.images import open_images
+from cmer.data.pairs import Pairs
+from cmer.errors import UserError
+from cmer.features.device import device
+from cmer.features.extract import extract, open_store
+from cmer.features.inputs import (
+    Inputs,
+    OnlineImages,
+    online_images,
+    online_texts,
+    stored_images,
+    stored_texts,
+    token_texts,
+)
+from cmer.features.store import Manifest, Store
+from cmer.io import digest, sha256
+from cmer.methods.base import Context, Method
+from cmer.methods.build import build, context_of
+
+FEATURES = Path("work/features")
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Input files of a run.
+
+    Attributes:
+        folder: folder of the prepared dataset.
+        captions: all captions with their prompts (`cmer augment`).
+        validation: ids of the validation images (`cmer split`).
+        excluded: train captions to exclude (`cmer exclude`).
+        features: manifest of the stored features; None for an online run.
+    """
+
+    folder: Path
+    captions: Path
+    validation: Path
+    excluded: Path | None = None
+    features: Path | None = None
+
+    def pairs(self, spec: RunSpec) -> Pairs:
+        """The dataset with the validation split, exclusions and subsample of the run."""
+        pairs = Pairs.read(self.folder, self.captions, self.validation, self.excluded)
+        return pairs.subsample(spec.training.train_images)
+
+    def hashes(self) -> list[str]:
+        """SHA-256 of all files except the features, whose digest is in the record."""
+        files = (self.folder / "images.csv", self.captions, self.validation, self.excluded)
+        return [sha256(file) for file in files if file is not None]
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A run that is ready to train or embed: its method on the training device, its inputs, and their digest."""
+
+    method: Method
+    inputs: Inputs
+    digest: str
+
+
+def assemble(
+    spec: RunSpec, pairs: Pairs, folder: Path, manifest: Path | None, unstored: Collection[str] = ()
+) -> Assembled:
+    """Build the method of a run and its inputs.
+
+    A run on stored features loads the backbone only if the method runs a tower itself, or for texts that are not
+    stored; features that are missing from the cache are rebuilt first. An online run opens the images and needs no
+    features.
+
+    Args:
+        spec: spec of the run.
+        pairs: the dataset.
+        folder: folder of the prepared dataset.
+        manifest: manifest of the stored features; None for an online run.
+        unstored: texts that need not be among the stored ones.
+
+    Raises:
+        UserError: the method needs pixels and the run has stored features, or the features do not fit the images.
+    """
+    train_captions = [pairs.texts[caption] for caption in pairs.captions_of(pairs.train_images)]
+    if spec.training.inputs == "online":
+        return _online(spec, pairs, folder, train_captions)
+    if spec.options.image_input == "pixels":
+        raise UserError(f"method {spec.method} reads pixels: set training.inputs: online for run {spec.run}")
+    if manifest is None:
+        raise UserError(f"run {spec.run} reads stored features; give their manifest, or set training.inputs: online")
+    return _stored(spec, _open(spec, pairs, folder, manifest), train_captions, unstored)
+
+
+def _open(spec: RunSpec, pairs: Pairs, folder: Path, file: Path) -> Store:
+    """The features of a run; they are compared with the run before anything is rebuilt."""
+
+    def rebuild(old: Manifest) -> Manifest:
+        images = open_images(old.spec.dataset, folder)
+        return extract(old.spec, pairs.files, pairs.sha256, images, old.texts, FEATURES)
+
+    assert spec.backbone is not None
+    manifest = Manifest.read(file)
+    manifest.require(spec.backbone, pairs.sha256, file)
+    return open_store(manifest, FEATURES, rebuild)
+
+
+def _stored(spec: RunSpec, store: Store, captions: Sequence[str], unstored: Collection[str]) -> Assembled:
+    options = spec.backbone
+    assert options is not None
+    backbone = build_backbone(options).to(device()) if spec.options.runs_backbone else None
+    features = options.features.model_copy(update=store.manifest.blocks())
+    context = Context(store.manifest.shapes, features, backbone, captions, spec.seed)
+    method = build(spec.method, spec.options, context).to(device())
+    tokens = spec.options.text_input == "tokens"
+    texts = token_texts(method.tokenize) if tokens else stored_texts(store, method.text_blocks, unstored)
+    return Assembled(method, Inputs(stored_images(store, method.image_blocks), texts), store.manifest.digest)
+
+
+def _online(spec: RunSpec, pairs: Pairs, folder: Path, captions: Sequence[str]) -> Assembled:
+    assert spec.source is not None
+    options = spec.backbone
+    backbone = None if options is None else build_backbone(options).to(device())
+    features = FeatureOptions() if options is None else options.features
+    context = context_of(spec.options, backbone, features, captions, spec.seed)
+    method = build(spec.method, spec.options, context).to(device())
+    images = open_images(spec.source, folder)
+    preprocess = method.preprocess if backbone is None else backbone.preprocess
+    crop = spec.training.augmentation == "crop_flip"
+    pixels = OnlineImages(preprocess, images, pairs.files, pairs.sha256, crop)
+    inputs = Inputs(pixels, token_texts(method.tokenize))
+    if backbone is not None and options is not None:
+        if spec.options.image_input == "features":
+            inputs = Inputs(online_images(pixels, backbone, options, method.image_blocks), inputs.texts)
+        if spec.options.text_input == "features":
+            inputs = Inputs(inputs.images, online_texts(backbone, options, method.text_blocks))
+    return Assembled(method, inputs, digest(pairs.sha256))

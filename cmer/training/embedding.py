@@ -1,0 +1,47 @@
+"""Embedding of the test split with a trained run. Called by the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from cmer.config.base import validate
+from cmer.config.runs import RunSpec
+from cmer.data.frames import read_frame
+from cmer.data.prompts import predicted_queries
+from cmer.features.device import device
+from cmer.provenance import code_digest, versions
+from cmer.retrieval import MODULES
+from cmer.retrieval.embed import embeddings
+from cmer.training.assembly import RunFiles, assemble
+from cmer.training.checkpoint import load, save
+from cmer.training.loop import load_tensors
+
+
+def embed_run(checkpoint: Path, files: RunFiles, queries: Path, template: str, out: Path) -> None:
+    """Encode the test images and the test captions under every label protocol, and write the embeddings.
+
+    Args:
+        checkpoint: checkpoint of the trained run.
+        files: the files that the run was trained on.
+        queries: the test captions under the label protocols that do not depend on the run.
+        template: prompt template of the dataset, for protocol `predicted`.
+        out: file for the embeddings.
+
+    Raises:
+        UserError: the checkpoint is missing or damaged, or belongs to another run.
+    """
+    tensors, record = load(checkpoint)
+    spec = validate(RunSpec, record["spec"], str(checkpoint))
+    torch.set_num_threads(spec.training.threads)
+    pairs = files.pairs(spec)
+    frame = read_frame(queries)
+    texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
+    texts["predicted"] = predicted_queries(template, pairs, texts["none"])
+    ready = assemble(spec, pairs, files.folder, files.features, unstored=texts["predicted"])
+    load_tensors(ready.method.trained(), tensors)
+    code = code_digest(*MODULES, *spec.modules())
+    record |= {"embedding": {"code": code, "versions": versions(), "device": device().type}}
+    precision = spec.training.precision
+    save(out, embeddings(ready.method, ready.inputs, pairs.test_images, spec.views, texts, precision), record)
