@@ -105,10 +105,10 @@ def show(
 
     The paper's printed rows follow if their dataset and backbone are those of a measured row.
     """
-    from cmer.data.frames import read_frame
+    from cmer.data.frames import TABLE, read_frame
     from cmer.reporting.show import show as print_table
 
-    print_table(read_frame(file), str(file), printed)
+    print_table(read_frame(file, TABLE), str(file), printed)
 
 
 @app.command()

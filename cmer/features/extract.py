@@ -18,7 +18,7 @@ from torch import Tensor
 from cmer.backbones.base import Backbone, Features, Preprocess
 from cmer.backbones.build import build, resolve_blocks
 from cmer.config.backbones import FeatureOptions
-from cmer.data.frames import read_frame
+from cmer.data.frames import QUERIES, read_frame
 from cmer.data.images import ImageStore, open_images
 from cmer.data.pairs import Pairs
 from cmer.errors import UserError
@@ -52,7 +52,7 @@ def extract_dataset(
         UserError: a file is missing, an image is missing or changed, a block does not exist, or the disk is full.
     """
     pairs = Pairs.read(folder, captions)
-    asked = read_frame(queries).drop(columns=["caption_id", "image_id"])
+    asked = read_frame(queries, QUERIES).drop(columns=["caption_id", "image_id"])
     texts = pairs.texts + pairs.prompts + asked.to_numpy().ravel().tolist()
     return extract(spec, pairs.files, pairs.sha256, open_images(spec.dataset, folder), texts, cache)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from cmer.config.experiment import PROTOCOLS
-from cmer.data.frames import read_frame
+from cmer.data.frames import IMAGES, QUERIES, RANKS, read_frame
 from cmer.errors import UserError
 from cmer.provenance import stored_record
 from cmer.retrieval.bootstrap import ImageHits, mr_interval
@@ -116,7 +116,7 @@ def evaluate(embeddings: Path | str, folder: Path | str, queries: Path | str) ->
 
 
 def _test_split(folder: Path | str, queries: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    images, texts = read_frame(Path(folder) / "images.csv"), read_frame(queries)
+    images, texts = read_frame(Path(folder) / "images.csv", IMAGES), read_frame(queries, QUERIES)
     images = images[images["split"] == "test"].set_index("image_id")
     if not len(images) or set(images.index) != set(texts["image_id"]):
         raise UserError(f"{queries} does not describe the test images of {folder}; run `cmer augment` again")
@@ -158,7 +158,7 @@ def read_hits(path: Path, protocol: str) -> ImageHits:
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist; `cmer evaluate` writes it beside the metrics")
-    table = read_frame(path)
+    table = read_frame(path, RANKS)
     table = table[table["protocol"] == protocol]
     if not len(table):
         raise UserError(f"{path} has no ranks under label protocol {protocol!r}; run `cmer evaluate` again")

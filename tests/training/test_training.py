@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from cmer.cli.main import app
 from cmer.config.base import validate
 from cmer.config.runs import RunSpec
-from cmer.data.frames import read_frame, write_frame
+from cmer.data.frames import PROMPTS, read_frame, write_frame
 from cmer.features.store import FeatureSpec
 from cmer.provenance import stored_record
 from cmer.registry import METHOD_OPTIONS
@@ -98,7 +98,7 @@ def test_captions_of_other_images_teach_nothing(crowd, tmp_path, monkeypatch) ->
     extract_features(crowd)
     chance = np.mean([100 * k / 120 for k in (1, 5, 10)] + [100 * (1 - (1 - 5 / 600) ** k) for k in (1, 5, 10)])
     assert trained_mr(crowd) > chance + 5
-    captions = read_frame(crowd.captions)
+    captions = read_frame(crowd.captions, PROMPTS)
     train = ~captions["image_id"].isin(crowd.pairs.test_images)
     texts = captions.loc[train, ["caption", "prompt"]].sample(frac=1, random_state=0).to_numpy()
     captions.loc[train, ["caption", "prompt"]] = texts
