@@ -1,4 +1,4 @@
-"""The workflow as functions of a config: specs, code digests, input files and resources of its steps. Imports no torch.
+"""The workflow as functions of a config: specs, code digests and input files of its steps. Imports no torch.
 
 The spec of a step is JSON of exactly the settings that the step reads, so that Snakemake reruns a step if and only if
 one of them changes. Names that are only printed belong to the specs of tables.
@@ -7,11 +7,9 @@ one of them changes. Names that are only printed belong to the specs of tables.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from cmer import features, profiling, retrieval, training
@@ -28,10 +26,6 @@ from cmer.reporting.paper import printed_file
 
 OWN_TOWERS = "own_towers"
 """Takes the place of a backbone's name for the profile of methods that have their own towers."""
-BYTES_PER_ROW = 110
-"""Mean length of a row of images.csv, from which the number of images is estimated without reading the file."""
-UNSEEN_THOUSANDS = 10.0
-"""Assumed size of a dataset that is not prepared yet, in thousands of images."""
 
 digest_code = cache(code_digest)
 """Snakemake evaluates it for every job; without the cache it takes half of the planning time."""
@@ -278,55 +272,6 @@ class Plan:
 
     def _file(self, name: str) -> str:
         return f"{self.config.results}/{name}"
-
-    # --- resources ----------------------------------------------------------------------------------------------------
-
-    def thousands(self, datasets: Sequence[str]) -> float:
-        """Number of images of these datasets in thousands, estimated from the size of images.csv."""
-        files = [Path(self._file(f"data/{name}/images.csv")) for name in datasets]
-        return sum(f.stat().st_size / BYTES_PER_ROW / 1000 if f.is_file() else UNSEEN_THOUSANDS for f in files)
-
-    def processes(self, run: str) -> int:
-        """Number of processes of a training."""
-        return self.config.run(run).training.processes
-
-    def threads(self, run: str) -> int:
-        """Threads of one process of a run: a setting, not the number of cores: results on a CPU depend on it."""
-        return self.config.run(run).training.threads
-
-    def backbone_threads(self, backbone: str) -> int:
-        """Threads of an extraction: a setting, not the number of cores: results on a CPU depend on it."""
-        return self.config.backbones[backbone].threads
-
-    def gpus_of_backbone(self, backbone: str) -> int:
-        """Number of GPUs of a step that runs a backbone: 1, or 0 if it is too small to gain from one."""
-        return int(backbone != OWN_TOWERS and self.config.backbones[backbone].gpu)
-
-    def gpus(self, run: str) -> int:
-        """Number of GPUs of a step that runs a trained model."""
-        row = self.config.run(run)
-        return int(row.options.gpu) if row.backbone is None else self.gpus_of_backbone(row.backbone)
-
-    def gpus_of_training(self, run: str) -> int:
-        """Number of GPUs of a training: one per process; 0 for a method without training."""
-        return self.gpus(run) * self.processes(run) * self.config.run(run).options.trains
-
-    def memory_of_backbone(self, backbone: str) -> int:
-        """Memory in MB of a step that loads a backbone, without its images."""
-        return 6000 if backbone == OWN_TOWERS else self.config.backbones[backbone].memory_mb
-
-    def memory(self, run: str) -> int:
-        """Memory in MB of a step of a run, without its images."""
-        return self.memory_of_backbone(self.config.run(run).backbone or OWN_TOWERS)
-
-    def minutes_of_training(self, run: str, dataset: str) -> int:
-        """Time limit in minutes, estimated from the number of images or pairs and from where the towers run."""
-        row = self.config.run(run)
-        options = row.training
-        images = min(self.thousands([dataset]), (options.train_images or math.inf) / 1000)
-        shown = options.epochs * images * (5 if options.epoch_of == "pairs" else 1)
-        pace = 2 if options.inputs == "online" and not self.gpus(run) else 0.3
-        return math.ceil(15 + pace * shown * row.options.trains)
 
 
 def _json(data: Any) -> str:

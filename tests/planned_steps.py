@@ -17,6 +17,7 @@ from cmer import provenance
 from cmer.config import experiment
 from cmer.plan import Plan
 from cmer.provenance import code_digest
+from cmer.resources import StepResources
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = provenance.PACKAGE
@@ -58,7 +59,7 @@ class Rule:
         wildcards: of its first output.
         params: functions of the plan, or constant digests, by the name of the parameter.
         inputs: functions of the plan that give input files.
-        resources: functions of the plan, by the name of the resource.
+        resources: functions of `StepResources`, by the name of the resource.
     """
 
     name: str
@@ -83,7 +84,7 @@ def rules() -> list[Rule]:
                 re.findall(r"\{(\w+)\}", output),
                 {name: (lambda module=module: code_digest(module)) for name, module in digests.items()} | functions,
                 re.findall(r"planned\(PLAN\.(\w+)\)", blocks.get("input", "")),
-                dict(re.findall(r"(\w+)=planned\(PLAN\.(\w+)\)", blocks.get("resources", ""))),
+                dict(re.findall(r"(\w+)=planned\(RESOURCES\.(\w+)\)", blocks.get("resources", ""))),
             )
         )
     return found
@@ -116,8 +117,8 @@ def steps(plan: Plan) -> Iterator[tuple[Rule, dict[str, str]]]:
                 yield rule, wildcards
 
 
-def call(plan: Plan, function: str | Callable[..., str], wildcards: dict[str, str]) -> Any:
-    """A function of the plan, called as the workflow calls it; or a constant."""
+def call(plan: Plan | StepResources, function: str | Callable[..., str], wildcards: dict[str, str]) -> Any:
+    """A function of the plan or the resources, called as the workflow calls it; or a constant."""
     if callable(function):
         return function()
     bound = getattr(plan, function)
@@ -136,10 +137,11 @@ def planned(plan: Plan) -> dict[Step, dict[str, Any]]:
 
 
 def resources(plan: Plan) -> dict[Step, dict[str, int]]:
-    """The resources that the plan alone decides, by step."""
+    """The resources that the config alone decides, by step."""
+    taken = StepResources(plan.config)
     return {
         (rule.name, *wildcards.values()): {
-            name: call(plan, function, wildcards) for name, function in rule.resources.items()
+            name: call(taken, function, wildcards) for name, function in rule.resources.items()
         }
         for rule, wildcards in steps(plan)
     }

@@ -1,45 +1,16 @@
-import copy
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
-import yaml
+from config_cases import MINIMAL, OTHERS, ROOT, changed, read
 
 from cmer.config.base import ConfigError, validate
 from cmer.config.experiment import Config, parse
 from cmer.config.runs import RunSpec
-from cmer.config.schema import config_schema
 from cmer.methods.cmer.options import CmerOptions
 from cmer.registry import METHOD_OPTIONS, METHODS
-
-ROOT = Path(__file__).parents[1]
-OTHERS = sorted(path.name for path in (ROOT / "config").glob("*.yaml"))
-MINIMAL: dict[str, Any] = {
-    "datasets": {"demo": {"source": "demo"}},
-    "backbones": {"tiny": {"kind": "tiny"}},
-    "run_defaults": {"datasets": ["demo"], "backbones": ["tiny"]},
-    "runs": {"cmer": {"method": "cmer"}},
-    "tables": {"table1": {"datasets": ["demo"], "runs": ["tiny.cmer"]}},
-}
-
-
-def changed(*path: str | int, to: Any) -> dict[str, Any]:
-    data = copy.deepcopy(MINIMAL)
-    inner: Any = data
-    for key in path[:-1]:
-        inner = inner.setdefault(key, {})
-    inner[path[-1]] = to
-    return data
-
-
-def read(name: str | None) -> dict[str, Any]:
-    file = ROOT / "config" / name if name else ROOT / "config.yaml"
-    config: dict[str, Any] = yaml.safe_load(file.read_text())
-    return config
 
 
 def with_runs(**runs: dict[str, Any]) -> Config:
@@ -252,51 +223,3 @@ def test_default_ablation_is_the_papers() -> None:
     assert parts == [(False, 0, False), (True, 0, False), (True, 4, False), (True, 4, True)]
     shared = {"focus_adapter", "queue_batches", "scene_prompt", "label_dropout"}
     assert len({row.model_dump_json(exclude=shared) for row in rows}) == 1
-
-
-# --- the schema that editors use --------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def schema() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((ROOT / "config/schema.json").read_text())
-    return found
-
-
-def test_the_committed_schema_is_the_models(schema: dict[str, Any]) -> None:
-    code = "import json; from cmer.config.schema import config_schema; print(json.dumps(config_schema()))"
-    made = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert json.loads(made) == schema, "run `cmer schema` and commit config/schema.json"
-
-
-@pytest.mark.parametrize("name", [None, *OTHERS])
-def test_every_config_names_the_schema_and_is_valid_by_it(schema: dict[str, Any], name: str | None) -> None:
-    file = ROOT / "config" / name if name else ROOT / "config.yaml"
-    path = "schema.json" if name else "config/schema.json"
-    assert file.read_text().startswith(f"# yaml-language-server: $schema={path}\n")
-    jsonschema.validate(read(name), schema)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        changed("training", to={"epoch": 3}),
-        changed("runs", "cmer", "options", to={"hidde": 3}),
-        changed("runs", "cmer", "training", to={"lr": -1}),
-        changed("runs", "cmer", "method", to="cmerr"),
-        changed("backbones", "tiny", "kind", to="vit"),
-        changed("backbones", "tiny", "size", to=224),
-        changed("datasets", "demo", "sixe", to=224),
-    ],
-)
-def test_the_schema_sees_mistakes(schema: dict[str, Any], data: dict[str, Any]) -> None:
-    jsonschema.validate(MINIMAL, schema)
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(data, schema)
-
-
-def test_the_schema_describes_the_settings_of_every_method() -> None:
-    definitions = config_schema()["$defs"]
-    for name in METHOD_OPTIONS.names():
-        model = METHOD_OPTIONS.get(name)
-        assert set(definitions[model.__name__]["properties"]) == set(model.model_fields)

@@ -9,8 +9,10 @@ import pytest
 import yaml
 from planned_steps import TABLE_1, Step, changed, config, plan, planned, resources, rules_of
 
-from cmer.plan import OWN_TOWERS, Plan
+from cmer.config import experiment
+from cmer.plan import OWN_TOWERS
 from cmer.registry import METHOD_OPTIONS
+from cmer.resources import StepResources
 
 ALL_TABLES = {("table", f"table{number}") for number in range(1, 7)}
 FIGURE = ("figure", "accuracy_cost")
@@ -106,7 +108,8 @@ def test_paper_extracts_features_once_for_a_backbone_and_a_dataset() -> None:
 
 def test_methods_without_a_backbone_are_profiled_by_themselves() -> None:
     assert OWN_TOWERS not in plan(config()).profiled
-    assert plan(config()).memory_of_backbone(OWN_TOWERS) > 0 and plan(config()).gpus_of_backbone(OWN_TOWERS) == 0
+    taken = StepResources(plan(config()).config)
+    assert taken.memory_of_backbone(OWN_TOWERS) > 0 and taken.gpus_of_backbone(OWN_TOWERS) == 0
 
 
 # --- changed settings -------------------------------------------------------------------------------------------------
@@ -173,11 +176,12 @@ def test_a_run_that_trains_nothing_asks_for_no_gpu_and_little_time() -> None:
     idle = {step for step in trainings if step[2].endswith(".zero_shot")}
     assert {trainings[step] for step in idle} == {0}
     assert {trainings[step] for step in trainings.keys() - idle} == {1}
-    minutes = {step: paper.minutes_of_training(step[2], step[1]) for step in trainings}
+    taken = StepResources(paper.config)
+    minutes = {step: taken.minutes_of_training(step[2], step[1]) for step in trainings}
     assert max(minutes[step] for step in idle) < min(minutes[step] for step in trainings.keys() - idle)
 
 
-def on_gpus() -> Plan:
+def on_gpus() -> StepResources:
     """Trainings in two processes and in one, and a run that trains nothing, on towers that have a GPU each."""
     data = yaml.safe_load("""
         datasets: {demo: {source: demo}}
@@ -186,7 +190,7 @@ def on_gpus() -> Plan:
         run_defaults: {datasets: [demo], backbones: [clip], method: linear_probe}
         runs: {two: {}, one: {training: {processes: 1}}, none: {method: zero_shot}}
     """)
-    return plan(data)
+    return StepResources(experiment.parse(data))
 
 
 @pytest.mark.parametrize(("run", "processes", "gpus"), [("two", 2, 2), ("one", 1, 1), ("none", 1, 0)])
@@ -198,7 +202,7 @@ def test_a_training_has_a_gpu_for_each_of_its_processes(run: str, processes: int
 
 def test_a_dataset_counts_by_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    whole = plan(config())
+    whole = StepResources(experiment.parse(config()))
     assert whole.thousands(["demo"]) == 10
     described = tmp_path / "results/data/demo/images.csv"
     described.parent.mkdir(parents=True)

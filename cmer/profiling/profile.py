@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import ExitStack, closing
 from itertools import product
 from statistics import median
 from typing import Any
 
+from cmer.config.training import StepOptions
 from cmer.profiling import MODULES
 from cmer.profiling.spec import ProfileSpec, Setting
 from cmer.profiling.worker import Worker
@@ -37,18 +38,14 @@ def profile(spec: ProfileSpec) -> Result:
     options = spec.profile
     timed = set() if spec.count_only else options.timed_batches
     groups = [spec.rows] if timed else [[row] for row in spec.rows]
-    cases = list(product(options.settings, options.batches))
-    turns = len(cases) + len(options.settings) * len(timed) * options.rounds
+    turns = len(options.settings) * (len(options.batches) + len(timed) * options.rounds)
     rows: list[Result] = []
     with progress(f"Profiling {spec.name}", len(spec.rows) * turns) as done:
         for group in groups:
             with ExitStack() as stack:
                 workers = [stack.enter_context(closing(Worker(spec, row))) for row in group]
                 device = workers[0].ask("device")
-                counts = [_count(workers, *case, case[1] in timed, done) for case in cases]
-                for case, counted in zip(cases, counts, strict=True):
-                    speeds = _time(workers, *case, options.steps, options.rounds if case[1] in timed else 0, done)
-                    rows += [count | speed for count, speed in zip(counted, speeds, strict=True)]
+                rows += _measure(workers, options, timed, done)
     runs = [row.run for row in spec.rows]
     rows.sort(key=lambda row: runs.index(row["run"]))
     return {
@@ -60,6 +57,17 @@ def profile(spec: ProfileSpec) -> Result:
         "rows": rows,
         "saved": [_line(rows, run, setting) for run, setting in product(runs, options.settings)],
     }
+
+
+def _measure(workers: Sequence[Worker], options: StepOptions, timed: Set[int], done: Advance) -> list[Result]:
+    """Rows of these workers under every setting and batch size: everything is counted before anything is timed."""
+    cases = list(product(options.settings, options.batches))
+    counts = [_count(workers, setting, size, size in timed, done) for setting, size in cases]
+    rows: list[Result] = []
+    for (setting, size), counted in zip(cases, counts, strict=True):
+        speeds = _time(workers, setting, size, options.steps, options.rounds if size in timed else 0, done)
+        rows += [count | speed for count, speed in zip(counted, speeds, strict=True)]
+    return rows
 
 
 def _count(workers: Sequence[Worker], setting: Setting, size: int, timed: bool, done: Advance) -> list[Result]:

@@ -20,12 +20,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from cmer.backbones.base import Backbone, Features, Preprocess, Tokens
 from cmer.backbones.build import build as build_backbone
 from cmer.config.backbones import FeatureOptions
+from cmer.config.base import Precision
 from cmer.config.runs import RunSpec
 from cmer.config.training import Training
 from cmer.data.pairs import Pairs
 from cmer.data.sampler import Batch
 from cmer.errors import UserError
-from cmer.features.device import device
+from cmer.features.device import autocast, device
 from cmer.features.inputs import Inputs
 from cmer.methods.base import Method
 from cmer.methods.build import build, context_of
@@ -97,14 +98,14 @@ class Step:
 
     def __init__(self, model: Model, spec: ProfileSpec, row: ProfileRow, setting: Setting, size: int) -> None:
         self.model, self.setting, self.size = model, setting, size
-        self.precision = "bfloat16" if setting == "today" and device().type == "cuda" else "float32"
+        self.precision: Precision = "bfloat16" if setting == "today" and device().type == "cuda" else "float32"
         pairs = synthetic_pairs(max(spec.profile.batches))
         # For a prompt share of 1 / k, every k-th pair has its prompt, so that batches of any size have this share.
         share = model.method.prompt_share() * np.arange(len(pairs.texts) + 1)
         prompted = np.diff(np.floor(share)) > 0
         texts = np.where(prompted, pairs.prompts, pairs.texts).tolist()
         length = TEXT_LENGTHS[setting]
-        context = model.tokenize(["a " * length]).ids.shape[1]  # of a tower with a shorter one
+        context = model.tokenize(["a " * length]).ids.shape[1]  # The tower's own context length may be shorter.
         tokens = padded(model.tokenize(texts[:-1]), min(length, context))
         self.tokens = Tokens(tokens.ids[:size], tokens.mask[:size]).to(device())
         side = model.preprocess.size
@@ -144,8 +145,7 @@ class Step:
 
     @contextmanager
     def _frozen(self) -> Iterator[None]:
-        kind = device().type
-        with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with torch.no_grad(), autocast(self.precision):
             yield
 
     def _images(self, _images: np.ndarray, _views: np.ndarray, _training: bool) -> Features | Tensor:

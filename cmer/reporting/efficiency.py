@@ -25,16 +25,13 @@ MB = 1e6
 """Bytes per megabyte."""
 
 MEASURES = ("memory", "saved", "speed")
-RATIOS = [f"{measure}_ratio_to_{reference}" for reference in REFERENCES for measure in MEASURES]
-PAPER_RATIOS = [f"paper_{name}" for name in RATIOS if not name.startswith("saved")]
-COLUMNS = [
+PAPER_RATIOS = [f"paper_{what}_ratio_to_{reference}" for reference in REFERENCES for what in ("memory", "speed")]
+COSTS = (
     *("source", "method", "options", "run", "backbone", "setting", "batch", "params_m"),
     *("saved_mb_per_pair", "saved_mb_fixed", "memory_mb", "reserved_mb"),
     *("pairs_per_s", "pairs_per_s_low", "pairs_per_s_high", "gmacs_forward_per_pair", "gmacs_backward_per_pair"),
-    *RATIOS,
-    *PAPER_RATIOS,
-    *("precision", "attention", "tokens", "device", "threads", "status", "note"),
-]
+)
+CIRCUMSTANCES = ("precision", "attention", "tokens", "device", "threads", "status", "note")
 NOT_RUN = "not run here"
 PRINTED = "two V100, batch and precision not printed: megabytes and pairs/s compare with no measured row, ratios may"
 MEMORY = {
@@ -102,6 +99,11 @@ class Cost:
     step: MeasuredStep
     saved: SavedLine
 
+    @property
+    def name(self) -> str:
+        """Name of the run without that of its backbone."""
+        return self.step.run.removeprefix(f"{self.backbone}.")
+
     def measures(self) -> Measures:
         """The quantities that ratios compare: peak bytes, kept bytes per pair, pairs per second."""
         values = (self.step.peak_bytes, self.saved.bytes_per_pair, self.step.pairs_per_second)
@@ -145,8 +147,10 @@ class Efficiency(Table):
     """Every printed row, then every run under every setting and batch size; a megabyte is 10^6 bytes.
 
     Ratios compare rows with the same backbone, setting and batch size; they are empty where the reference was not
-    measured. A measured row repeats only ratios of the paper, and only where method, options and backbone are those of
-    the printed row: absolute costs depend on the device.
+    measured. Every run of a method in `REFERENCES` is a reference; its columns have its name without that of the
+    backbone, for example `memory_ratio_to_clip_lora_in_projections`. The ratios of printed rows have the columns of
+    `REFERENCES` themselves. A measured row repeats only ratios of the paper, and only where method, options and
+    backbone are those of the printed row: absolute costs depend on the device.
     """
 
     reads = ("efficiency",)
@@ -166,14 +170,23 @@ class Efficiency(Table):
                 row = rows[same.argmax()]
                 done = _status(max((cost.step for cost in found), key=lambda step: step.pairs_per_second is not None))
                 row["status"] = f"{done}: {run.name}" if row["status"] == NOT_RUN else f"{row['status']}, {run.name}"
-                cells |= {name: row[name.removeprefix("paper_")] for name in PAPER_RATIOS}
+                cells |= {name: row.get(name.removeprefix("paper_"), "") for name in PAPER_RATIOS}
             measured += [cells | _measured_row(run, cost, costs) for cost in found]
-        return pd.DataFrame(rows + measured, columns=COLUMNS)
+        columns = [*COSTS, *_ratio_columns(costs), *PAPER_RATIOS, *CIRCUMSTANCES]
+        return pd.DataFrame(rows + measured, columns=columns)
+
+
+def _ratio_columns(costs: Iterable[Cost]) -> list[str]:
+    """Columns of the ratios to the paper's references and to all runs of their methods, in any order of the costs."""
+    runs = {(cost.step.method, cost.name) for cost in costs if cost.step.method in REFERENCES}
+    names = dict.fromkeys(name for _, name in sorted(runs | {(name, name) for name in REFERENCES}))
+    return [f"{measure}_ratio_to_{name}" for name in names for measure in MEASURES]
 
 
 def _paper_row(row: pd.Series, paper: pd.DataFrame) -> dict[str, str]:
     beside = paper[paper["backbone_vision"] == row["backbone_vision"]]
-    references = {slug(other["method"]): _printed_measures(other) for _, other in beside.iterrows()}
+    methods = {slug(other["method"]): _printed_measures(other) for _, other in beside.iterrows()}
+    references = {name: methods[name] for name in REFERENCES if name in methods}
     return {
         "source": "paper",
         "method": row["method"],
@@ -195,8 +208,7 @@ def _measured_row(run: TableRun, cost: Cost, costs: Sequence[Cost]) -> dict[str,
     step, saved = cost.step, cost.saved
     case = (cost.backbone, step.setting, step.batch)
     beside = [other for other in costs if (other.backbone, other.step.setting, other.step.batch) == case]
-    # Where a reference has several runs, the first in the config counts.
-    references = {other.step.method: other.measures() for other in reversed(beside)}
+    references = {other.name: other.measures() for other in beside if other.step.method in REFERENCES}
     memory = [] if step.peak_bytes is None else [MEMORY[cost.device.partition(":")[0]]]
     return {
         "source": "measured",
@@ -228,8 +240,8 @@ def _measured_row(run: TableRun, cost: Cost, costs: Sequence[Cost]) -> dict[str,
 
 def _ratios(own: Measures, references: Mapping[str, Measures]) -> dict[str, str]:
     found = {}
-    for reference, measure in product(REFERENCES, MEASURES):
-        value, other = own[measure], references.get(reference, {}).get(measure)
+    for reference, measure in product(references, MEASURES):
+        value, other = own[measure], references[reference][measure]
         found[f"{measure}_ratio_to_{reference}"] = "" if value is None or not other else number(value / other)
     return found
 

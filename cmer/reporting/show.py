@@ -11,7 +11,8 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from cmer.reporting.efficiency import PAPER_RATIOS, RATIOS
+from cmer.profiling.show import REFERENCES
+from cmer.reporting.efficiency import PAPER_RATIOS
 from cmer.reporting.measured import RECALLS
 
 LEFT_OUT = (
@@ -19,7 +20,6 @@ LEFT_OUT = (
     *("best_run", "delta_best_ci_low", "delta_best_ci_high"),
     *("paper_setting", "paper_memory_mb", "paper_throughput_pairs_s"),
     *("saved_mb_fixed", "reserved_mb", "pairs_per_s_low", "pairs_per_s_high", *PAPER_RATIOS),
-    *(name for name in RATIOS if name.endswith("clip_lora")),
     *("gmacs_forward_per_pair", "gmacs_backward_per_pair", "precision", "attention", "tokens", "device", "threads"),
 )
 FIRST = (["method"], ["label_protocol", "mr"], ["run"], ["backbone"], ["dataset"])
@@ -77,8 +77,12 @@ def _chosen(table: pd.DataFrame, printed: bool) -> pd.Series:
 
 
 def _columns(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns that say something about these rows, whether they fit or not."""
-    short = rows.drop(columns=[*LEFT_OUT, *_common(rows), *["mr_std"] * _one_seed(rows)], errors="ignore")
+    """The columns that say something about these rows, whether they fit or not.
+
+    Of the ratios, only those to the first of the paper's references count.
+    """
+    ratios = [name for name in map(str, rows) if "_ratio_to_" in name and not name.endswith(f"_to_{REFERENCES[0]}")]
+    short = rows.drop(columns=[*LEFT_OUT, *ratios, *_common(rows), *["mr_std"] * _one_seed(rows)], errors="ignore")
     short = short.loc[:, (short != "").any()]
     if "backbone" in short:
         short["backbone"] = short["backbone"].str.partition(" (")[0]

@@ -33,22 +33,23 @@ def test_from_a_spec_to_a_file_and_a_printed_table(tmp_path) -> None:
 
 
 def test_printed_ratios(capsys) -> None:
-    def row(method, peak, speed):
+    def row(method, peak, speed, run=None):
         return {
-            **{"run": f"x.{method}", "method": method, "setting": "today", "batch": 4, "tokens": 20},
+            **{"run": f"x.{run or method}", "method": method, "setting": "today", "batch": 4, "tokens": 20},
             **{"parameters": 2_719_552, "saved_bytes": 2_000_000, "macs_forward": 8e9, "macs_backward": 4e9},
             **{"peak_bytes": peak, "pairs_per_second": speed},
             **{"pairs_per_second_low": speed, "pairs_per_second_high": speed},
         }
 
     rows = [row("cmer", 49, 14), row("clip_adapter", 100, 10), row("clip_lora", None, None)]
-    slopes = {"x.cmer": 30, "x.clip_adapter": 40, "x.clip_lora": 120}
+    rows.append(row("clip_lora", 70, 20, run="clip_lora_in_projections"))
+    slopes = {"x.cmer": 30, "x.clip_adapter": 40, "x.clip_lora": 120, "x.clip_lora_in_projections": 60}
     saved = [{"run": run, "setting": "today", "bytes_per_pair": slope} for run, slope in slopes.items()]
     show({"backbone": "x", "device": "cpu: y", "rows": rows, "saved": saved})
     lines = capsys.readouterr().out.splitlines()
     cells = [line.split() for line in lines if line.lstrip().startswith("x.cmer")]
     assert cells[0][4:8] == ["2.72", "2.0", "0.0", "2.00"]
-    assert cells[1] == ["x.cmer", "0.75", "0.49", "1.40", "0.25", "-", "-"]
+    assert cells[1] == ["x.cmer", "0.75", "0.49", "1.40", "0.25", "-", "-", "0.50", "0.70", "0.70"]
 
 
 def test_the_options_are_what_is_measured(monkeypatch) -> None:

@@ -2,54 +2,23 @@
 
 import pytest
 import torch
+from baseline_cases import TEXTS, baseline, meta_count, pixels_of, tower_of
 from torch import nn
 
 from cmer.backbones.base import Site
-from cmer.backbones.build import build as build_backbone
-from cmer.backbones.lite.options import LiteOptions
-from cmer.backbones.open_clip.options import OpenClipOptions
-from cmer.backbones.tiny.options import TinyOptions
-from cmer.config.backbones import FeatureOptions
-from cmer.errors import UserError
 from cmer.losses.batch.contrastive import contrastive
 from cmer.losses.memory import PairIds
-from cmer.methods.base import Context, StepInfo
-from cmer.methods.build import build
+from cmer.methods.base import StepInfo
 from cmer.methods.clip_adapter.options import ClipAdapterOptions
 from cmer.methods.cross_modal_adapter.options import CrossModalAdapterOptions
 from cmer.methods.layers.adapters import Adapter, SharedAdapter, attach_parallel, attach_serial
 from cmer.methods.pe_rsitr.options import PeRsitrOptions
 from cmer.profiling.parameters import count_parameters
-from cmer.registry import METHOD_OPTIONS
 
 BASELINES = ["clip_adapter", "clip_bitfit", "clip_lora", "cross_modal_adapter", "pe_rsitr", "single_language"]
 STARTS_FROZEN = ["clip_adapter", "clip_bitfit", "clip_lora", "pe_rsitr", "single_language"]
-TEXTS = ["a red plane", "two boats at a pier", "a pond", "many dense trees"]
 META = PairIds(torch.arange(4), torch.arange(4), torch.tensor([0, 1, 0, 2]))
-
-
-def tower_of(kind):
-    if kind == "tiny":
-        return build_backbone(TinyOptions(kind="tiny", printed="tiny"))
-    return build_backbone(LiteOptions(kind="lite", printed="lite", size=64))
-
-
-def baseline(name, kind="tiny", **options):
-    tower = tower_of(kind)
-    given = METHOD_OPTIONS.get(name)(**options)
-    return build(name, given, Context(tower.shapes, FeatureOptions(), tower, [], 0))
-
-
-def pixels_of(method):
-    torch.manual_seed(3)
-    return torch.randn(4, 3, method.backbone.preprocess.size, method.backbone.preprocess.size)
-
-
-def meta_count(model, name, **options):
-    with torch.device("meta"):
-        tower = build_backbone(OpenClipOptions(kind="open_clip", model=model, printed=model))
-        context = Context(tower.shapes, FeatureOptions(), tower, [], 0)
-        return build(name, METHOD_OPTIONS.get(name)(**options), context).count()
+STEP = StepInfo(0, 1)
 
 
 @pytest.mark.parametrize(
@@ -76,52 +45,6 @@ def test_counts_of_the_other_presets() -> None:
     houlsby = 12 * 2 * sum(2 * 64 * d + 64 + d for d in (768, 512))
     assert meta_count("ViT-B-32", "clip_adapter", preset="houlsby64") == houlsby
     assert meta_count("ViT-B-32", "cross_modal_adapter", preset="official") == 519_168
-
-
-@pytest.mark.parametrize(("backbone", "printed"), [("ViT-B-32", 3.93), ("ViT-B-16", 3.93), ("ViT-L-14", 8.65)])
-def test_both_presets_of_clip_lora_have_the_printed_count(backbone, printed) -> None:
-    """Per block of width d: 16 (4 d + 2 d + 5 d + 5 d) on every map, or 64 * 4 d on the in-projection: 256 d."""
-    widths = (1024, 768) if backbone == "ViT-L-14" else (768, 512)
-    layers = (24, 12) if backbone == "ViT-L-14" else (12, 12)
-    count = sum(256 * d * n for d, n in zip(widths, layers, strict=True))
-    assert f"{count / 1e6:.2f}" == f"{printed:.2f}"
-    assert meta_count(backbone, "clip_lora") == meta_count(backbone, "clip_lora", preset="in_projections") == count
-
-
-def test_presets_of_clip_lora_adapt_the_maps_that_they_name() -> None:
-    parts = {"attn", "out_proj", "c_fc", "c_proj"}
-    for options, expected, rank in (
-        ({}, parts, 16),
-        ({"preset": "in_projections"}, {"attn"}, 64),
-        ({"preset": "in_projections", "lora_rank": 4}, {"attn"}, 4),
-        ({"lora_rank": 2}, parts, 2),
-    ):
-        adapted = {n: p for n, p in baseline("clip_lora", **options).trained().items() if "lora_A" in n}
-        assert {n.split(".lora_A")[0].split(".")[-1] for n in adapted} == expected
-        assert {p.shape[0] for p in adapted.values()} == {rank}
-        assert len(adapted) == 4 * len(expected)
-    with pytest.raises(UserError, match="preset in_projections needs attention in both towers"):
-        baseline("clip_lora", "lite", preset="in_projections")
-
-
-def test_lora_on_in_projections_equals_the_merged_ones() -> None:
-    method, merged = baseline("clip_lora", preset="in_projections").eval(), tower_of("tiny")
-    torch.manual_seed(4)
-    for name, parameter in method.named_parameters():
-        if "lora_B" in name:
-            nn.init.normal_(parameter, std=0.1)
-    points, pixels, texts = merged.attachment_points(), pixels_of(method), merged.tokenize(TEXTS)
-    with torch.no_grad():
-        plain = merged.encode_images(pixels).pooled
-        for name in points.image_in_projections + points.text_in_projections:
-            layer = method.backbone.get_submodule(name)
-            update = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
-            merged.get_submodule(name).in_proj_weight += update
-        found = method.backbone.encode_images(pixels).pooled
-        assert torch.allclose(found, merged.encode_images(pixels).pooled, atol=1e-5)
-        assert not torch.allclose(found, plain, atol=1e-2)
-        words = method.backbone.encode_texts(texts).pooled
-        assert torch.allclose(words, merged.encode_texts(texts).pooled, atol=1e-5)
 
 
 def should_train(name, method):
@@ -278,25 +201,3 @@ def test_full_fine_tuning_keeps_batchnorms_statistics() -> None:
     before = {name: buffer.clone() for name, buffer in method.backbone.named_buffers()}
     method.encode_images(pixels_of(method))
     assert all(torch.equal(buffer, before[name]) for name, buffer in method.backbone.named_buffers())
-
-
-def test_lora_on_convolutions_equals_the_merged_ones() -> None:
-    """W + B A of a 1x1 convolution, merged by hand, gives the adapted tower's embedding."""
-    method, merged = baseline("clip_lora", "lite").eval(), tower_of("lite")
-    torch.manual_seed(4)
-    for name, parameter in method.named_parameters():
-        if "lora_B" in name:
-            nn.init.normal_(parameter, std=0.02)
-    pixels = pixels_of(method)
-    with torch.no_grad():
-        plain = merged.encode_images(pixels).pooled
-        for name in merged.attachment_points().image_linears:
-            layer = method.backbone.get_submodule(name)
-            update = layer.lora_B["default"].weight.flatten(1) @ layer.lora_A["default"].weight.flatten(1)
-            merged.get_submodule(name).weight += update[:, :, None, None]
-        found = method.backbone.encode_images(pixels).pooled
-        assert torch.allclose(found, merged.encode_images(pixels).pooled, rtol=1e-3, atol=1e-3)
-        assert not torch.allclose(found, plain, rtol=1e-2, atol=1e-2)
-
-
-STEP = StepInfo(0, 1)

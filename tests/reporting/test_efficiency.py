@@ -6,11 +6,15 @@ from reporting_cases import D2, of, run
 from cmer.errors import UserError
 from cmer.reporting.base import Files, TableSpec, build_table
 
-CMER, ADAPTER, LORA = run("b.cmer", options=D2), run("b.adapter", "clip_adapter"), run("b.lora", "clip_lora")
+CMER, ADAPTER = run("b.cmer", options=D2), run("b.clip_adapter", "clip_adapter")
+LORA = run("b.clip_lora", "clip_lora")
 STEPS = [
-    {"run": "b.cmer", "method": "cmer", "saved_mb": 10, "peak_bytes": 100_000_000, "pairs_per_second": 30.0},
-    {"run": "b.adapter", "method": "clip_adapter", "saved_mb": 40, "peak_bytes": 200_000_000, "pairs_per_second": 20.0},
-    {"run": "b.lora", "method": "clip_lora", "saved_mb": 50, "peak_bytes": 400_000_000, "pairs_per_second": 10.0},
+    {"run": f"b.{method}", "method": method, "saved_mb": saved, "peak_bytes": peak, "pairs_per_second": speed}
+    for method, saved, peak, speed in (
+        ("cmer", 10, 100_000_000, 30.0),
+        ("clip_adapter", 40, 200_000_000, 20.0),
+        ("clip_lora", 50, 400_000_000, 10.0),
+    )
 ]
 COUNTED = dict.fromkeys(("peak_bytes", "pairs_per_second", "pairs_per_second_low", "pairs_per_second_high"))
 
@@ -47,7 +51,30 @@ def test_ratios_to_the_references_of_the_same_file(write_profile):
     assert (cmer["gmacs_forward_per_pair"], cmer["gmacs_backward_per_pair"]) == ("15", "10")
     assert ratios(cmer, "clip_adapter") == ("0.50", "0.25", "1.50")
     assert ratios(cmer, "clip_lora") == ("0.25", "0.20", "3.00")
-    assert ratios(of(result, run="b.lora"), "clip_adapter") == ("2.00", "1.25", "0.50")
+    assert ratios(of(result, run="b.clip_lora"), "clip_adapter") == ("2.00", "1.25", "0.50")
+
+
+def test_every_run_of_a_reference_has_ratios_of_its_own(write_profile):
+    maps = {"saved_mb": 25, "peak_bytes": 160_000_000, "pairs_per_second": 12.0}
+    small = STEPS[2] | {"run": "b.clip_lora_in_projections"} | maps
+    measured = [STEPS[0], STEPS[1], small, STEPS[2]]  # the second LoRA run is measured first
+    of_a = [STEPS[0] | {"run": "a.cmer"}, small | {"run": "a.lora64", "peak_bytes": 50_000_000}]
+    files = [write_profile("b", measured), write_profile("a", of_a)]
+    runs = [CMER, ADAPTER, LORA, run("b.clip_lora_in_projections", "clip_lora"), run("a.cmer", options=D2)]
+    result = table(runs, files)
+    cmer, lora = of(result, run="b.cmer"), of(result, run="b.clip_lora")
+    assert ratios(cmer, "clip_lora") == ("0.25", "0.20", "3.00")
+    assert ratios(cmer, "clip_lora_in_projections") == ("0.62", "0.40", "2.50")
+    assert ratios(lora, "clip_lora_in_projections") == ("2.50", "2.00", "0.83")
+    assert ratios(cmer, "clip_lora", "paper_") == ("0.49", "", "2.01")
+    assert ratios(cmer, "lora64") == ("", "", "")  # of another backbone
+    assert ratios(of(result, run="a.cmer"), "lora64") == ("2.00", "0.40", "2.50")
+    assert ratios(of(result, run="a.cmer"), "clip_lora") == ("", "", "")
+    assert set(result[result["source"] == "paper"]["memory_ratio_to_clip_lora_in_projections"]) == {""}
+    names = ["clip_adapter", "clip_lora", "clip_lora_in_projections", "lora64"]
+    columns = [name for name in result if "_ratio_to_" in name and not name.startswith("paper_")]
+    assert columns == [f"{what}_ratio_to_{name}" for name in names for what in ("memory", "saved", "speed")]
+    assert result.to_csv() == table(runs, files[::-1]).to_csv()
 
 
 def test_a_printed_row_is_run_here_if_one_of_its_batches_is_timed(write_profile):
@@ -71,7 +98,7 @@ def test_only_ratios_of_the_paper_stand_beside_a_row_of_its_system(write_profile
     )
     assert of(result, source="paper", method="CMER(ours)", backbone="ViT-B-16")["status"] == "run here: b.cmer"
     assert of(result, source="paper", method="CMER(ours)", backbone="ViT-L-14")["status"] == "not run here"
-    assert "paper_count" in of(result, run="b.adapter")["note"]
+    assert "paper_count" in of(result, run="b.clip_adapter")["note"]
 
 
 @pytest.mark.parametrize("other", [{"batch": 4}, {"setting": "paper_like"}])
@@ -109,7 +136,7 @@ def test_every_setting_and_batch_is_a_row_in_any_order_of_files(write_profile):
     steps = [step | case for step in STEPS for case in cases]
     files = [write_profile("b", steps), write_profile("t", [STEPS[0] | {"run": "t.cmer"}])]
     result = table([CMER, ADAPTER, CMER | {"name": "t.cmer"}], files)
-    assert result["run"].tolist() == [""] * 9 + ["b.cmer"] * 4 + ["b.adapter"] * 4 + ["t.cmer"]
+    assert result["run"].tolist() == [""] * 9 + ["b.cmer"] * 4 + ["b.clip_adapter"] * 4 + ["t.cmer"]
     assert result["batch"].tolist()[9:13] == ["2", "4", "2", "4"]
     assert result.to_csv() == table([CMER, ADAPTER, CMER | {"name": "t.cmer"}], files[::-1]).to_csv()
 

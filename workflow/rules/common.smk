@@ -1,4 +1,4 @@
-# Shared by all rules: the config, its plan, and adapters from wildcards to functions of the plan.
+# Shared by all rules: the config, its plan and resources, and adapters from wildcards to their functions.
 import inspect
 import re
 import shlex
@@ -9,6 +9,7 @@ from cmer.config import experiment
 from cmer.errors import UserError
 from cmer.plan import Plan
 from cmer.provenance import code_digest
+from cmer.resources import StepResources
 
 # Print errors in the config without a traceback.
 try:
@@ -17,6 +18,7 @@ except UserError as error:
     sys.exit(str(error))
 
 PLAN = Plan(CONFIG)
+RESOURCES = StepResources(CONFIG)
 
 # `cmer` of the environment that runs Snakemake, whether or not that environment is activated.
 shell.prefix(f'export PATH="{sys.prefix}/bin:$PATH"; set -euo pipefail; ')
@@ -42,7 +44,8 @@ wildcard_constraints:
 
 
 def planned(function):
-    """Turn a function of the plan into an input or params function: its parameters are names of wildcards."""
+    """Turn a function of the plan into an input or params function, or one of the resources into a resource: its
+    parameters are names of wildcards."""
 
     def of_wildcards(wildcards):
         return function(*(wildcards[name] for name in inspect.signature(function).parameters))
@@ -62,9 +65,3 @@ def options(**names):
 def folders(wildcards, input):
     """The option `--folder` for each dataset."""
     return " ".join(f"--folder {shlex.quote(str(Path(file).parent))}" for file in input.images)
-
-
-def launcher(wildcards):
-    """The command that starts a training, through torchrun if it has several processes."""
-    n = PLAN.processes(wildcards.run)
-    return f"torchrun --standalone --nproc-per-node {n} -m cmer" if n > 1 else "cmer"

@@ -20,12 +20,12 @@ rule embed:
     log:
         text="<logs>/embed/{dataset}/{run}/seed{seed}.log",
         record="<logs>/embed/{dataset}/{run}/seed{seed}.record.json",
-    threads: planned(PLAN.threads)
+    threads: planned(RESOURCES.threads)
     resources:
-        mem_mb=amount(planned(PLAN.memory), each=200),
+        mem_mb=amount(planned(RESOURCES.memory), each=200),
         runtime=amount(10, each=3),
-        gpu=planned(PLAN.gpus),
-        gpu_jobs=uses_gpu(PLAN.gpus),
+        gpu=planned(RESOURCES.gpus),
+        gpu_jobs=uses_gpu(RESOURCES.gpus),
     shell:
         "cmer embed --checkpoint {input.checkpoint:q} --folder {params.folder:q} --captions {input.captions:q}"
         " --validation {input.validation:q} --queries {input.queries:q} {params.inputs} --template {params.template:q} --out {output:q}"

@@ -16,12 +16,12 @@ rule extract_features:
     log:
         text="<logs>/features/{dataset}/{backbone}.log",
         record="<logs>/features/{dataset}/{backbone}.record.json",
-    threads: planned(PLAN.backbone_threads)
+    threads: planned(RESOURCES.backbone_threads)
     resources:
-        mem_mb=amount(planned(PLAN.memory_of_backbone), each=200),
+        mem_mb=amount(planned(RESOURCES.memory_of_backbone), each=200),
         runtime=amount(15, each=15),
-        gpu=planned(PLAN.gpus_of_backbone),
-        gpu_jobs=uses_gpu(PLAN.gpus_of_backbone),
+        gpu=planned(RESOURCES.gpus_of_backbone),
+        gpu_jobs=uses_gpu(RESOURCES.gpus_of_backbone),
     shell:
         "cmer features --spec {params.spec:q} --folder {params.folder:q} --captions {input.captions:q}"
         " --queries {input.queries:q} --out {output:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

@@ -17,7 +17,7 @@ rule profile:
     resources:
         mem_mb=amount(16000),
         runtime=amount(240),
-        gpu=planned(PLAN.gpus_of_backbone),
-        gpu_jobs=uses_gpu(PLAN.gpus_of_backbone),
+        gpu=planned(RESOURCES.gpus_of_backbone),
+        gpu_jobs=uses_gpu(RESOURCES.gpus_of_backbone),
     shell:
         "cmer profile --spec {params.spec:q} --out {output:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

@@ -11,18 +11,18 @@ def amount(base, each=0):
     def of_job(wildcards, attempt):
         datasets = [wildcards.dataset] if wildcards.get("dataset") else PLAN.used
         fixed = base(wildcards) if callable(base) else base
-        return math.ceil(fixed + (each and each * PLAN.thousands(datasets))) * attempt
+        return math.ceil(fixed + (each and each * RESOURCES.thousands(datasets))) * attempt
 
     return of_job
 
 
 def training_memory(wildcards, attempt):
     """Each process loads the towers."""
-    return amount(planned(PLAN.memory), each=200)(wildcards, attempt) * PLAN.processes(wildcards.run)
+    return amount(planned(RESOURCES.memory), each=200)(wildcards, attempt) * RESOURCES.processes(wildcards.run)
 
 
 def training_threads(wildcards):
-    return PLAN.threads(wildcards.run) * PLAN.processes(wildcards.run)
+    return RESOURCES.threads(wildcards.run) * RESOURCES.processes(wildcards.run)
 
 
 def uses_gpu(gpus):

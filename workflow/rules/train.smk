@@ -2,6 +2,12 @@
 # outputs, which Snakemake removes when a job fails: rerun the same command to resume.
 
 
+def launcher(wildcards):
+    """The command that starts a training, through torchrun if it has several processes."""
+    n = RESOURCES.processes(wildcards.run)
+    return f"torchrun --standalone --nproc-per-node {n} -m cmer" if n > 1 else "cmer"
+
+
 rule train:
     input:
         images="<results>/data/{dataset}/images.csv",
@@ -24,9 +30,9 @@ rule train:
     threads: training_threads
     resources:
         mem_mb=training_memory,
-        runtime=amount(planned(PLAN.minutes_of_training)),
-        gpu=planned(PLAN.gpus_of_training),
-        gpu_jobs=uses_gpu(PLAN.gpus_of_training),
+        runtime=amount(planned(RESOURCES.minutes_of_training)),
+        gpu=planned(RESOURCES.gpus_of_training),
+        gpu_jobs=uses_gpu(RESOURCES.gpus_of_training),
         nodes=1,  # of a cluster: torchrun's processes are on one
     shell:
         "{params.cmer} train --spec {params.spec:q} --folder {params.folder:q} --captions {input.captions:q}"
