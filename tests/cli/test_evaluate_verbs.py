@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import save_file
+from tables import images_table
 from typer.testing import CliRunner
 
 from cmer.cli.evaluate import app
@@ -29,7 +30,7 @@ def annotations(path, names):
 
 
 def test_from_embeddings_to_a_printed_table(tmp_path):
-    write_frame(tmp_path / "images.csv", pd.DataFrame({"image_id": [0, 1], "split": "test", "label": ["pond", ""]}))
+    write_frame(tmp_path / "images.csv", images_table(2, split="test", label=["pond", ""]))
     texts = {protocol: ["a pond", "null"] for protocol in PROTOCOLS}
     write_frame(tmp_path / "q.csv", pd.DataFrame({"caption_id": [0, 1], "image_id": [0, 1], **texts}))
     record = {

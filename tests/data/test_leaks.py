@@ -36,7 +36,7 @@ class Picture:
 
 
 def write(folder: Path, pictures: list[Picture]) -> Path:
-    rows = [(p.number, p.file, "", p.split, 1, 1, "0") for p in pictures]
+    rows = [(p.number, p.file, "", p.split, 1, 1, "0" * 64) for p in pictures]
     columns = ["image_id", "file", "label", "split", "width", "height", "sha256"]
     write_frame(folder / "images.csv", pd.DataFrame(rows, columns=columns))
     write_frame(
@@ -251,5 +251,5 @@ def test_an_exclusion_that_leaves_nothing_to_train_on_is_refused(datasets: objec
 def test_damaged_hashes_are_named(datasets: object, tmp_path: Path) -> None:
     hashes = read_frame(tmp_path / "a/hashes.csv", HASHES)
     write_frame(tmp_path / "a/hashes.csv", hashes.assign(hash="zz"))
-    with pytest.raises(UserError, match=r"hashes\.csv is damaged; run cmer prepare again"):
+    with pytest.raises(UserError, match=r"hashes\.csv, row 1: hash is 'zz'; run `cmer prepare` again"):
         find_leaks([tmp_path / "a"])

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import save_file
+from tables import images_table
 
 from cmer.config.experiment import PROTOCOLS
 from cmer.data.frames import write_frame
@@ -25,9 +26,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def split(tmp_path):
     """12 test images (of 15) with two captions each; the first captions of images 0 and 1 are the same text."""
-    images = pd.DataFrame(
-        {"image_id": range(15), "split": ["train"] * 3 + ["test"] * N, "label": ["", "pond", "nan"] * 5}
-    )
+    images = images_table(15, split=["train"] * 3 + ["test"] * N, label=["", "pond", "nan"] * 5)
     texts = [f"caption {i}" for i in range(2 * N)]
     texts[2] = texts[0]
     queries = pd.DataFrame({"caption_id": range(100, 100 + 2 * N), "image_id": np.repeat(range(3, 15), 2)})
@@ -64,7 +63,7 @@ def test_metrics_are_those_of_the_similarity_matrix(split):
     assert len(table) == 2 * (N + 2 * N)
     write_frame(split / "ranks.csv", table)
     read = read_hits(split / "ranks.csv", "none")
-    assert read.ids.tolist() == list(map(str, range(3, 15)))
+    assert read.ids.tolist() == list(range(3, 15))
     direct_hits = ImageHits.of(*ranks(scores, np.repeat(np.arange(N), 2)), np.repeat(np.arange(N), 2))
     assert np.array_equal(read.images, direct_hits.images) and np.array_equal(read.texts, direct_hits.texts)
     with pytest.raises(UserError, match="no ranks under label protocol 'shuffled'"):

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import save_file
+from tables import images_table
 
-from cmer.data.frames import write_frame
+from cmer.data.frames import QUERIES, write_frame
 from cmer.retrieval.bootstrap import ImageHits, mr_interval
 from cmer.retrieval.evaluate import evaluate, similarity
 from cmer.retrieval.recall import ranks
@@ -28,10 +29,12 @@ SCORES = np.array(
 def write(folder, scores, owner, texts):
     """These scores on a test split that follows two train images."""
     count = len(scores)
-    images = pd.DataFrame({"image_id": range(2 + count), "split": ["train"] * 2 + ["test"] * count, "label": "x"})
+    images = images_table(2 + count, split=["train"] * 2 + ["test"] * count, label="x")
     captions = range(20, 20 + len(owner))
     write_frame(folder / "images.csv", images)
-    queries = pd.DataFrame({"caption_id": captions, "image_id": np.array(owner) + 2, "none": texts})
+    queries = pd.DataFrame(
+        {"caption_id": captions, "image_id": np.array(owner) + 2, **dict.fromkeys(QUERIES.columns[2:], texts)}
+    )
     write_frame(folder / "queries.csv", queries)
     tensors = {"scores/none": scores, "index/none": np.unique(texts, return_inverse=True)[1]}
     save_file(tensors, folder / "e.safetensors", metadata={"record": json.dumps({"spec": {}})})
