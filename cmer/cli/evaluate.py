@@ -10,7 +10,7 @@ import typer
 from cmer.cli.data import Record
 from cmer.config.base import validate_json
 from cmer.errors import UserError
-from cmer.io import atomic, write_json
+from cmer.io import atomic, sha256, write_json, write_sealed
 from cmer.provenance import code_digest, recorded, versions
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def evaluate(
         metrics["record"] |= {"evaluation": {"code": code_digest("cmer.retrieval.evaluate"), "versions": versions()}}
         write_frame(ranks, table)
         write_json(mr, {"mr": {protocol: found["mr"] for protocol, found in metrics["protocols"].items()}})
-        write_json(out, metrics)
+        write_sealed(out, metrics | {"ranks": sha256(ranks)}, "cmer evaluate")
 
 
 @app.command()

@@ -76,7 +76,7 @@ def read_frame(path: Path | str, schema: Schema) -> pd.DataFrame:
     """
     remedy = f"run `{schema.command}` again"
     if not Path(path).exists():
-        raise UserError(f"{path} does not exist; run `{schema.command}`, which writes it")
+        raise UserError(f"{path} does not exist; `{schema.command}` writes it")
     header, rows = _cells(path, remedy)
     missing = [name for name in schema.columns if name not in header]
     if missing:

@@ -15,6 +15,7 @@ from torch import Tensor
 from cmer.errors import UserError
 from cmer.io import atomic
 from cmer.losses.memory import Memory
+from cmer.training.checkpoint import load_tensors
 from cmer.training.distributed import all_gather, broadcast, process_count, rank
 
 
@@ -80,9 +81,14 @@ class State:
         if not content:
             return
         try:
-            data = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-        except Exception as error:
-            raise UserError(f"training state {path} is damaged ({error}); remove it to start over") from error
+            self._restore(torch.load(io.BytesIO(content), weights_only=True, map_location="cpu"), path)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a damaged file makes of torch.load and of the objects that it restores
+            reason = str(error).partition("\n")[0][:200]  # torch's advice below is to trust the file
+            raise UserError(f"training state {path} is damaged ({reason}); remove it to start over") from error
+
+    def _restore(self, data: dict[str, Any], path: Path) -> None:
         if len(data["rng"]) != process_count():
             raise UserError(
                 f"training state {path} is of {len(data['rng'])} processes and cannot resume in {process_count()}; "
@@ -90,9 +96,7 @@ class State:
             )
         for name in self._PLAIN:
             setattr(self, name, data[name])
-        with torch.no_grad():
-            for name, parameter in self.trained.items():
-                parameter.copy_(data["trained"][name])
+        load_tensors(self.trained, data["trained"], path)
         device = next(iter(self.trained.values())).device
         self.optimizer.load_state_dict(data["optimizer"])
         if self.average is not None:

@@ -4,8 +4,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import save_file
-from tables import images_table
+from artifacts import images_table, write_embeddings
 from typer.testing import CliRunner
 
 from cmer.cli.evaluate import app
@@ -42,7 +41,7 @@ def test_from_embeddings_to_a_printed_table(tmp_path):
     }
     tensors = {f"scores/{protocol}": np.eye(2, dtype=np.float32) for protocol in PROTOCOLS}
     tensors |= {f"index/{protocol}": np.arange(2) for protocol in PROTOCOLS}
-    save_file(tensors, tmp_path / "e.safetensors", metadata={"record": json.dumps(record)})
+    write_embeddings(tmp_path / "e.safetensors", tensors, record)
     call(
         *(
             "evaluate",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tables import images_table
+from artifacts import images_table
 
 from cmer.data.frames import write_frame
 from cmer.data.pairs import Pairs

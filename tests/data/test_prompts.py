@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from artifacts import images_table
 from sklearn.metrics import accuracy_score
-from tables import images_table
 
 from cmer.data.frames import write_frame
 from cmer.data.pairs import Pairs

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tables import images_table
+from artifacts import images_table
 
 from cmer.data.frames import write_frame
 from cmer.data.pairs import Pairs

@@ -1,12 +1,10 @@
 """The metrics of a test split in numbers that can be counted by hand, ties among them."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
+from artifacts import images_table, write_embeddings
 from safetensors.numpy import save_file
-from tables import images_table
 
 from cmer.data.frames import QUERIES, write_frame
 from cmer.retrieval.bootstrap import ImageHits, mr_interval
@@ -37,7 +35,7 @@ def write(folder, scores, owner, texts):
     )
     write_frame(folder / "queries.csv", queries)
     tensors = {"scores/none": scores, "index/none": np.unique(texts, return_inverse=True)[1]}
-    save_file(tensors, folder / "e.safetensors", metadata={"record": json.dumps({"spec": {}})})
+    write_embeddings(folder / "e.safetensors", tensors, {"spec": {}})
     return folder
 
 

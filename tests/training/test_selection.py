@@ -16,15 +16,15 @@ from cmer.data.prompts import predicted_queries
 from cmer.errors import UserError
 from cmer.features.device import autocast
 from cmer.features.store import Manifest
-from cmer.io import write_json
 from cmer.methods.cmer.model import Cmer
 from cmer.provenance import stored_record
 from cmer.retrieval.embed import encode_texts
 from cmer.training import assembly
 from cmer.training import run as training_run
 from cmer.training.assembly import FEATURES, RunFiles, assemble
+from cmer.training.checkpoint import load_tensors
 from cmer.training.embedding import embed_run
-from cmer.training.loop import Trainer, load_tensors
+from cmer.training.loop import Trainer
 from cmer.training.run import train_run
 
 
@@ -101,7 +101,7 @@ def test_features_without_all_texts_of_the_dataset_are_refused(prepared, workspa
     asked = read_frame(prepared.queries, QUERIES)["shuffled"][0]
     for text, read in ((trained, "train"), (asked, "embed")):
         stale = [f"stale {other}" if other == text else other for other in manifest.texts]
-        write_json("features.json", manifest.model_copy(update={"texts": stale}).model_dump())
+        manifest.model_copy(update={"texts": stale}).write("features.json")
         with pytest.raises(UserError, match=r"no stored features for the text .* extract the features again"):
             if read == "train":
                 train_run(spec(prepared, epochs=1), files, Path("other.safetensors"))
@@ -144,7 +144,7 @@ def test_predicted_queries_are_encoded_like_any_other_text(prepared, workspace) 
     embed_run(Path("checkpoint.safetensors"), files, prepared.queries, template, Path("embeddings.safetensors"))
     tensors = load_file("embeddings.safetensors")
     ready = assemble(spec(prepared, inputs="online"), prepared.pairs, prepared.folder, None)
-    load_tensors(ready.method.trained(), load_file("checkpoint.safetensors"))
+    load_tensors(ready.method.trained(), load_file("checkpoint.safetensors"), "checkpoint")
     plain = read_frame(prepared.queries, QUERIES)["none"].tolist()
     queries = predicted_queries(template, prepared.pairs, plain)
     expected, index = encode_texts(ready.method, ready.inputs, queries, "float32")
