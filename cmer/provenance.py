@@ -167,12 +167,15 @@ def _commit() -> str:
 
 
 def sealed_metadata(record: dict[str, Any]) -> dict[str, str]:
-    """Metadata of a safetensors file that holds a record, before `seal` enters the checksum."""
-    return {"record": json.dumps(record, sort_keys=True), "sha256": _UNSEALED}
+    """Metadata of a safetensors file that holds a record, before `seal` enters the checksum.
+
+    It has a single entry, because safetensors writes several in random order.
+    """
+    return {"record": json.dumps(record | {"file_sha256": _UNSEALED}, sort_keys=True)}
 
 
 def seal(content: bytes) -> bytes:
-    """The content of a safetensors file with `sealed_metadata`, with its SHA-256 in the place of the zeros."""
+    """The content of a safetensors file with `sealed_metadata`, with its SHA-256 in place of the zeros."""
     return content.replace(_entry(_UNSEALED), _entry(hashlib.sha256(content).hexdigest()), 1)
 
 
@@ -189,15 +192,15 @@ def stored_record(path: Path | str) -> dict[str, Any]:
             metadata = file.metadata() or {}
         if "record" not in metadata:
             return {}
-        checksum = metadata.get("sha256", "")
+        found: dict[str, Any] = json.loads(metadata["record"])
+        checksum = found.pop("file_sha256", "")
         whole = Path(path).read_bytes().replace(_entry(checksum), _entry(_UNSEALED), 1)
         if hashlib.sha256(whole).hexdigest() != checksum:
             raise ValueError("its checksum differs")
-        found: dict[str, Any] = json.loads(metadata["record"])
         return found
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it and rerun the command that wrote it") from None
 
 
@@ -205,5 +208,5 @@ _UNSEALED = "0" * 64
 
 
 def _entry(checksum: str) -> bytes:
-    """The checksum within the header; a quotation mark inside the record is escaped there."""
-    return f'"sha256":"{checksum}"'.encode()
+    """The checksum within the record, whose quotation marks are escaped in the header."""
+    return rf"\"file_sha256\": \"{checksum}\"".encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import math
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from cmer.io import atomic
 from cmer.losses.memory import Memory
 from cmer.training.checkpoint import load_tensors
 from cmer.training.distributed import all_gather, broadcast, process_count, rank
+
+_CHECKSUM = hashlib.sha256().digest_size
+"""Number of bytes before the saved state, which contain its SHA-256."""
 
 
 @dataclass
@@ -68,8 +72,9 @@ class State:
             return
         buffer = io.BytesIO()  # written as bytes, so that a full disk raises OSError
         torch.save(data, buffer)
-        with atomic(path) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            file.write(hashlib.sha256(buffer.getbuffer()).digest())
+            file.write(buffer.getbuffer())
 
     def load(self, path: Path) -> None:
         """Restore a saved state if there is one; all processes must call this, and only the first one reads.
@@ -80,15 +85,10 @@ class State:
         content = broadcast(path.read_bytes() if rank() == 0 and path.is_file() else b"")
         if not content:
             return
-        try:
-            self._restore(torch.load(io.BytesIO(content), weights_only=True, map_location="cpu"), path)
-        except UserError:
-            raise
-        except Exception as error:  # whatever a damaged file makes of torch.load and of the objects that it restores
-            reason = str(error).partition("\n")[0][:200]  # torch's advice below is to trust the file
-            raise UserError(f"training state {path} is damaged ({reason}); remove it to start over") from error
-
-    def _restore(self, data: dict[str, Any], path: Path) -> None:
+        checksum, saved = content[:_CHECKSUM], content[_CHECKSUM:]
+        if hashlib.sha256(saved).digest() != checksum:
+            raise UserError(f"training state {path} is damaged; remove it to start over")
+        data = torch.load(io.BytesIO(saved), weights_only=True, map_location="cpu")
         if len(data["rng"]) != process_count():
             raise UserError(
                 f"training state {path} is of {len(data['rng'])} processes and cannot resume in {process_count()}; "
