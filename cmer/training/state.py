@@ -19,9 +19,6 @@ from cmer.losses.memory import Memory
 from cmer.training.checkpoint import load_tensors
 from cmer.training.distributed import all_gather, broadcast, process_count, rank
 
-_CHECKSUM = hashlib.sha256().digest_size
-"""Number of bytes before the saved state, which contain its SHA-256."""
-
 
 @dataclass
 class State:
@@ -85,10 +82,7 @@ class State:
         content = broadcast(path.read_bytes() if rank() == 0 and path.is_file() else b"")
         if not content:
             return
-        checksum, saved = content[:_CHECKSUM], content[_CHECKSUM:]
-        if hashlib.sha256(saved).digest() != checksum:
-            raise UserError(f"training state {path} is damaged; remove it to start over")
-        data = torch.load(io.BytesIO(saved), weights_only=True, map_location="cpu")
+        data = unpacked(content, path)
         if len(data["rng"]) != process_count():
             raise UserError(
                 f"training state {path} is of {len(data['rng'])} processes and cannot resume in {process_count()}; "
@@ -111,3 +105,16 @@ class State:
         """A copy of the weights to validate: the average if there is one, otherwise the current weights."""
         source = self.average or {name: p.detach() for name, p in self.trained.items()}
         return copy.deepcopy({name: tensor.cpu() for name, tensor in source.items()})
+
+
+def unpacked(content: bytes, path: Path) -> dict[str, Any]:
+    """What `State.save` wrote: the SHA-256 of the rest, then the data, in torch's format.
+
+    Raises:
+        UserError: the content of the file has changed since.
+    """
+    size = hashlib.sha256().digest_size
+    if hashlib.sha256(content[size:]).digest() != content[:size]:
+        raise UserError(f"training state {path} is damaged; remove it to start over")
+    data: dict[str, Any] = torch.load(io.BytesIO(content[size:]), weights_only=True, map_location="cpu")
+    return data
