@@ -108,10 +108,10 @@ def parse_json(text: str, what: str) -> Any:
     """The value of JSON text; `what` names it in errors.
 
     Raises:
-        UserError: it is not JSON, is nested too deeply, or an object repeats a key.
+        UserError: it is not JSON, is nested too deeply, repeats a key in an object, or contains NaN or infinity.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys)
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{what} is not valid JSON: {error}") from None
 
@@ -124,6 +124,10 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _no_number(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a finite number")
+
+
 def read_json(path: Path | str) -> Any:
     """The JSON in `path`.
 
@@ -131,6 +135,27 @@ def read_json(path: Path | str) -> Any:
         UserError: see `read_text` and `parse_json`.
     """
     return parse_json(read_text(path), str(path))
+
+
+def write_sealed(path: Path | str, data: dict[str, Any], command: str) -> None:
+    """Write `data` as JSON with the command that makes it and a checksum, both of which `read_sealed` compares."""
+    content = json.loads(json.dumps(data | {"written_by": command}, allow_nan=False))
+    write_json(path, content | {"checksum": digest(content)})
+
+
+def read_sealed(path: Path | str, command: str) -> dict[str, Any]:
+    """The data that `write_sealed` wrote.
+
+    Raises:
+        UserError: the file is missing or malformed, was written by another command, or has changed since.
+    """
+    data = read_json(path)
+    if not isinstance(data, dict) or data.pop("written_by", None) != command or "checksum" not in data:
+        raise UserError(f"{path} was not written by `{command}`; give a file that it wrote, or run it")
+    checksum = data.pop("checksum")
+    if checksum != digest(data | {"written_by": command}):
+        raise UserError(f"{path} is damaged or was edited: its checksum differs; run `{command}` again")
+    return data
 
 
 def cores() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -165,19 +166,47 @@ def _commit() -> str:
     return git("rev-parse", "HEAD") + "-dirty" * bool(git("status", "--porcelain", "--", "."))
 
 
+def sealed_metadata(record: dict[str, Any]) -> dict[str, str]:
+    """Metadata of a safetensors file that holds a record, before `seal` enters the checksum.
+
+    It has a single entry, because safetensors writes several in random order.
+    """
+    return {"record": json.dumps(record | {"file_sha256": _UNSEALED}, sort_keys=True)}
+
+
+def seal(content: bytes) -> bytes:
+    """The content of a safetensors file with `sealed_metadata`, with its SHA-256 in place of the zeros."""
+    return content.replace(_entry(_UNSEALED), _entry(hashlib.sha256(content).hexdigest()), 1)
+
+
 def stored_record(path: Path | str) -> dict[str, Any]:
     """The record within a safetensors file: spec, trainable parameters, images seen, epochs, code, versions, threads.
 
     Empty if another program wrote the file.
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: the file is missing, or damaged: it is no safetensors file, or its content has another checksum.
     """
     try:
         with safe_open(str(path), framework="numpy") as file:
-            found: dict[str, Any] = json.loads((file.metadata() or {}).get("record", "{}"))
-            return found
+            metadata = file.metadata() or {}
+        if "record" not in metadata:
+            return {}
+        found: dict[str, Any] = json.loads(metadata["record"])
+        checksum = found.pop("file_sha256", "")
+        whole = Path(path).read_bytes().replace(_entry(checksum), _entry(_UNSEALED), 1)
+        if hashlib.sha256(whole).hexdigest() != checksum:
+            raise ValueError("its checksum differs")
+        return found
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it and rerun the command that wrote it") from None
+
+
+_UNSEALED = "0" * 64
+
+
+def _entry(checksum: str) -> bytes:
+    """The checksum within the record, whose quotation marks are escaped in the header."""
+    return rf"\"file_sha256\": \"{checksum}\"".encode()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cmer.config.datasets import FolderDataset
-from cmer.data.frames import read_frame, write_frame
+from cmer.data.frames import CAPTIONS, IMAGES, QUERIES, read_frame, write_frame
 from cmer.data.pairs import Pairs
 from cmer.data.prepare import prepare
 from cmer.data.prompts import augment
@@ -35,7 +35,7 @@ class Prepared:
 
     @property
     def texts(self) -> list[str]:
-        asked = read_frame(self.queries).drop(columns=["caption_id", "image_id"])
+        asked = read_frame(self.queries, QUERIES).drop(columns=["caption_id", "image_id"])
         return self.pairs.texts + self.pairs.prompts + asked.to_numpy().ravel().tolist()
 
 
@@ -61,7 +61,7 @@ def prepare_squares(folder: Path, per_class: int) -> Prepared:
     data = folder / "data"
     options = FolderDataset(source="folder", title="squares", root=str(folder / "published"))
     prepare(options, data)
-    images, captions = read_frame(data / "images.csv"), read_frame(data / "captions.csv")
+    images, captions = read_frame(data / "images.csv", IMAGES), read_frame(data / "captions.csv", CAPTIONS)
     prompted, queries = augment(options.template, images, captions)
     made = Prepared(options, data, data / "prompted.csv", data / "queries.csv", data / "validation.csv")
     write_frame(made.captions, prompted)

@@ -93,11 +93,11 @@ def split(
     """Choose the validation images: the dataset's val split, or a random tenth of the train images if it has none."""
     import pandas as pd
 
-    from cmer.data.frames import read_frame, write_frame
+    from cmer.data.frames import IMAGES, read_frame, write_frame
     from cmer.data.splits import validation_ids
 
     with recorded(record):
-        images = read_frame(folder / "images.csv")
+        images = read_frame(folder / "images.csv", IMAGES)
         write_frame(out, pd.DataFrame({"image_id": validation_ids(images, seed)}))
 
 
@@ -113,11 +113,12 @@ def augment(
 
     Queries of `predicted` depend on what a run trains on: `cmer embed` makes them.
     """
-    from cmer.data.frames import read_frame, write_frame
+    from cmer.data.frames import CAPTIONS, IMAGES, read_frame, write_frame
     from cmer.data.prompts import augment as augment_captions
 
     with recorded(record):
-        images, captions = read_frame(folder / "images.csv"), read_frame(folder / "captions.csv")
+        images = read_frame(folder / "images.csv", IMAGES)
+        captions = read_frame(folder / "captions.csv", CAPTIONS)
         prompted, texts = augment_captions(dataset_of(spec).template, images, captions)
         write_frame(queries, texts)
         write_frame(out, prompted)

@@ -10,7 +10,7 @@ import typer
 from cmer.cli.data import Record
 from cmer.config.base import validate_json
 from cmer.errors import UserError
-from cmer.io import atomic, write_json
+from cmer.io import atomic, sha256, write_json, write_sealed
 from cmer.provenance import code_digest, recorded, versions
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def evaluate(
         metrics["record"] |= {"evaluation": {"code": code_digest("cmer.retrieval.evaluate"), "versions": versions()}}
         write_frame(ranks, table)
         write_json(mr, {"mr": {protocol: found["mr"] for protocol, found in metrics["protocols"].items()}})
-        write_json(out, metrics)
+        write_sealed(out, metrics | {"ranks": sha256(ranks)}, "cmer evaluate")
 
 
 @app.command()
@@ -105,10 +105,10 @@ def show(
 
     The paper's printed rows follow if their dataset and backbone are those of a measured row.
     """
-    from cmer.data.frames import read_frame
+    from cmer.data.frames import TABLE, read_frame
     from cmer.reporting.show import show as print_table
 
-    print_table(read_frame(file), str(file), printed)
+    print_table(read_frame(file, TABLE), str(file), printed)
 
 
 @app.command()

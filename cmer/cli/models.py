@@ -11,7 +11,7 @@ import typer
 from cmer.cli.data import Folder, Record
 from cmer.config.base import validate_json
 from cmer.config.runs import RunSpec
-from cmer.io import write_json, write_text
+from cmer.io import write_json
 from cmer.provenance import recorded
 from cmer.registry import METHOD_OPTIONS
 
@@ -56,7 +56,7 @@ def features(
     options = validate_json(FeatureSpec, spec, "--spec")
     with recorded(record):
         manifest = extract_dataset(options, folder, captions, queries, FEATURES)
-        write_text(out, manifest.model_dump_json(indent=1) + "\n")
+        manifest.write(out)
 
 
 @app.command()

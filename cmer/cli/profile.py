@@ -11,7 +11,7 @@ from cmer.cli.data import Record
 from cmer.config.base import validate, validate_json
 from cmer.config.training import StepOptions
 from cmer.errors import UserError
-from cmer.io import write_json
+from cmer.io import write_sealed
 from cmer.provenance import recorded
 
 app = typer.Typer(no_args_is_help=True)
@@ -72,5 +72,5 @@ def profile(
     with recorded(record):
         result = measure(parsed)
         if out is not None:
-            write_json(out, result)
+            write_sealed(out, result, "cmer profile")
     show(result)

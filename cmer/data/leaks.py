@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from cmer.config.datasets import Leak
-from cmer.data.frames import read_frame
+from cmer.data.frames import CAPTIONS, HASHES, IMAGES, VALIDATION, read_frame
 from cmer.data.similar import MAX_DISTANCE, packed, similar
 from cmer.errors import UserError
 
@@ -55,15 +55,13 @@ def read_parts(folder: Path, validation: Path | None = None) -> list[Part]:
     Raises:
         UserError: a file is missing or damaged, or the files do not describe the same dataset.
     """
-    images, hashes = read_frame(folder / "images.csv"), read_frame(folder / "hashes.csv")
+    images, hashes = read_frame(folder / "images.csv", IMAGES), read_frame(folder / "hashes.csv", HASHES)
     if not images["image_id"].equals(hashes["image_id"]):
         raise UserError(f"{folder}/images.csv and hashes.csv describe different datasets; run cmer prepare again")
-    if not hashes["hash"].str.fullmatch("[0-9a-f]{64}").all():
-        raise UserError(f"{folder}/hashes.csv is damaged; run cmer prepare again")
     images["hash"] = hashes["hash"]
     if validation is not None:
-        images.loc[images["image_id"].isin(read_frame(validation)["image_id"]), "split"] = "val"
-    captions = read_frame(folder / "captions.csv")
+        images.loc[images["image_id"].isin(read_frame(validation, VALIDATION)["image_id"]), "split"] = "val"
+    captions = read_frame(folder / "captions.csv", CAPTIONS)
     parts = []
     for split in SPLITS:
         own = images.loc[images["split"] == split, ["image_id", "file", "hash"]]

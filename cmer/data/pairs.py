@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cmer.data.frames import read_frame
+from cmer.data.frames import EXCLUDED, IMAGES, PROMPTS, VALIDATION, read_frame
 from cmer.errors import UserError
 
 Ints = npt.NDArray[np.int64]
@@ -63,7 +63,7 @@ class Pairs:
         Raises:
             UserError: a file is missing, the files describe different datasets, or no train caption is left.
         """
-        images, texts = read_frame(Path(folder) / "images.csv"), read_frame(captions)
+        images, texts = read_frame(Path(folder) / "images.csv", IMAGES), read_frame(captions, PROMPTS)
         split = images["split"].to_numpy(copy=True)
         official_train = np.flatnonzero(split == "train")
         if validation is not None:
@@ -88,7 +88,7 @@ class Pairs:
         return pairs if excluded is None else pairs._without(excluded)
 
     def _without(self, excluded: Path | str) -> Pairs:
-        given = read_frame(excluded)["caption_id"].to_numpy()
+        given = read_frame(excluded, EXCLUDED)["caption_id"].to_numpy()
         if np.any(given >= len(self.texts)) or not np.isin(self.caption_image[given], self.train_images).all():
             raise UserError(f"{excluded} names captions of val, test or another dataset; run cmer exclude again")
         kept = np.setdiff1d(np.arange(len(self.texts)), given)
@@ -123,7 +123,7 @@ class Pairs:
 
 
 def _validation(path: Path | str, split: npt.NDArray[np.object_]) -> Ints:
-    ids = read_frame(path)["image_id"].to_numpy()
+    ids = read_frame(path, VALIDATION)["image_id"].to_numpy()
     if np.any(ids >= len(split)) or np.any(split[ids] == "test"):
         raise UserError(f"{path} names test images or images of another dataset; run cmer split again")
     return ids

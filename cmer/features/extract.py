@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +15,16 @@ from torch import Tensor
 from cmer.backbones.base import Backbone, Features, Preprocess
 from cmer.backbones.build import build, resolve_blocks
 from cmer.config.backbones import FeatureOptions
-from cmer.data.frames import read_frame
+from cmer.data.frames import QUERIES, read_frame
 from cmer.data.images import ImageStore, open_images
 from cmer.data.pairs import Pairs
 from cmer.errors import UserError
 from cmer.features import MODULES
 from cmer.features.device import autocast, device, threads
-from cmer.features.store import DTYPES, Array, FeatureSpec, Manifest, Store
+from cmer.features.sink import Sink
+from cmer.features.store import DTYPES, FeatureSpec, Manifest, Store
 from cmer.features.views import dihedral
-from cmer.io import digest, locked, read_json, sha256, write_json
+from cmer.io import digest, locked
 from cmer.progress import progress
 from cmer.provenance import code_digest, versions
 
@@ -52,7 +50,7 @@ def extract_dataset(
         UserError: a file is missing, an image is missing or changed, a block does not exist, or the disk is full.
     """
     pairs = Pairs.read(folder, captions)
-    asked = read_frame(queries).drop(columns=["caption_id", "image_id"])
+    asked = read_frame(queries, QUERIES).drop(columns=["caption_id", "image_id"])
     texts = pairs.texts + pairs.prompts + asked.to_numpy().ravel().tolist()
     return extract(spec, pairs.files, pairs.sha256, open_images(spec.dataset, folder), texts, cache)
 
@@ -90,10 +88,10 @@ def extract(
         name = digest([*made_of, device().type])
         with locked(cache / f"{name}.lock"):
             finished = cache / name / "manifest.json"
-            known = Manifest.read(finished) if finished.is_file() else None
-            if known is not None and known.present(cache):
+            known = _intact(finished, cache)
+            if known is not None:
                 return known
-            sink = _Sink(cache / name)
+            sink = Sink(cache / name)
             with torch.inference_mode(), autocast(spec.backbone.precision):
                 _extract_images(backbone, options, files, hashes, images, sink)
                 _extract_texts(backbone, options, texts, sink)
@@ -108,17 +106,32 @@ def extract(
                 arrays=arrays,
                 record=record,
             )
-            write_json(finished, manifest.model_dump())
+            manifest.write(finished)
             return Manifest.read(finished)  # as later calls read it, so that writing it again gives the same bytes
 
 
+def _intact(file: Path, cache: Path) -> Manifest | None:
+    """The manifest of a finished extraction, or None if there is none; damaged files are removed."""
+    try:
+        manifest = Manifest.read(file)
+    except UserError as error:
+        if file.exists():
+            print(f"note: {error}", file=sys.stderr)
+        return None
+    damaged = manifest.damaged(cache)
+    for path in damaged:
+        print(f"note: {path} is missing or damaged; extracting again", file=sys.stderr)
+        path.unlink(missing_ok=True)
+    return None if damaged else manifest
+
+
 def open_store(manifest: Manifest, cache: Path, rebuild: Callable[[Manifest], Manifest]) -> Store:
-    """Open the features of a manifest; if arrays are missing from the cache, rebuild them first, under a lock.
+    """Open the features of a manifest; arrays that are missing from the cache or damaged are rebuilt, under a lock.
 
     Raises:
         UserError: the images, texts, code, weights or kind of device differ from those of the manifest.
     """
-    if not manifest.present(cache):
+    if manifest.damaged(cache):
         title = f"features of {manifest.spec.dataset.title} from {manifest.spec.backbone.printed}"
         made = rebuild(manifest)
         if made.digest != manifest.digest:
@@ -140,67 +153,13 @@ def _weights(backbone: Backbone) -> str:
     return total.hexdigest()
 
 
-class _Sink:
-    """Growing arrays in a folder, with checkpoints of progress written by `mark`.
-
-    Opening the folder truncates the arrays to the last mark. If bytes before the last mark are missing, the extraction
-    starts from the beginning.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._progress = folder, folder / "progress.json"
-        folder.mkdir(parents=True, exist_ok=True)
-        self.state: dict[str, Any] = {"images": 0, "texts": 0, "arrays": {}}
-        if self._progress.is_file():
-            saved = read_json(self._progress)
-            if all(self._size(name) >= array["bytes"] for name, array in saved["arrays"].items()):
-                self.state = saved
-        for file in folder.glob("*.bin"):
-            with file.open("r+b") as stale:
-                stale.truncate(self.state["arrays"].get(file.stem, {"bytes": 0})["bytes"])
-
-    def _size(self, name: str) -> int:
-        file = self.folder / f"{name}.bin"
-        return file.stat().st_size if file.is_file() else 0
-
-    def append(self, name: str, rows: Tensor) -> None:
-        """Append `rows` [n, ...] to the array."""
-        entry = self.state["arrays"].setdefault(name, {"shape": [0, *rows.shape[1:]], "bytes": 0})
-        data = rows.contiguous().view(-1).view(torch.uint8).cpu().numpy()
-        try:
-            with (self.folder / f"{name}.bin").open("ab") as file:
-                file.write(data.data)
-                os.fsync(file.fileno())
-        except OSError as error:
-            free = shutil.disk_usage(self.folder).free / 2**30
-            raise UserError(
-                f"cannot write features to {self.folder}: {error.strerror} ({free:.1f} GiB free); "
-                "free space and rerun the same command to resume"
-            ) from error
-        entry["shape"][0] += len(rows)
-        entry["bytes"] += data.nbytes
-        entry["dtype"] = next(key for key, value in DTYPES.items() if value == rows.dtype)
-
-    def mark(self, kind: str, done: int) -> None:
-        """Record that `done` items of `kind` have been written."""
-        self.state[kind] = done
-        write_json(self._progress, self.state)
-
-    def describe(self) -> dict[str, Array]:
-        """All arrays with their content hashes."""
-        return {
-            name: Array(shape=e["shape"], dtype=e["dtype"], sha256=sha256(self.folder / f"{name}.bin"))
-            for name, e in sorted(self.state["arrays"].items())
-        }
-
-
 def _extract_images(
     backbone: Backbone,
     options: FeatureOptions,
     files: Sequence[str],
     hashes: Sequence[str],
     images: ImageStore,
-    sink: _Sink,
+    sink: Sink,
 ) -> None:
     blocks, dtype = options.blocks or [], DTYPES[options.dtype]
     done = int(sink.state["images"])
@@ -243,7 +202,7 @@ def _pixels(
             yield batch.result()
 
 
-def _extract_texts(backbone: Backbone, options: FeatureOptions, texts: Sequence[str], sink: _Sink) -> None:
+def _extract_texts(backbone: Backbone, options: FeatureOptions, texts: Sequence[str], sink: Sink) -> None:
     blocks, dtype = options.text_blocks or [], DTYPES[options.dtype]
     done = int(sink.state["texts"])
     if not done:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
 from cmer.backbones.base import Features, Shapes
@@ -16,8 +18,11 @@ from cmer.config.backbones import Backbone
 from cmer.config.base import Model, validate
 from cmer.config.datasets import Dataset
 from cmer.errors import UserError
-from cmer.io import digest, read_json
+from cmer.io import digest, read_json, read_sealed, sha256, write_json, write_sealed
 
+COMMAND = "cmer features"
+CHECKED = "checked.json"
+"""File beside the arrays with the state that each file had when its content was last compared."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int64": torch.int64}
 
 
@@ -31,14 +36,18 @@ class FeatureSpec(Model):
 class Array(Model):
     """One array of the cache; the file `{name}.bin` contains its elements in row-major order."""
 
-    shape: list[int]
+    shape: list[NonNegativeInt]
     dtype: Literal["float32", "bfloat16", "int64"]
     sha256: str
 
     @property
     def bytes(self) -> int:
         """Size of the file."""
-        return int(np.prod(self.shape)) * DTYPES[self.dtype].itemsize
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
+    def matches(self, path: Path) -> bool:
+        """Whether the file has the size and content of this array."""
+        return path.is_file() and path.stat().st_size == self.bytes and sha256(path) == self.sha256
 
 
 class Manifest(Model):
@@ -66,7 +75,11 @@ class Manifest(Model):
     @classmethod
     def read(cls, path: Path | str) -> Manifest:
         """Read the manifest in `path`; raises `UserError` if it is missing or malformed."""
-        return validate(cls, read_json(path), str(path))
+        return validate(cls, read_sealed(path, COMMAND), str(path))
+
+    def write(self, path: Path | str) -> None:
+        """Write the manifest atomically, with a checksum; raises `UserError` if it cannot be written."""
+        write_sealed(path, self.model_dump(), COMMAND)
 
     def blocks(self) -> dict[str, list[int]]:
         """The stored blocks, under their names in `FeatureOptions`."""
@@ -95,10 +108,39 @@ class Manifest(Model):
         if self.images != digest(list(hashes)):
             raise UserError(f"{path} was extracted from other images; {remedy}")
 
-    def present(self, cache: Path) -> bool:
-        """Whether every array is complete in the cache."""
-        sizes = {name: cache / self.digest / f"{name}.bin" for name in self.arrays}
-        return all(path.is_file() and path.stat().st_size == self.arrays[name].bytes for name, path in sizes.items())
+    def damaged(self, cache: Path) -> list[Path]:
+        """Files of arrays that are missing from the cache, or have another content than the manifest says.
+
+        A file is hashed again only if its size, time of change or inode is not that of the last successful check.
+        """
+        folder = cache / self.digest
+        checked = _read_checked(folder / CHECKED)
+        found = {name: _state(folder / f"{name}.bin", array.sha256) for name, array in self.arrays.items()}
+        bad = [
+            folder / f"{name}.bin"
+            for name, array in self.arrays.items()
+            if found[name] != checked.get(name) and not array.matches(folder / f"{name}.bin")
+        ]
+        if not bad and found != checked:
+            with suppress(UserError):  # a cache that this user cannot write is hashed every time
+                write_json(folder / CHECKED, found)
+        return bad
+
+
+def _state(path: Path, content: str) -> list[Any]:
+    """What tells whether a file has changed since it had this content; empty for a missing file."""
+    if not path.is_file():
+        return []
+    stat = path.stat()
+    return [content, stat.st_size, stat.st_mtime_ns, stat.st_ino]
+
+
+def _read_checked(path: Path) -> dict[str, Any]:
+    try:
+        found = read_json(path)
+    except UserError:  # not checked yet, or damaged: everything is hashed
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class Store:

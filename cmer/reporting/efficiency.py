@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from cmer.config.base import validate
 from cmer.errors import UserError
-from cmer.io import read_json
+from cmer.io import read_sealed
 from cmer.profiling.show import REFERENCES
 from cmer.registry import METHOD_OPTIONS
 from cmer.reporting.base import Files, Table, TableSpec
@@ -118,7 +118,7 @@ def read_costs(files: Iterable[Path | str]) -> list[Cost]:
     """
     costs = []
     for file in files:
-        read = validate(EfficiencyFile, read_json(file), str(file))
+        read = validate(EfficiencyFile, read_sealed(file, "cmer profile"), str(file))
         lines = {(line.run, line.setting): line for line in read.saved}
         if missing := {(row.run, row.setting) for row in read.rows} - set(lines):
             raise UserError(f"{file} holds no saved bytes of {min(missing)}; run `cmer profile` again")

@@ -13,8 +13,9 @@ from pydantic import SerializeAsAny, model_validator
 from cmer.config.base import Model, Name
 from cmer.config.methods import MethodOptions, parse_options_field
 from cmer.errors import UserError
-from cmer.io import read_json
+from cmer.io import read_sealed
 from cmer.reporting.naming import differences
+from cmer.retrieval.evaluate import RanksFile
 
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 BUDGET = ("train_images", "epochs", "pairs_seen")
@@ -64,7 +65,7 @@ class Measured:
     images: int
     epochs: int
     pairs: int
-    ranks: tuple[Path, ...]
+    ranks: tuple[RanksFile, ...]
 
     @property
     def mr(self) -> float:
@@ -102,13 +103,17 @@ def signed(value: float) -> str:
 
 
 def read_metrics(files: Iterable[Path | str]) -> Metrics:
-    """Metrics by (run, dataset, seed), each with the path of its ranks, which lie beside it."""
+    """Metrics by (run, dataset, seed), each with the path of its ranks, which lie beside it.
+
+    Raises:
+        UserError: a file is missing or damaged, or was not written by `cmer evaluate`.
+    """
     found = {}
     for file in map(Path, files):
-        metrics = read_json(file)
+        metrics = read_sealed(file, "cmer evaluate")
         spec = metrics["record"]["spec"]
         key = spec["run"], spec["dataset"], int(spec["seed"])
-        found[key] = metrics | {"ranks": file.with_name(f"{file.stem}.ranks.csv")}
+        found[key] = metrics | {"ranks": RanksFile(file.with_name(f"{file.stem}.ranks.csv"), metrics["ranks"])}
     return found
 
 

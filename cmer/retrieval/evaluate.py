@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from cmer.config.experiment import PROTOCOLS
-from cmer.data.frames import read_frame
+from cmer.data.frames import IMAGES, QUERIES, RANKS, read_frame
 from cmer.errors import UserError
+from cmer.io import sha256
 from cmer.provenance import stored_record
 from cmer.retrieval.bootstrap import ImageHits, mr_interval
 from cmer.retrieval.controls import label_only
@@ -37,11 +38,11 @@ def record(path: Path | str) -> dict[str, Any]:
     """The record of an embeddings file: spec, seed, code digests and versions.
 
     Raises:
-        UserError: the file is missing, damaged, or has no record.
+        UserError: the file is missing or damaged, or `cmer embed` did not write it.
     """
     found = stored_record(path)
-    if not found:
-        raise UserError(f"{path} has no record of how it was made; write it with `cmer embed`")
+    if "embedding" not in found:
+        raise UserError(f"{path} is not an embeddings file; give one that `cmer embed` wrote")
     return found
 
 
@@ -59,21 +60,29 @@ def similarity(path: Path | str, protocol: str) -> NDArray[np.float32]:
     number of threads does not affect the result.
 
     Raises:
-        UserError: the file is missing, damaged, or lacks the protocol.
+        UserError: the file is missing or damaged, lacks the protocol, or has scores that are not finite.
     """
     with _opened(path) as file:
         names = set(file.keys())
         if f"scores/{protocol}" in names:
-            return np.asarray(file.get_tensor(f"scores/{protocol}"), np.float32)
+            return _finite(np.asarray(file.get_tensor(f"scores/{protocol}"), np.float32), path, protocol)
         if f"texts/{protocol}" not in names:
             raise UserError(f"{path} has no embeddings for label protocol {protocol!r}; run `cmer embed` again")
         images, texts = file.get_tensor("images"), file.get_tensor(f"texts/{protocol}").astype(np.float64)
         index = file.get_tensor(f"index/{protocol}")
+    if np.any(index < 0) or np.any(index >= len(texts)):
+        raise UserError(f"{path} has captions without a text under label protocol {protocol!r}; run `cmer embed` again")
     scores = np.empty((len(images), len(index)), np.float32)
     step = max(1, BLOCK // len(texts))
     for start in range(0, len(images), step):
         rows = slice(start, start + step)
         scores[rows] = (images[rows].astype(np.float64) @ texts.T).astype(np.float32)[:, index]
+    return _finite(scores, path, protocol)
+
+
+def _finite(scores: NDArray[np.float32], path: Path | str, protocol: str) -> NDArray[np.float32]:
+    if not np.isfinite(scores).all():
+        raise UserError(f"{path} has scores that are not finite under label protocol {protocol!r}; train the run again")
     return scores
 
 
@@ -116,7 +125,7 @@ def evaluate(embeddings: Path | str, folder: Path | str, queries: Path | str) ->
 
 
 def _test_split(folder: Path | str, queries: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    images, texts = read_frame(Path(folder) / "images.csv"), read_frame(queries)
+    images, texts = read_frame(Path(folder) / "images.csv", IMAGES), read_frame(queries, QUERIES)
     images = images[images["split"] == "test"].set_index("image_id")
     if not len(images) or set(images.index) != set(texts["image_id"]):
         raise UserError(f"{queries} does not describe the test images of {folder}; run `cmer augment` again")
@@ -149,16 +158,24 @@ def _table(protocol: str, direction: str, query: Any, image: Any, found: Ranks) 
     return pd.DataFrame(keys | found._asdict())
 
 
+class RanksFile(NamedTuple):
+    """A file of ranks, and the checksum that the metrics beside it hold."""
+
+    path: Path
+    sha256: str
+
+
 @cache
-def read_hits(path: Path, protocol: str) -> ImageHits:
+def read_hits(file: RanksFile, protocol: str) -> ImageHits:
     """The hits of a run and seed under a label protocol, from the ranks that `evaluate` returns.
 
     Raises:
-        UserError: the file is missing or lacks the protocol.
+        UserError: the file is missing, damaged or from another evaluation than its metrics, or lacks the protocol.
     """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; `cmer evaluate` writes it beside the metrics")
-    table = read_frame(path)
+    path = file.path
+    table = read_frame(path, RANKS)
+    if sha256(path) != file.sha256:
+        raise UserError(f"{path} is not what was written with the metrics beside it; run `cmer evaluate` again")
     table = table[table["protocol"] == protocol]
     if not len(table):
         raise UserError(f"{path} has no ranks under label protocol {protocol!r}; run `cmer evaluate` again")

@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import Tensor
 
 from cmer.errors import UserError
 from cmer.io import atomic
-from cmer.provenance import stored_record
+from cmer.provenance import seal, sealed_metadata, stored_record
 
 
 def save(path: Path | str, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
     """Write tensors and record atomically; equal arguments give equal bytes."""
     with atomic(path) as temporary:
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        temporary.write_bytes(serialise(whole, metadata={"record": json.dumps(record, sort_keys=True)}))
+        temporary.write_bytes(seal(serialise(whole, metadata=sealed_metadata(record))))
 
 
 def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and record of a checkpoint.
 
     Raises:
-        UserError: the file is missing or damaged, or has no record.
+        UserError: the file is missing or damaged, or is no checkpoint.
     """
     record = stored_record(path)
-    if not record:
-        raise UserError(f"{path} has no record of how it was made; train again with `cmer train`")
+    if "trainable_parameters" not in record or "embedding" in record:
+        raise UserError(f"{path} is not a checkpoint; give one that `cmer train` wrote")
     return load_file(path), record
+
+
+@torch.no_grad()
+def load_tensors(trained: dict[str, Tensor], values: dict[str, Tensor], source: Path | str) -> None:
+    """Copy the saved `values` into the tensors of the same names.
+
+    Raises:
+        UserError: the tensors of `source` are not those of the method: by name, shape or type.
+    """
+    given, own = ({name: (list(t.shape), t.dtype) for name, t in each.items()} for each in (values, trained))
+    other = sorted(name for name in given.keys() | own.keys() if given.get(name) != own.get(name))
+    if other:
+        name = other[0]
+        raise UserError(
+            f"{source} belongs to another method or version: {len(other)} tensors differ, first {name}: "
+            f"{_described(given.get(name))}, not {_described(own.get(name))}; train again"
+        )
+    for name, tensor in trained.items():
+        tensor.copy_(values[name])
+
+
+def _described(tensor: tuple[list[int], torch.dtype] | None) -> str:
+    return "absent" if tensor is None else f"{tensor[0]} of {str(tensor[1]).removeprefix('torch.')}"

@@ -8,15 +8,14 @@ import torch
 
 from cmer.config.base import validate
 from cmer.config.runs import RunSpec
-from cmer.data.frames import read_frame
+from cmer.data.frames import QUERIES, read_frame
 from cmer.data.prompts import predicted_queries
 from cmer.features.device import device
 from cmer.provenance import code_digest, versions
 from cmer.retrieval import MODULES
 from cmer.retrieval.embed import embeddings
 from cmer.training.assembly import RunFiles, assemble
-from cmer.training.checkpoint import load, save
-from cmer.training.loop import load_tensors
+from cmer.training.checkpoint import load, load_tensors, save
 
 
 def embed_run(checkpoint: Path, files: RunFiles, queries: Path, template: str, out: Path) -> None:
@@ -36,11 +35,11 @@ def embed_run(checkpoint: Path, files: RunFiles, queries: Path, template: str, o
     spec = validate(RunSpec, record["spec"], str(checkpoint))
     torch.set_num_threads(spec.training.threads)
     pairs = files.pairs(spec)
-    frame = read_frame(queries)
+    frame = read_frame(queries, QUERIES)
     texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
     texts["predicted"] = predicted_queries(template, pairs, texts["none"])
     ready = assemble(spec, pairs, files.folder, files.features, unstored=texts["predicted"])
-    load_tensors(ready.method.trained(), tensors)
+    load_tensors(ready.method.trained(), tensors, checkpoint)
     code = code_digest(*MODULES, *spec.modules())
     record |= {"embedding": {"code": code, "versions": versions(), "device": device().type}}
     precision = spec.training.precision

@@ -24,6 +24,7 @@ from cmer.progress import progress
 from cmer.retrieval.embed import encode_images, encode_texts, score
 from cmer.retrieval.recall import ranks, recalls
 from cmer.training import distributed
+from cmer.training.checkpoint import load_tensors
 from cmer.training.optimizer import adamw, schedule
 from cmer.training.state import State
 
@@ -191,24 +192,17 @@ class Trainer:
         A method trained only on prompted captions never sees plain ones, so it is validated on prompted captions.
         """
         current = {name: parameter.detach().clone() for name, parameter in self.state.trained.items()}
-        load_tensors(self.state.trained, weights)
+        load_tensors(self.state.trained, weights, "the weights to validate")
         images, pairs = self.validation_images, self.pairs
         captions = pairs.captions_of(images)
         source = pairs.prompts if self.method.prompt_share() == 1 else pairs.texts
         precision = self.options.precision
         texts, index = encode_texts(self.method, self.inputs, [source[c] for c in captions], precision)
         items = encode_images(self.method, self.inputs, images, self.views, precision)
-        load_tensors(self.state.trained, current)
+        load_tensors(self.state.trained, current, "the current weights")
         owner = np.searchsorted(images, pairs.caption_image[captions])
         return recalls(*ranks(score(self.method, items, texts, index), owner)).mr
 
 
 def _silent(count: int, note: str = "") -> None:
     """A progress bar that shows nothing, because another process shows the progress."""
-
-
-@torch.no_grad()
-def load_tensors(trained: dict[str, Tensor], values: dict[str, Tensor]) -> None:
-    """Copy `values` into the tensors of the same names."""
-    for name, tensor in trained.items():
-        tensor.copy_(values[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import math
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from torch import Tensor
 from cmer.errors import UserError
 from cmer.io import atomic
 from cmer.losses.memory import Memory
+from cmer.training.checkpoint import load_tensors
 from cmer.training.distributed import all_gather, broadcast, process_count, rank
 
 
@@ -67,8 +69,9 @@ class State:
             return
         buffer = io.BytesIO()  # written as bytes, so that a full disk raises OSError
         torch.save(data, buffer)
-        with atomic(path) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            file.write(hashlib.sha256(buffer.getbuffer()).digest())
+            file.write(buffer.getbuffer())
 
     def load(self, path: Path) -> None:
         """Restore a saved state if there is one; all processes must call this, and only the first one reads.
@@ -79,10 +82,7 @@ class State:
         content = broadcast(path.read_bytes() if rank() == 0 and path.is_file() else b"")
         if not content:
             return
-        try:
-            data = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-        except Exception as error:
-            raise UserError(f"training state {path} is damaged ({error}); remove it to start over") from error
+        data = unpacked(content, path)
         if len(data["rng"]) != process_count():
             raise UserError(
                 f"training state {path} is of {len(data['rng'])} processes and cannot resume in {process_count()}; "
@@ -90,9 +90,7 @@ class State:
             )
         for name in self._PLAIN:
             setattr(self, name, data[name])
-        with torch.no_grad():
-            for name, parameter in self.trained.items():
-                parameter.copy_(data["trained"][name])
+        load_tensors(self.trained, data["trained"], path)
         device = next(iter(self.trained.values())).device
         self.optimizer.load_state_dict(data["optimizer"])
         if self.average is not None:
@@ -107,3 +105,16 @@ class State:
         """A copy of the weights to validate: the average if there is one, otherwise the current weights."""
         source = self.average or {name: p.detach() for name, p in self.trained.items()}
         return copy.deepcopy({name: tensor.cpu() for name, tensor in source.items()})
+
+
+def unpacked(content: bytes, path: Path) -> dict[str, Any]:
+    """What `State.save` wrote: the SHA-256 of the rest, then the data, in torch's format.
+
+    Raises:
+        UserError: the content of the file has changed since.
+    """
+    size = hashlib.sha256().digest_size
+    if hashlib.sha256(content[size:]).digest() != content[:size]:
+        raise UserError(f"training state {path} is damaged; remove it to start over")
+    data: dict[str, Any] = torch.load(io.BytesIO(content[size:]), weights_only=True, map_location="cpu")
+    return data

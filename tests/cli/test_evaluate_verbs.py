@@ -4,12 +4,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import save_file
+from artifacts import images_table, write_embeddings
 from typer.testing import CliRunner
 
 from cmer.cli.evaluate import app
 from cmer.config.experiment import PROTOCOLS
-from cmer.data.frames import read_frame, write_frame
+from cmer.data.frames import RANKS, TABLE, read_frame, write_frame
 from cmer.errors import UserError
 
 PROBE = {"name": "toy", "dataset": "toy", "dataset_title": "toy", "backbone_printed": "tiny", "method": "linear_probe"}
@@ -29,7 +29,7 @@ def annotations(path, names):
 
 
 def test_from_embeddings_to_a_printed_table(tmp_path):
-    write_frame(tmp_path / "images.csv", pd.DataFrame({"image_id": [0, 1], "split": "test", "label": ["pond", ""]}))
+    write_frame(tmp_path / "images.csv", images_table(2, split="test", label=["pond", ""]))
     texts = {protocol: ["a pond", "null"] for protocol in PROTOCOLS}
     write_frame(tmp_path / "q.csv", pd.DataFrame({"caption_id": [0, 1], "image_id": [0, 1], **texts}))
     record = {
@@ -41,7 +41,7 @@ def test_from_embeddings_to_a_printed_table(tmp_path):
     }
     tensors = {f"scores/{protocol}": np.eye(2, dtype=np.float32) for protocol in PROTOCOLS}
     tensors |= {f"index/{protocol}": np.arange(2) for protocol in PROTOCOLS}
-    save_file(tensors, tmp_path / "e.safetensors", metadata={"record": json.dumps(record)})
+    write_embeddings(tmp_path / "e.safetensors", tensors, record)
     call(
         *(
             "evaluate",
@@ -57,12 +57,12 @@ def test_from_embeddings_to_a_printed_table(tmp_path):
     )
     assert json.loads((tmp_path / "m.json").read_text())["protocols"]["none"]["mr"] == 100
     assert json.loads((tmp_path / "mr.json").read_text()) == {"mr": dict.fromkeys(PROTOCOLS, 100)}
-    assert len(read_frame(tmp_path / "ranks.csv")) == 4 * (2 + 2)
+    assert len(read_frame(tmp_path / "ranks.csv", RANKS)) == 4 * (2 + 2)
     assert "seconds" in json.loads((tmp_path / "record.json").read_text())
 
     spec = json.dumps({"kind": "table1", "runs": [PROBE | {"options": {}}], "protocols": list(PROTOCOLS), "seeds": [1]})
     output = call("table", "--spec", spec, "--metrics", tmp_path / "m.json", "--out", tmp_path / "t.csv", "--show")
-    table = read_frame(tmp_path / "t.csv")
+    table = read_frame(tmp_path / "t.csv", TABLE)
     measured = table[table["source"] == "measured"]
     assert measured["label_protocol"].tolist() == list(PROTOCOLS)
     assert set(measured["epochs"]) == set(measured["pairs_seen"]) == {"0"}

@@ -15,8 +15,9 @@ from PIL import Image
 from raster_cases import encoded, palette, picture, tiff
 
 from cmer.config.datasets import FolderDataset
+from cmer.data import frames
 from cmer.data.annotations import normalise_whitespace
-from cmer.data.frames import read_frame
+from cmer.data.frames import IMAGES, read_frame
 from cmer.data.prepare import Finding, prepare
 from cmer.data.prompts import augment
 from cmer.errors import UserError
@@ -55,11 +56,11 @@ class Mine:
 
     @property
     def files(self) -> list[str]:
-        return list(read_frame(self.out / "images.csv")["file"])
+        return list(read_frame(self.out / "images.csv", IMAGES)["file"])
 
     @property
     def captions(self) -> list[str]:
-        return list(read_frame(self.out / "captions.csv")["caption"])
+        return list(read_frame(self.out / "captions.csv", frames.CAPTIONS)["caption"])
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_unusual_images_are_taken(mine: Mine) -> None:
     }.items():
         (mine.root / "images" / name).write_bytes(data)
     assert mine.prepare() == []
-    assert read_frame(mine.out / "images.csv")[["width", "height"]].to_numpy().tolist()[5] == [4, 8]
+    assert read_frame(mine.out / "images.csv", IMAGES)[["width", "height"]].to_numpy().tolist()[5] == [4, 8]
 
 
 # --- captions ---------------------------------------------------------------------------------------
@@ -165,7 +166,9 @@ def test_unusual_captions_come_back_as_they_are_on_one_line(mine: Mine, caption:
     assert mine.captions[0] == normalise_whitespace(caption) and mine.captions[1:] == [f"pond {i}" for i in range(1, 6)]
     assert not set(mine.captions[0]) & set("\t\n\r\a\0\x1b\x85\ud83d")
     prompted, _ = augment(
-        "{label}. {caption}", read_frame(mine.out / "images.csv"), read_frame(mine.out / "captions.csv")
+        "{label}. {caption}",
+        read_frame(mine.out / "images.csv", IMAGES),
+        read_frame(mine.out / "captions.csv", frames.CAPTIONS),
     )
     assert prompted["prompt"][0] == "pond. " + mine.captions[0]
 
@@ -205,7 +208,7 @@ def test_names_differing_in_case_only_are_two_images(mine: Mine) -> None:
     picture(mine.root / "images/POND_1.png", (99, 99, 99))
     mine.prepare()
     assert mine.files[:2] == ["POND_1.png", "pond_1.png"]
-    assert read_frame(mine.out / "images.csv")["sha256"].nunique() == 6
+    assert read_frame(mine.out / "images.csv", IMAGES)["sha256"].nunique() == 6
 
 
 def test_a_name_that_no_file_can_have_is_missing_or_an_error(mine: Mine) -> None:

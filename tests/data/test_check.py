@@ -15,7 +15,7 @@ from cmer.data import cards
 from cmer.data.annotations import Entry
 from cmer.data.cards import Card, Fingerprint
 from cmer.data.fingerprint import compare, fingerprint_of, sample_hashes
-from cmer.data.frames import read_frame
+from cmer.data.frames import HASHES, IMAGES, read_frame
 from cmer.data.prepare import prepare
 from cmer.errors import UserError
 
@@ -146,7 +146,7 @@ def test_the_verb_names_unknown_sets_and_empty_folders(tmp_path: Path) -> None:
 def test_preparing_stops_where_test_images_train(published: Path, tmp_path: Path) -> None:
     options = validate(PublishedDataset, {"source": "rsitmd", "root": str(published)}, "dataset")
     assert prepare(options, tmp_path / "out") == []
-    assert set(read_frame(tmp_path / "out/images.csv")["label"]) == set(SCENES)
+    assert set(read_frame(tmp_path / "out/images.csv", IMAGES)["label"]) == set(SCENES)
     copy = entries()
     copy[0]["split"], copy[20]["split"] = "train", "test"
     write(published, copy)
@@ -177,7 +177,7 @@ def test_other_pictures_under_the_right_names_are_found(
         noise.resize((40, 40), Image.Resampling.NEAREST).save(published / "images" / item["filename"])
     options = validate(PublishedDataset, {"source": "rsitmd", "root": str(published)}, "dataset")
     prepare(options, tmp_path / "first")
-    hashes = read_frame(tmp_path / "first/hashes.csv")["hash"].tolist()
+    hashes = read_frame(tmp_path / "first/hashes.csv", HASHES)["hash"].tolist()
     real = fingerprint_of(parsed(entries()), labels(entries())).model_copy(
         update={"pictures": sample_hashes(parsed(entries()), hashes)}
     )

@@ -6,7 +6,7 @@ from data_cases import Options, entry
 from typer.testing import CliRunner
 
 from cmer.cli.data import app
-from cmer.data.frames import read_frame
+from cmer.data.frames import QUERIES, read_frame
 from cmer.data.pairs import Pairs
 from cmer.errors import UserError
 from cmer.io import read_json
@@ -30,7 +30,7 @@ def test_from_drawing_to_queries(tmp_path: Path) -> None:
     pairs = Pairs.read(folder, out, validation)
     assert len(pairs.val_images) == 16 and len(pairs.test_images) == 16 and len(pairs.train_images) == 48
     assert all(text.endswith(plain) and text != plain for text, plain in zip(pairs.prompts, pairs.texts, strict=True))
-    asked = read_frame(queries)
+    asked = read_frame(queries, QUERIES)
     assert asked["none"].tolist() == [pairs.texts[i] for i in asked["caption_id"]]
     assert asked["oracle"].tolist() == [pairs.prompts[i] for i in asked["caption_id"]]
     assert (asked["shuffled"] != asked["oracle"]).all()

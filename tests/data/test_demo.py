@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cmer.config.datasets import DemoDataset
-from cmer.data.frames import read_frame
+from cmer.data.frames import IMAGES, read_frame
 from cmer.data.images import open_images
 from cmer.data.prepare import prepare
 from cmer.io import sha256
@@ -93,7 +93,7 @@ def test_the_same_settings_give_the_same_bytes_and_a_set_that_prepares(tmp_path:
     other = options.model_copy(update={"seed": 6})
     assert not np.array_equal(*(draw_scene("pond", 0, seed=o.seed, size=32).image for o in (options, other)))
     assert prepare(options, tmp_path / "a") == []
-    images = read_frame(tmp_path / "a/images.csv")
+    images = read_frame(tmp_path / "a/images.csv", IMAGES)
     assert images["split"].value_counts().to_dict() == {"train": 48, "test": 16, "val": 16}
     assert images["label"].nunique() == len(SCENES) and "storage tanks" in set(images["label"])
     store = open_images(options, tmp_path / "a")

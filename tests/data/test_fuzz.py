@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cmer.config.datasets import ColumnLabels, FolderLabels, IdLabels, LabelRule, NoLabels, PrefixLabels, SplitFractions
 from cmer.config.experiment import Config, parse
 from cmer.data.annotations import Entry, normalise_whitespace, read_entries
-from cmer.data.frames import read_frame, write_frame
+from cmer.data.frames import TABLE, read_frame, write_frame
 from cmer.data.labels import labels_of
 from cmer.data.layout import Layout
 from cmer.errors import UserError
@@ -51,7 +51,7 @@ def read(path: Path) -> list[Entry] | None:
 def same_again(frame: pd.DataFrame, path: Path) -> None:
     """What is written as a table is read back letter by letter."""
     write_frame(path.with_name("frame.csv"), frame)
-    assert read_frame(path.with_name("frame.csv")).to_dict("list") == frame.to_dict("list")
+    assert read_frame(path.with_name("frame.csv"), TABLE).to_dict("list") == frame.to_dict("list")
 
 
 # --- what files hold, counted apart from the readers ------------------------------------------------

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cmer.cli.leaks import app
 from cmer.data.annotations import read_annotations
-from cmer.data.frames import read_frame, write_frame
+from cmer.data.frames import HASHES, TABLE, read_frame, write_frame
 from cmer.data.leaks import Part, excluded, find_leaks, read_parts, shared_captions, twins
 from cmer.data.pairs import Pairs
 from cmer.data.sampler import epoch_batches
@@ -36,7 +36,7 @@ class Picture:
 
 
 def write(folder: Path, pictures: list[Picture]) -> Path:
-    rows = [(p.number, p.file, "", p.split, 1, 1, "0") for p in pictures]
+    rows = [(p.number, p.file, "", p.split, 1, 1, "0" * 64) for p in pictures]
     columns = ["image_id", "file", "label", "split", "width", "height", "sha256"]
     write_frame(folder / "images.csv", pd.DataFrame(rows, columns=columns))
     write_frame(
@@ -185,8 +185,8 @@ def test_the_verbs_write_tables_and_print_counts(datasets: dict[str, list[Pictur
     shown = CliRunner().invoke(app, ["leaks", *folders, "--out", str(out), "--summary", str(summary)])
     assert shown.exit_code == 0, shown.output
     expected = find_leaks([tmp_path / name for name in datasets])
-    assert read_frame(out)["kind"].tolist() == expected[0]["kind"].tolist()
-    row = read_frame(summary).query("kind == 'shared_captions' and split_b == 'train+val'").iloc[0]
+    assert read_frame(out, TABLE)["kind"].tolist() == expected[0]["kind"].tolist()
+    row = read_frame(summary, TABLE).query("kind == 'shared_captions' and split_b == 'train+val'").iloc[0]
     assert any(
         line.split()[1:] == ["a", "test", "a", "train+val", row["found"], row["of"]]
         for line in shown.output.splitlines()
@@ -195,7 +195,7 @@ def test_the_verbs_write_tables_and_print_counts(datasets: dict[str, list[Pictur
     arguments = ["exclude", "--spec", spec, *folders, "--validation", str(tmp_path / "c.validation.csv")]
     told = CliRunner().invoke(app, [*arguments, "--out", str(out)])
     assert told.exit_code == 0, told.output
-    found = read_frame(out)
+    found = read_frame(out, TABLE)
     assert f"{len(set(found['caption_id']))} train captions of {len(set(found['image_id']))} images" in told.output
     wrong = CliRunner().invoke(app, [*arguments[:2], spec.replace("twins", "twin"), *arguments[3:], "--out", str(out)])
     assert isinstance(wrong.exception, UserError) and "'shared_captions' (given: 'twin')" in str(wrong.exception)
@@ -249,7 +249,7 @@ def test_an_exclusion_that_leaves_nothing_to_train_on_is_refused(datasets: objec
 
 
 def test_damaged_hashes_are_named(datasets: object, tmp_path: Path) -> None:
-    hashes = read_frame(tmp_path / "a/hashes.csv")
+    hashes = read_frame(tmp_path / "a/hashes.csv", HASHES)
     write_frame(tmp_path / "a/hashes.csv", hashes.assign(hash="zz"))
-    with pytest.raises(UserError, match=r"hashes\.csv is damaged; run cmer prepare again"):
+    with pytest.raises(UserError, match=r"hashes\.csv, row 1: hash is 'zz'; run `cmer prepare` again"):
         find_leaks([tmp_path / "a"])

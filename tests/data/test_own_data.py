@@ -9,7 +9,7 @@ from raster_cases import picture, sentinel, tiff
 
 from cmer.config.base import ConfigError, validate
 from cmer.config.datasets import FolderDataset, Raster, SplitFractions
-from cmer.data.frames import read_frame
+from cmer.data.frames import CAPTIONS, IMAGES, read_frame
 from cmer.data.images import decode, open_images
 from cmer.data.prepare import prepare
 from cmer.data.prompts import augment
@@ -84,7 +84,10 @@ def test_captions_in_a_csv_are_prepared_with_drawn_splits(tmp_path: Path) -> Non
     mine = options(tmp_path, annotations="captions.csv", split={"val": 0.25, "test": 0.25})
     (drawn,) = prepare(mine, tmp_path / "out")
     assert str(drawn).startswith("12 images name no split; split at random: 6 train, 3 val, 3 test: 0.jpg, 1.jpg")
-    images, captions = read_frame(tmp_path / "out/images.csv"), read_frame(tmp_path / "out/captions.csv")
+    images, captions = (
+        read_frame(tmp_path / "out/images.csv", IMAGES),
+        read_frame(tmp_path / "out/captions.csv", CAPTIONS),
+    )
     assert Counter(images["split"]) == {"train": 6, "val": 3, "test": 3} and set(images["label"]) == {"pond"}
     assert captions["image_id"].tolist() == [i // 2 for i in range(24)]
     assert captions["caption"].tolist()[2:4] == ["a pond, seen from above", "number 1"]
@@ -107,7 +110,7 @@ def test_splits_that_rows_name_are_kept(tmp_path: Path) -> None:
         "images have no scene label",
         "images are identical to an image of another split",
     ]
-    assert read_frame(tmp_path / "out/images.csv")["split"].tolist() == [split for _, split in rows]
+    assert read_frame(tmp_path / "out/images.csv", IMAGES)["split"].tolist() == [split for _, split in rows]
 
 
 def test_class_folders_are_captioned_by_their_class(tmp_path: Path) -> None:
@@ -120,7 +123,10 @@ def test_class_folders_are_captioned_by_their_class(tmp_path: Path) -> None:
     drawn, ignored = prepare(mine, tmp_path / "out")
     assert drawn.what == "images name no split"
     assert str(ignored) == "2 files do not have the name of an image; skipped: farm/Thumbs.db, readme.txt"
-    images, captions = read_frame(tmp_path / "out/images.csv"), read_frame(tmp_path / "out/captions.csv")
+    images, captions = (
+        read_frame(tmp_path / "out/images.csv", IMAGES),
+        read_frame(tmp_path / "out/captions.csv", CAPTIONS),
+    )
     labels = dict(zip(images["file"], images["label"], strict=True))
     assert labels["StorageTanks/deep/0.png"] == "storage tanks" and labels["farm/0.jpg"] == "farmland"
     expected = [f"{label} from above" for label in images["label"]]
@@ -138,7 +144,7 @@ def test_an_image_beside_the_class_folders_has_no_class(tmp_path: Path) -> None:
     assert "1 images have no caption; `drop` skips them: stray.jpg" in str(error.value)
     assert "1 images have no scene label; kept without prompt: stray.jpg" in str(error.value)
     prepare(options(tmp_path, annotations=None, on_bad="drop"), tmp_path / "mine")
-    assert "stray.jpg" not in set(read_frame(tmp_path / "mine/images.csv")["file"])
+    assert "stray.jpg" not in set(read_frame(tmp_path / "mine/images.csv", IMAGES)["file"])
 
 
 @pytest.mark.parametrize("what", ["no folder", "no image", "no class"])
@@ -181,7 +187,7 @@ def test_rasters_and_pictures_of_one_folder_are_prepared_and_shown_alike(tmp_pat
     how = {"bands": [3, 2, 1], "stretch": {"kind": "percentile", "low": 2, "high": 98}}
     mine = options(tmp_path, annotations=None, raster=how)
     prepare(mine, tmp_path / "mine")
-    images = read_frame(tmp_path / "mine/images.csv").set_index("file")
+    images = read_frame(tmp_path / "mine/images.csv", IMAGES).set_index("file")
     assert images.loc["field/1.tif", ["width", "height"]].tolist() == [24, 24]
     store = open_images(mine, tmp_path / "mine")
     for name, sha in images["sha256"].items():
@@ -222,7 +228,9 @@ def test_a_class_of_one_image_and_captions_of_one_class_go_through_augmentation(
     mine = options(tmp_path, annotations=None)
     prepare(mine, tmp_path / "out")
     prompted, queries = augment(
-        mine.template, read_frame(tmp_path / "out/images.csv"), read_frame(tmp_path / "out/captions.csv")
+        mine.template,
+        read_frame(tmp_path / "out/images.csv", IMAGES),
+        read_frame(tmp_path / "out/captions.csv", CAPTIONS),
     )
     assert len(prompted) == 5 and set(queries["oracle"]) <= {
         "farm. an overhead image of farm",

@@ -12,7 +12,7 @@ import yaml
 from raster_cases import picture, sentinel, tiff
 
 from cmer.config.experiment import Config, parse
-from cmer.data.frames import read_frame
+from cmer.data.frames import IMAGES, TABLE, read_frame
 from cmer.data.prepare import prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pytest undoes the filters of the modules that are tested
@@ -57,7 +57,7 @@ def test_what_the_guide_configures_is_prepared(tmp_path: Path, monkeypatch: pyte
     config = experiment(variants[number] if number else None)
     (drawn, *others) = prepare(config.datasets["mine"], tmp_path / "out")
     assert drawn.what == "images name no split" and not others
-    images = read_frame(tmp_path / "out/images.csv")
+    images = read_frame(tmp_path / "out/images.csv", IMAGES)
     assert set(images["split"]) == {"train", "val", "test"} and set(images["label"]) == {"harbour", "farmland"}
 
 
@@ -79,7 +79,7 @@ def test_the_guides_commands_lead_to_a_table(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", commands], cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "lite.cmer" in done.stdout
-    table = read_frame(project / "results/mine/table1.csv")
+    table = read_frame(project / "results/mine/table1.csv", TABLE)
     mine = table[table["dataset"] == "My images"]
     assert {"none", "predicted", "oracle"} <= set(mine["label_protocol"])
     assert (mine.loc[mine["run"] == "lite.cmer", "mr"].astype(float) > 0).all()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from artifacts import images_table
 
 from cmer.data.frames import write_frame
 from cmer.data.pairs import Pairs
@@ -19,11 +20,11 @@ def predicted(tmp_path: Path):
     def predicted(split: str, label: str, caption: str) -> list[str]:
         rows = [("train", *pair) for pair in TRAIN] + [(split, label, caption)]
         rows.append(("test", "forest", "lava lava lava trees"))
-        images = pd.DataFrame(rows, columns=["split", "label", "caption"])
-        images.insert(0, "image_id", range(len(rows)))
-        captions = images[["image_id", "caption"]].assign(caption_id=images["image_id"])
-        prompted, queries = augment("{label}. {caption}", images.drop(columns="caption"), captions)
-        write_frame(tmp_path / "images.csv", images.drop(columns="caption").assign(file="", sha256=""))
+        splits, labels, texts = zip(*rows, strict=True)
+        images = images_table(len(rows), split=splits, label=labels)
+        captions = pd.DataFrame({"caption_id": images["image_id"], "image_id": images["image_id"], "caption": texts})
+        prompted, queries = augment("{label}. {caption}", images, captions)
+        write_frame(tmp_path / "images.csv", images)
         write_frame(tmp_path / "captions.csv", prompted)
         pairs = Pairs.read(tmp_path, tmp_path / "captions.csv")
         return predicted_queries("{label}. {caption}", pairs, queries["none"].tolist())

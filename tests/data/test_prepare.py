@@ -7,7 +7,7 @@ from data_cases import Options, entry
 from PIL import Image
 
 from cmer.data.annotations import read_annotations
-from cmer.data.frames import read_frame
+from cmer.data.frames import CAPTIONS, IMAGES, read_frame
 from cmer.data.images import open_images
 from cmer.data.layout import expand
 from cmer.data.prepare import prepare
@@ -19,7 +19,10 @@ GOOD = (entry("pond_1.jpg", captions=("a  pond\n.", "null", "1")), entry("airpor
 def test_a_clean_set_is_described_and_read_back(published: Options, tmp_path: Path) -> None:
     options = published(entry("pond_1.jpg", captions=("a  pond\n.", "null", "NA")), entry("airport_1.tif", "test"))
     assert prepare(options, tmp_path / "out") == []
-    images, captions = read_frame(tmp_path / "out/images.csv"), read_frame(tmp_path / "out/captions.csv")
+    images, captions = (
+        read_frame(tmp_path / "out/images.csv", IMAGES),
+        read_frame(tmp_path / "out/captions.csv", CAPTIONS),
+    )
     assert images["file"].tolist() == ["pond_1.jpg", "airport_1.tif"]
     assert images["label"].tolist() == ["pond", "airport"]
     assert images[["image_id", "width", "height"]].to_numpy().tolist() == [[0, 8, 6], [1, 9, 6]]
@@ -73,7 +76,7 @@ def test_flaws_stop_with_counts_names_and_the_switch(flawed: Options, tmp_path: 
 def test_drop_leaves_flaws_out_and_numbers_anew(flawed: Options, tmp_path: Path) -> None:
     found = prepare(flawed(on_bad="drop"), tmp_path)
     assert len(found) == 5
-    images, captions = read_frame(tmp_path / "images.csv"), read_frame(tmp_path / "captions.csv")
+    images, captions = read_frame(tmp_path / "images.csv", IMAGES), read_frame(tmp_path / "captions.csv", CAPTIONS)
     assert images["file"].tolist() == ["pond_1.jpg", "pond_5.jpg", "port_1.jpg"]
     assert images["image_id"].tolist() == [0, 1, 2]
     assert captions["caption_id"].tolist() == list(range(5))
@@ -84,12 +87,12 @@ def test_a_missing_label_stops_except_under_prefix(published: Options, tmp_path:
     entries = (entry("00001.jpg"), entry("port_1.jpg", "test"))
     found = prepare(published(*entries), tmp_path)
     assert [str(finding) for finding in found] == ["1 images have no scene label; kept without prompt: 00001.jpg"]
-    assert read_frame(tmp_path / "images.csv")["label"].tolist() == ["", "port"]
+    assert read_frame(tmp_path / "images.csv", IMAGES)["label"].tolist() == ["", "port"]
     column = {"labels": {"rule": "column"}}
     with pytest.raises(UserError, match="2 images have no scene label"):
         prepare(published(*entries, **column), tmp_path)
     prepare(published(*entries, on_bad="drop", **column), tmp_path)
-    assert read_frame(tmp_path / "images.csv")["label"].tolist() == ["", ""]
+    assert read_frame(tmp_path / "images.csv", IMAGES)["label"].tolist() == ["", ""]
 
 
 def test_the_same_picture_in_two_splits_is_told(published: Options, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from artifacts import images_table
 from sklearn.metrics import accuracy_score
 
 from cmer.data.frames import write_frame
@@ -13,7 +14,7 @@ TEMPLATE = "{label}. {caption}"
 
 
 def dataset(labels: list[str], splits: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    images = pd.DataFrame({"image_id": range(len(labels)), "label": labels, "split": splits})
+    images = images_table(len(labels), label=labels, split=splits)
     rows = [
         (i, f"{word} seen near {label or 'nothing'} .") for i, label in enumerate(labels) for word in ("one", "two")
     ]
@@ -53,11 +54,12 @@ def read(tmp_path: Path) -> Callable[..., Pairs]:
 
     def read(labels: list[str], splits: list[str], validation: list[int], excluded: list[int]) -> Pairs:
         images, captions = dataset(labels, splits)
-        names = [f"{image}.png" for image in images["image_id"]]
-        write_frame(tmp_path / "images.csv", images.assign(file=names, sha256=names))
+        write_frame(tmp_path / "images.csv", images)
         write_frame(tmp_path / "captions.csv", augment(TEMPLATE, images, captions)[0])
         write_frame(tmp_path / "validation.csv", pd.DataFrame({"image_id": validation}))
-        write_frame(tmp_path / "excluded.csv", pd.DataFrame({"caption_id": excluded}, dtype=int))
+        write_frame(
+            tmp_path / "excluded.csv", pd.DataFrame({"caption_id": excluded, "image_id": 0, "reason": ""}, dtype=object)
+        )
         return Pairs.read(tmp_path, *(tmp_path / f"{name}.csv" for name in ("captions", "validation", "excluded")))
 
     return read

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from artifacts import images_table
 
 from cmer.data.frames import write_frame
 from cmer.data.pairs import Pairs
@@ -16,9 +17,7 @@ from cmer.errors import UserError
 def make(folder: Path, splits: list[str], captions: list[int], validation: list[int] | None = None) -> Pairs:
     count = len(splits)
     names = ["pond", "airport", ""]
-    images = pd.DataFrame({"image_id": range(count), "file": [f"{i}.jpg" for i in range(count)]})
-    images["label"] = [names[i % 3] for i in range(count)]
-    images = images.assign(split=splits, width=1, height=1, sha256="0")
+    images = images_table(count, label=[names[i % 3] for i in range(count)], split=splits)
     owners = [image for image, number in enumerate(captions) for _ in range(number)]
     texts = pd.DataFrame({"caption_id": range(len(owners)), "image_id": owners})
     texts["caption"] = [f"text {i}" for i in range(len(owners))]

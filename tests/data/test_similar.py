@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 from scipy.fft import dctn
 from scipy.stats import rankdata
 
-from cmer.data.frames import read_frame
+from cmer.data.frames import HASHES, IMAGES, read_frame
 from cmer.data.similar import MAX_DISTANCE, image_hash, packed, similar, views
 
 BICUBIC = Image.Resampling.BICUBIC
@@ -113,7 +113,10 @@ def test_plain_pictures_are_not_taken_for_each_other() -> None:
 
 
 def test_preparing_writes_the_hash_of_every_image(prepared: Any) -> None:
-    images, hashes = read_frame(prepared.folder / "images.csv"), read_frame(prepared.folder / "hashes.csv")
+    images, hashes = (
+        read_frame(prepared.folder / "images.csv", IMAGES),
+        read_frame(prepared.folder / "hashes.csv", HASHES),
+    )
     files = Path(prepared.options.root) / "images"
     assert hashes["image_id"].tolist() == images["image_id"].tolist()
     assert hashes["hash"].tolist() == [image_hash(Image.open(files / file)) for file in images["file"]]

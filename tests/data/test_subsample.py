@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cmer.data.frames import read_frame, write_frame
+from cmer.data.frames import IMAGES, read_frame, write_frame
 from cmer.data.pairs import Pairs
 from cmer.data.splits import validation_ids
 
@@ -13,7 +13,7 @@ from cmer.data.splits import validation_ids
 @pytest.fixture
 def seeds(prepared, tmp_path: Path) -> list[Pairs]:
     """The dataset with the validation splits of three seeds, which differ."""
-    images = read_frame(prepared.folder / "images.csv")
+    images = read_frame(prepared.folder / "images.csv", IMAGES)
     found = []
     for seed in range(3):
         file = tmp_path / f"validation.seed{seed}.csv"

@@ -15,6 +15,7 @@ from cmer.errors import UserError
 from cmer.features import extract as extraction
 from cmer.features.extract import extract, open_store
 from cmer.features.inputs import OnlineImages, online_images, online_texts
+from cmer.features.sink import Sink
 from cmer.features.store import FeatureSpec, Manifest, Store
 from cmer.features.views import dihedral
 
@@ -61,7 +62,7 @@ def test_views_are_the_eight_symmetries_of_a_square() -> None:
 def test_an_interrupted_extraction_ends_with_the_same_bytes(prepared, stored, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(extraction, "IMAGES_A_BATCH", 8)
     whole = run(prepared, tmp_path / "whole")
-    sink = extraction._Sink.append
+    sink = Sink.append
     calls = 0
 
     def dies(self, name, rows):
@@ -71,10 +72,10 @@ def test_an_interrupted_extraction_ends_with_the_same_bytes(prepared, stored, tm
         if calls == 7:  # in the middle of a batch, its first arrays written
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(extraction._Sink, "append", dies)
+    monkeypatch.setattr(Sink, "append", dies)
     with pytest.raises(KeyboardInterrupt):
         run(prepared, tmp_path / "killed")
-    monkeypatch.setattr(extraction._Sink, "append", sink)
+    monkeypatch.setattr(Sink, "append", sink)
     assert 0 < json.loads(next((tmp_path / "killed").glob("*/progress.json")).read_text())["images"] < 36
     assert run(prepared, tmp_path / "killed").arrays == whole.arrays
 
@@ -97,7 +98,7 @@ def test_missing_arrays_are_rebuilt_and_must_be_the_same(prepared, stored, tmp_p
 def test_a_damaged_cache_is_extracted_anew(prepared, stored, tmp_path, damage) -> None:
     whole = run(prepared, tmp_path)
     damage(tmp_path / whole.digest / "image_block_0.bin")
-    assert not whole.present(tmp_path)
+    assert [path.name for path in whole.damaged(tmp_path)] == ["image_block_0.bin"]
     assert run(prepared, tmp_path).arrays == whole.arrays
 
 
@@ -126,7 +127,7 @@ def test_clear_errors(prepared, stored, tmp_path) -> None:
 
 def test_a_full_disk_says_so_and_keeps_what_is_done(prepared, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(extraction, "IMAGES_A_BATCH", 8)
-    sink = extraction._Sink.append
+    sink = Sink.append
 
     def full(self, name, rows):
         if name == "image_block_1" and self.state["images"] == 16:
@@ -135,10 +136,10 @@ def test_a_full_disk_says_so_and_keeps_what_is_done(prepared, tmp_path, monkeypa
                 sink(self, name, rows)
         sink(self, name, rows)
 
-    monkeypatch.setattr(extraction._Sink, "append", full)
+    monkeypatch.setattr(Sink, "append", full)
     with pytest.raises(UserError, match=r"No space left.*free space and rerun the same command"):
         run(prepared, tmp_path)
-    monkeypatch.setattr(extraction._Sink, "append", sink)
+    monkeypatch.setattr(Sink, "append", sink)
     assert json.loads(next(tmp_path.glob("*/progress.json")).read_text())["images"] == 16
     assert run(prepared, tmp_path).arrays["pooled_images"].shape[0] == 36
 

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +5,7 @@ import pandas as pd
 import pytest
 
 from cmer.data.frames import write_frame
+from cmer.io import sha256, write_sealed
 from cmer.reporting.measured import RECALLS
 
 STEP = {
@@ -47,10 +47,9 @@ def write_metrics(tmp_path):
                 },
             }
             files.append(tmp_path / f"{run['dataset']}.{run['name']}.{seed}.json")
-            files[-1].write_text(json.dumps(metrics))
-            write_ranks(
-                files[-1].with_suffix(".ranks.csv"), run["name"], seed, {p: row["mr"] for p, row in six.items()}
-            )
+            ranks = files[-1].with_suffix(".ranks.csv")
+            write_ranks(ranks, run["name"], seed, {p: row["mr"] for p, row in six.items()})
+            write_sealed(files[-1], metrics | {"ranks": sha256(ranks)}, "cmer evaluate")
         return files
 
     return write
@@ -87,7 +86,7 @@ def write_profile(tmp_path):
         }
         file = tmp_path / f"{backbone}.json"
         profile = {"backbone": backbone, "device": device, "threads": 2, "versions": {}, "code": "0" * 32}
-        file.write_text(json.dumps(profile | {"rows": rows, "saved": list(saved.values())}))
+        write_sealed(file, profile | {"rows": rows, "saved": list(saved.values())}, "cmer profile")
         return file
 
     return write

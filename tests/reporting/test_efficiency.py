@@ -1,9 +1,8 @@
-import json
-
 import pytest
 from reporting_cases import D2, of, run
 
 from cmer.errors import UserError
+from cmer.io import read_sealed, write_sealed
 from cmer.reporting.base import Files, TableSpec, build_table
 
 CMER, ADAPTER = run("b.cmer", options=D2), run("b.clip_adapter", "clip_adapter")
@@ -147,13 +146,13 @@ def test_files_that_do_not_serve_are_named(write_profile, tmp_path):
     file = write_profile("b", STEPS)
     with pytest.raises(UserError, match=r"measures g\.cmer; run `cmer profile`"):
         table([CMER | {"name": "g.cmer"}], [file])
-    whole = json.loads(file.read_text())
+    whole = read_sealed(file, "cmer profile")
     for part, words in (
         (whole | {"rows": [whole["rows"][0] | {"peak_bytes": "much"}]}, r"rows\.0\.peak_bytes"),
         ({"rows": whole["rows"]}, "device"),
         (whole | {"saved": whole["saved"][1:]}, r"saved bytes of .*b\.cmer"),
     ):
-        file.write_text(json.dumps(part))
+        write_sealed(file, part, "cmer profile")
         with pytest.raises(UserError, match=rf"(?s)b\.json.*{words}"):
             table([CMER], [file])
     file.write_text(file.read_text()[:100])

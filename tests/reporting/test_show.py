@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from reporting_cases import D2, OFF, run
 
-from cmer.data.frames import read_frame
+from cmer.data.frames import TABLE, read_frame
 from cmer.reporting.base import Files, TableSpec, build_table
 from cmer.reporting.show import WIDTH, show
 
@@ -51,7 +51,7 @@ def test_prints_the_main_columns_and_no_empty_ones(capsys):
 @pytest.mark.parametrize("name", ["table2", "table3"])
 @pytest.mark.parametrize("printed", [False, True])
 def test_a_table_fits_its_terminal_without_a_broken_cell(lines, name, columns, printed):
-    table = read_frame(MEASURED / f"{name}.csv")
+    table = read_frame(MEASURED / f"{name}.csv", TABLE)
     out = lines(table, columns=columns, printed=printed)
     assert max(map(len, out)) <= (columns or WIDTH)
     assert "…" not in "".join(out)
@@ -65,19 +65,19 @@ def test_a_table_fits_its_terminal_without_a_broken_cell(lines, name, columns, p
 
 
 def test_a_wider_terminal_shows_more_columns(lines):
-    found = {columns: lines(read_frame(MEASURED / "table2.csv"), columns=columns) for columns in (80, 100, 170)}
+    found = {columns: lines(read_frame(MEASURED / "table2.csv", TABLE), columns=columns) for columns in (80, 100, 170)}
     assert [any("22.04" in line for line in out) for out in found.values()] == [False, False, True]  # R@10
     assert all(any("13.70" in line for line in out) for out in found.values())
 
 
 def test_all_recalls_are_shown_or_none(lines):
     for columns in range(60, 170, 5):
-        header = lines(read_frame(MEASURED / "table2.csv"), columns=columns)[1:5]
+        header = lines(read_frame(MEASURED / "table2.csv", TABLE), columns=columns)[1:5]
         assert sum(line.count("i2t") + line.count("t2i") for line in header) in (0, 6)
 
 
 def test_what_all_rows_share_is_said_once(lines):
-    out = lines(read_frame(MEASURED / "table2.csv"))
+    out = lines(read_frame(MEASURED / "table2.csv", TABLE))
     words = "Throughout: dataset RSICD, backbone lite (EfficientNet-Lite0 + MiniLM), train images 1500, one seed."
     assert words in out
     assert sum("RSICD" in line for line in out) == 1

@@ -9,7 +9,14 @@ from cmer.training.checkpoint import save
 
 def checkpoint(folder, run, seed, lr, val_mr):
     spec = {"dataset": "demo", "run": run, "seed": seed, "method": "clip_lora", "training": {"lr": lr}}
-    made = {"spec": spec, "train_images": 200, "epochs": 5, "best_epoch": 4, "val_mr": val_mr}
+    made = {
+        "spec": spec,
+        "trainable_parameters": 2,
+        "train_images": 200,
+        "epochs": 5,
+        "best_epoch": 4,
+        "val_mr": val_mr,
+    }
     save(folder / f"{run}.{seed}.safetensors", {"weight": torch.zeros(2)}, made)
     return folder / f"{run}.{seed}.safetensors"
 

@@ -1,17 +1,18 @@
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from artifacts import images_table, write_embeddings
 from safetensors.numpy import save_file
 
 from cmer.config.experiment import PROTOCOLS
 from cmer.data.frames import write_frame
 from cmer.errors import UserError
+from cmer.io import sha256
 from cmer.retrieval.bootstrap import ImageHits
-from cmer.retrieval.evaluate import evaluate, protocols, read_hits, record, similarity
+from cmer.retrieval.evaluate import RanksFile, evaluate, protocols, read_hits, record, similarity
 from cmer.retrieval.recall import ranks, recalls
 
 N = 12
@@ -25,9 +26,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def split(tmp_path):
     """12 test images (of 15) with two captions each; the first captions of images 0 and 1 are the same text."""
-    images = pd.DataFrame(
-        {"image_id": range(15), "split": ["train"] * 3 + ["test"] * N, "label": ["", "pond", "nan"] * 5}
-    )
+    images = images_table(15, split=["train"] * 3 + ["test"] * N, label=["", "pond", "nan"] * 5)
     texts = [f"caption {i}" for i in range(2 * N)]
     texts[2] = texts[0]
     queries = pd.DataFrame({"caption_id": range(100, 100 + 2 * N), "image_id": np.repeat(range(3, 15), 2)})
@@ -44,7 +43,7 @@ def embeddings(path, names=("none", "oracle")):
     tensors = {"images": images}
     for name in names:
         tensors |= {f"texts/{name}": texts, f"index/{name}": index}
-    save_file(tensors, path, metadata={"record": json.dumps(RECORD)})
+    write_embeddings(path, tensors, RECORD)
     return images @ texts[index].T
 
 
@@ -59,16 +58,17 @@ def test_metrics_are_those_of_the_similarity_matrix(split):
     assert found["none"]["mr_interval"][0] < found["none"]["mr"] < found["none"]["mr_interval"][1]
     assert (found["none"]["shared_captions"], found["none"]["unique_texts"]) == (2, 2 * N - 1)
     assert found["none"]["tied_queries"]["t2i"] == 0
-    assert metrics["record"] == RECORD
+    assert metrics["record"] == RECORD | {"embedding": {}}
     assert metrics["test"] == {"images": N, "captions": 2 * N}
     assert len(table) == 2 * (N + 2 * N)
     write_frame(split / "ranks.csv", table)
-    read = read_hits(split / "ranks.csv", "none")
-    assert read.ids.tolist() == list(map(str, range(3, 15)))
+    written = RanksFile(split / "ranks.csv", sha256(split / "ranks.csv"))
+    read = read_hits(written, "none")
+    assert read.ids.tolist() == list(range(3, 15))
     direct_hits = ImageHits.of(*ranks(scores, np.repeat(np.arange(N), 2)), np.repeat(np.arange(N), 2))
     assert np.array_equal(read.images, direct_hits.images) and np.array_equal(read.texts, direct_hits.texts)
     with pytest.raises(UserError, match="no ranks under label protocol 'shuffled'"):
-        read_hits(split / "ranks.csv", "shuffled")
+        read_hits(written, "shuffled")
     t2i = table[(table["protocol"] == "none") & (table["direction"] == "t2i")]
     assert t2i["query"].tolist() == list(range(100, 100 + 2 * N))
     assert table.loc[table["direction"] == "i2t", "query"].unique().tolist() == list(range(3, 15))
@@ -79,7 +79,7 @@ def test_pair_scores_and_embeddings_are_read_alike(split):
     index = np.arange(2 * N)
     index[2] = 0
     tensors = {"scores/none": scores, "index/none": index}
-    save_file(tensors, split / "pair.safetensors", metadata={"record": json.dumps(RECORD)})
+    write_embeddings(split / "pair.safetensors", tensors, RECORD)
     dual, _ = evaluate(split / "dual.safetensors", split, split / "queries.csv")
     pair, _ = evaluate(split / "pair.safetensors", split, split / "queries.csv")
     assert dual == pair
@@ -112,7 +112,7 @@ def test_missing_damaged_and_unmarked_files_say_so(tmp_path):
     with pytest.raises(UserError, match="damaged"):
         record(tmp_path / "bad.safetensors")
     save_file({"images": np.zeros((1, 1))}, tmp_path / "plain.safetensors")
-    with pytest.raises(UserError, match="no record"):
+    with pytest.raises(UserError, match="is not an embeddings file"):
         record(tmp_path / "plain.safetensors")
 
 

@@ -1,13 +1,12 @@
 """The metrics of a test split in numbers that can be counted by hand, ties among them."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
+from artifacts import images_table, write_embeddings
 from safetensors.numpy import save_file
 
-from cmer.data.frames import write_frame
+from cmer.data.frames import QUERIES, write_frame
 from cmer.retrieval.bootstrap import ImageHits, mr_interval
 from cmer.retrieval.evaluate import evaluate, similarity
 from cmer.retrieval.recall import ranks
@@ -28,13 +27,15 @@ SCORES = np.array(
 def write(folder, scores, owner, texts):
     """These scores on a test split that follows two train images."""
     count = len(scores)
-    images = pd.DataFrame({"image_id": range(2 + count), "split": ["train"] * 2 + ["test"] * count, "label": "x"})
+    images = images_table(2 + count, split=["train"] * 2 + ["test"] * count, label="x")
     captions = range(20, 20 + len(owner))
     write_frame(folder / "images.csv", images)
-    queries = pd.DataFrame({"caption_id": captions, "image_id": np.array(owner) + 2, "none": texts})
+    queries = pd.DataFrame(
+        {"caption_id": captions, "image_id": np.array(owner) + 2, **dict.fromkeys(QUERIES.columns[2:], texts)}
+    )
     write_frame(folder / "queries.csv", queries)
     tensors = {"scores/none": scores, "index/none": np.unique(texts, return_inverse=True)[1]}
-    save_file(tensors, folder / "e.safetensors", metadata={"record": json.dumps({"spec": {}})})
+    write_embeddings(folder / "e.safetensors", tensors, {"spec": {}})
     return folder
 
 

@@ -11,20 +11,20 @@ from test_training import call, embed, extract_features, spec, train_arguments
 from typer.testing import CliRunner
 
 from cmer.cli.main import app
-from cmer.data.frames import read_frame, write_frame
+from cmer.data.frames import IMAGES, QUERIES, read_frame, write_frame
 from cmer.data.prompts import predicted_queries
 from cmer.errors import UserError
 from cmer.features.device import autocast
 from cmer.features.store import Manifest
-from cmer.io import write_json
 from cmer.methods.cmer.model import Cmer
 from cmer.provenance import stored_record
 from cmer.retrieval.embed import encode_texts
 from cmer.training import assembly
 from cmer.training import run as training_run
 from cmer.training.assembly import FEATURES, RunFiles, assemble
+from cmer.training.checkpoint import load_tensors
 from cmer.training.embedding import embed_run
-from cmer.training.loop import Trainer, load_tensors
+from cmer.training.loop import Trainer
 from cmer.training.run import train_run
 
 
@@ -54,7 +54,7 @@ def test_the_kept_epoch_has_the_best_unrounded_recall(prepared, workspace, monke
 
 def test_features_of_other_images_are_refused(prepared, workspace) -> None:
     call(*train_arguments(prepared, spec(prepared, epochs=1)))
-    images = read_frame(prepared.folder / "images.csv")
+    images = read_frame(prepared.folder / "images.csv", IMAGES)
     other = Path("other")
     images.loc[0, "sha256"] = images.loc[1, "sha256"]
     write_frame(other / "images.csv", images)
@@ -98,10 +98,10 @@ def test_features_without_all_texts_of_the_dataset_are_refused(prepared, workspa
     files = RunFiles(prepared.folder, prepared.captions, prepared.validation, None, Path("features.json"))
     pairs = files.pairs(spec(prepared))
     trained = pairs.texts[pairs.captions_of(pairs.train_images)[0]]
-    asked = read_frame(prepared.queries)["shuffled"][0]
+    asked = read_frame(prepared.queries, QUERIES)["shuffled"][0]
     for text, read in ((trained, "train"), (asked, "embed")):
         stale = [f"stale {other}" if other == text else other for other in manifest.texts]
-        write_json("features.json", manifest.model_copy(update={"texts": stale}).model_dump())
+        manifest.model_copy(update={"texts": stale}).write("features.json")
         with pytest.raises(UserError, match=r"no stored features for the text .* extract the features again"):
             if read == "train":
                 train_run(spec(prepared, epochs=1), files, Path("other.safetensors"))
@@ -144,8 +144,8 @@ def test_predicted_queries_are_encoded_like_any_other_text(prepared, workspace) 
     embed_run(Path("checkpoint.safetensors"), files, prepared.queries, template, Path("embeddings.safetensors"))
     tensors = load_file("embeddings.safetensors")
     ready = assemble(spec(prepared, inputs="online"), prepared.pairs, prepared.folder, None)
-    load_tensors(ready.method.trained(), load_file("checkpoint.safetensors"))
-    plain = read_frame(prepared.queries)["none"].tolist()
+    load_tensors(ready.method.trained(), load_file("checkpoint.safetensors"), "checkpoint")
+    plain = read_frame(prepared.queries, QUERIES)["none"].tolist()
     queries = predicted_queries(template, prepared.pairs, plain)
     expected, index = encode_texts(ready.method, ready.inputs, queries, "float32")
     found = tensors["texts/predicted"][tensors["index/predicted"]]

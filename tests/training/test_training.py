@@ -17,12 +17,13 @@ from typer.testing import CliRunner
 from cmer.cli.main import app
 from cmer.config.base import validate
 from cmer.config.runs import RunSpec
-from cmer.data.frames import read_frame, write_frame
+from cmer.data.frames import PROMPTS, read_frame, write_frame
 from cmer.features.store import FeatureSpec
 from cmer.provenance import stored_record
 from cmer.registry import METHOD_OPTIONS
 from cmer.training.assembly import assemble
 from cmer.training.loop import Trainer, schedule
+from cmer.training.state import unpacked
 
 BACKBONE = {"kind": "tiny", "printed": "tiny", "features": {"views": 4}}
 TRAINING = {"epochs": 3, "batch_size": 6, "lr": 0.002, "threads": 1}
@@ -98,7 +99,7 @@ def test_captions_of_other_images_teach_nothing(crowd, tmp_path, monkeypatch) ->
     extract_features(crowd)
     chance = np.mean([100 * k / 120 for k in (1, 5, 10)] + [100 * (1 - (1 - 5 / 600) ** k) for k in (1, 5, 10)])
     assert trained_mr(crowd) > chance + 5
-    captions = read_frame(crowd.captions)
+    captions = read_frame(crowd.captions, PROMPTS)
     train = ~captions["image_id"].isin(crowd.pairs.test_images)
     texts = captions.loc[train, ["caption", "prompt"]].sample(frac=1, random_state=0).to_numpy()
     captions.loc[train, ["caption", "prompt"]] = texts
@@ -148,7 +149,8 @@ def test_a_killed_training_ends_with_the_same_bytes(prepared, workspace, monkeyp
         process = subprocess.Popen([sys.executable, "-c", code, *train_arguments(prepared, run, "killed.safetensors")])
         kill_in_mid_epoch(process)
     assert not Path("killed.safetensors").exists()
-    saved = torch.load(next(Path("work/train").glob("*/state.pt")), weights_only=True)
+    (file,) = Path("work/train").glob("*/state.pt")
+    saved = unpacked(file.read_bytes(), file)
     steps.clear()
     call(*train_arguments(prepared, run, "killed.safetensors"))
     assert len(steps) == total - saved["epoch"] * total // 20 - saved["step"]
@@ -162,7 +164,7 @@ def kill_in_mid_epoch(process) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         for file in Path("work/train").glob("*/state.pt"):
-            state = torch.load(file, weights_only=True)
+            state = unpacked(file.read_bytes(), file)
             now = state["epoch"] * 100 + state["step"]
             first = now if first is None else first
             if now >= first + 3 and state["step"] > 0:
