@@ -23,6 +23,7 @@ from cmer.backbones.lite.options import LiteOptions
 from cmer.errors import UserError
 from cmer.losses.batch.contrastive import contrastive
 from cmer.training import distributed
+from cmer.training.state import unpacked
 
 TOLERANCE = 1e-5
 """Of losses and weights: both orders of summation are float32's, and some steps of AdamW lie between."""
@@ -181,7 +182,6 @@ import os, signal
 from cmer.cli.main import main
 from cmer.errors import UserError
 from cmer.training.loop import Trainer
-from cmer.training.state import unpacked
 from cmer.training.state import unpacked
 
 step = Trainer.step
