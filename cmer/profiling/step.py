@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from cmer.backbones.base import Backbone, Features, Preprocess, Tokens
 from cmer.backbones.build import build as build_backbone
 from cmer.config.backbones import FeatureOptions
+from cmer.config.base import Precision
 from cmer.config.runs import RunSpec
 from cmer.config.training import Training
 from cmer.data.pairs import Pairs
@@ -97,7 +98,7 @@ class Step:
 
     def __init__(self, model: Model, spec: ProfileSpec, row: ProfileRow, setting: Setting, size: int) -> None:
         self.model, self.setting, self.size = model, setting, size
-        self.precision = "bfloat16" if setting == "today" and device().type == "cuda" else "float32"
+        self.precision: Precision = "bfloat16" if setting == "today" and device().type == "cuda" else "float32"
         pairs = synthetic_pairs(max(spec.profile.batches))
         # For a prompt share of 1 / k, every k-th pair has its prompt, so that batches of any size have this share.
         share = model.method.prompt_share() * np.arange(len(pairs.texts) + 1)
