@@ -4,12 +4,15 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
+
+include: "workflow/rules/common.smk"
+
+
 if not workflow.overwrite_configfiles:
 
     configfile: "config.yaml"
 
 
-include: "workflow/rules/common.smk"
 include: "workflow/rules/resources.smk"
 
 

@@ -117,7 +117,10 @@ def test_a_figure_is_of_the_only_dataset_of_its_runs() -> None:
         (changed("runs", "cmer", "based_on", to="cmr"), ["runs.cmer.based_on", "unknown run 'cmr'", "known are cmer"]),
         (changed("runs", "cmer", "based_on", to="cmer"), ["runs.cmer.based_on", "circle"]),
         (changed("runs", "cmer", "sweep", to={"lr": [1]}), ["runs.cmer.sweep", "'lr'", "training.lr"]),
-        (changed("runs", "cmer", "sweep", to={"training.lr": []}), ["runs.cmer.sweep.training.lr", "at least one"]),
+        (
+            changed("runs", "cmer", "sweep", to={"training.lr": []}),
+            ["runs.cmer.sweep.training.lr", "one value"],
+        ),
         (changed("runs", "cmer", to={}), ["runs.cmer.method", "required"]),
         (changed("run_defaults", to={"datasets": ["demo"]}), ["runs.cmer.backbones", "required", "known are tiny"]),
         (changed("backbones", "tiny", "kind", to="vit"), ["backbones.tiny", "'vit'", "open_clip", "lite"]),
@@ -129,7 +132,12 @@ def test_a_figure_is_of_the_only_dataset_of_its_runs() -> None:
         (changed("datasets", "demo", "template", to="{label}"), ["datasets.demo", "template", "{caption}"]),
         (changed("seeds", to=[1, 1]), ["\n  - seeds: 1 appears more than once"]),
         (changed("seeds", to=[-1]), ["seeds.0", "greater than or equal to 0"]),
-        (changed("tables", "table1", "runs", to=[]), ["tables.table1", "none of its runs uses demo"]),
+        (changed("tables", "table1", "runs", to=[]), ["tables.table1.runs", "at least one value"]),
+        (
+            changed("datasets", "more", to={"source": "demo"})
+            | {"tables": {"table1": {"runs": ["*"], "datasets": ["more"]}}},
+            ["tables.table1", "none of its runs uses more"],
+        ),
         (changed("tables", "table7", to={"runs": ["*"]}), ["tables.table7.kind", "unknown table 'table7'", "table6"]),
         (changed("tables", "table1", "runs", to=["x.*"]), ["tables.table1.runs", "'x.*'", "known are tiny.cmer"]),
         (changed("figures", "photo", to={"runs": ["*"]}), ["figures.photo.kind", "'photo'", "accuracy_cost"]),

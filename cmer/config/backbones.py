@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 
-from cmer.config.base import Model, Positive, Precision, validate_part
+from cmer.config.base import Model, Precision, Threads, validate_part
 from cmer.registry import BACKBONE_OPTIONS, BACKBONES
 
 
@@ -45,7 +45,7 @@ class BackboneOptions(Model):
     kind: str = Field(description="folder of cmer/backbones/, or entry point of another package")
     printed: str = Field(description="name of the vision tower as printed in the tables, e.g. ViT-B-16")
     precision: Precision = Field(default="float32", description="precision of the frozen towers, on every device")
-    threads: Positive = Field(default=2, description="torch threads of the extraction; on a CPU they affect the result")
+    threads: Threads = Field(default=2, description="torch threads of the extraction; on a CPU they affect the result")
     features: FeatureOptions = FeatureOptions()
 
     @classmethod

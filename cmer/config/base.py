@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-import json
-import reprlib
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
+from cmer.config.plain import mistakes, shown
 from cmer.errors import UserError
+from cmer.io import parse_json
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$")]
-Positive = Annotated[int, Field(ge=1)]
-BatchSize = Annotated[int, Field(ge=2)]
+NAME = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$"
 Precision = Literal["float32", "bfloat16"]
+Name = Annotated[str, Field(pattern=NAME, max_length=200)]
+"""A name in file names, which have at most 255 bytes."""
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+BatchSize = Annotated[int, Field(ge=2, le=65_536)]
+"""The scores of a batch of 65,536 pairs have 16 GiB in float32."""
+Width = Annotated[int, Field(ge=1, le=8192)]
+"""A layer between two widths of 8,192 has 256 MiB in float32."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""NumPy's random generators take no larger one."""
+Threads = Annotated[int, Field(ge=1, le=1024)]
+"""More threads than any machine has cores; each allocates a stack."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+"""Share of dropped inputs; with 1, nothing would be left to train on."""
+Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
+"""Weight of a loss beside others of weight 1."""
 
 MAX_SENTENCES = 20
 """Maximum number of sentences in one error."""
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
 
 
 class ConfigError(UserError):
@@ -29,9 +45,12 @@ class ConfigError(UserError):
 
 
 class Model(BaseModel):
-    """Base class of all settings: unknown keys are errors, and instances are immutable."""
+    """Base class of all settings, which are immutable.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Unknown keys are errors, numbers are finite, and no type stands for another: neither text nor true is a number.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -52,11 +71,20 @@ def validate(model: type[M], data: Any, what: str) -> M:
 
 
 def validate_json(model: type[M], text: str, what: str) -> M:
-    """Validate JSON text as `model`; raises `ConfigError` if it is not JSON or not valid."""
-    try:
-        return validate(model, json.loads(text), what)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{what} is not JSON: {error}") from None
+    """Validate JSON text as `model`.
+
+    Raises:
+        UserError: it is not JSON, repeats a key, or is not valid.
+    """
+    data = parse_json(text, what)
+    require_plain(data, what)
+    return validate(model, data, what)
+
+
+def require_plain(data: Any, what: str) -> None:
+    """Raise `ConfigError` if `data` is not made of plain values of moderate size; see `cmer.config.plain`."""
+    if found := list(islice(mistakes(data), MAX_SENTENCES)):
+        raise ConfigError(f"{what} is not valid:\n" + "\n".join(f"  - {mistake}" for mistake in found))
 
 
 def validate_part(model: type[M], data: Any, key: str) -> M:
@@ -73,11 +101,26 @@ def as_sentences(error: ValueError) -> str:
     return message if message.startswith("  - ") else f"  - {message}"
 
 
-def require_unique(key: str, names: list[str]) -> None:
-    """Raise `ValueError` if a name appears more than once in the list under `key`."""
-    repeated = sorted({name for name in names if names.count(name) > 1})
+def require_distinct(values: Sequence[T]) -> Sequence[T]:
+    """The values; raises `ValueError` if one appears more than once."""
+    repeated = [value for value, count in Counter(map(str, values)).items() if count > 1]
     if repeated:
-        raise ValueError(f"{key}: {', '.join(repeated)} appears more than once")
+        raise ValueError(f"{', '.join(repeated)} appears more than once")
+    return values
+
+
+def require_unique(key: str, names: Sequence[str]) -> None:
+    """Raise `ValueError` if a name appears more than once in the list under `key`."""
+    try:
+        require_distinct(names)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+Distinct = Annotated[list[T], AfterValidator(require_distinct), Field(json_schema_extra={"uniqueItems": True})]
+"""A list of different values."""
+Several = Annotated[Distinct[T], Field(min_length=1)]
+"""A list of different values, at least one."""
 
 
 def require_known(key: str, given: list[str], known: list[str]) -> None:
@@ -99,10 +142,8 @@ def sentences(error: ValidationError, data: Any, within: str = "") -> str:
     for item in error.errors():
         path = _path(item["loc"], data, item["type"])
         key = ".".join([*([within] if within else []), *path]) or "top level"
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "union_tag_not_found":
-            message = f"Field {item['ctx']['discriminator']} required"
-        given = "" if item["type"] in ("value_error", "missing") else f" (given: {_SHORT.repr(item['input'])})"
+        message = _message(item)
+        given = "" if item["type"] in ("value_error", "missing") else f" (given: {shown(item['input'])})"
         if message.startswith("  - "):  # sentences of a part that was validated separately
             lines += message.split("\n")
         elif key == "top level" and item["type"] == "value_error":  # the message already names its key
@@ -111,6 +152,20 @@ def sentences(error: ValidationError, data: Any, within: str = "") -> str:
             lines.append(f"  - {key}: {message}{given}")
     rest = [f"  - and {len(lines) - MAX_SENTENCES:,} more"] if len(lines) > MAX_SENTENCES else []
     return "\n".join(lines[:MAX_SENTENCES] + rest)
+
+
+def _message(item: ErrorDetails) -> str:
+    """What is wrong, in words, where pydantic's own do not say it to someone who writes a config."""
+    match item["type"], item.get("ctx", {}):
+        case "union_tag_not_found", {"discriminator": field}:
+            return f"Field {field} required"
+        case "bool_type", _:
+            return "Input should be true or false, without quotes"
+        case "too_short", _:
+            return "Input should have at least one value"
+        case "string_pattern_mismatch", {"pattern": pattern} if pattern == NAME:
+            return "a name consists of a-z, 0-9, - and _, with single dots between them"
+    return item["msg"].removeprefix("Value error, ")
 
 
 def _path(location: tuple[int | str, ...], data: Any, kind: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from cmer.config.base import Model, Positive
+from cmer.config.base import Distinct, Model, Positive, Seed, Several
 from cmer.config.sources import Source
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -35,7 +35,7 @@ class IdLabels(Model):
     """The label of `<n>.tif` is `classes[(n - 1) // per_class]` (UCM-Captions)."""
 
     rule: Literal["id"]
-    classes: list[str]
+    classes: Several[str]
     per_class: Positive = 100
 
 
@@ -76,7 +76,7 @@ class DatasetOptions(Model):
         "report, or drop the captions and images",
     )
     merge: dict[str, str] = Field(default={}, description="classes to merge: class → class that replaces it")
-    exclude: list[Leak] = Field(
+    exclude: Distinct[Leak] = Field(
         default=[], description="leaks of val or test images to exclude from training: which kinds"
     )
 
@@ -95,7 +95,7 @@ class SplitFractions(Model):
         description="share of validation images; 0: use a tenth of the train images, drawn separately for every seed",
     )
     test: Share = 0.1
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _some_train(self) -> Self:
@@ -135,7 +135,8 @@ class Raster(Model):
     """How images that do not have three 8-bit bands are converted to RGB."""
 
     bands: tuple[Positive, Positive, Positive] = Field(
-        description="numbers of the red, green and blue band, counted from 1"
+        strict=False,  # JSON and YAML have lists only
+        description="numbers of the red, green and blue band, counted from 1",
     )
     stretch: Annotated[PercentileStretch | RangeStretch, Field(discriminator="kind")] = PercentileStretch()
 
@@ -175,9 +176,9 @@ class DemoDataset(DatasetOptions):
 
     source: Literal["demo"]
     title: str = "demo"
-    seed: int = 0
-    images_per_class: Annotated[int, Field(ge=5)] = 30
-    size: Annotated[int, Field(ge=32)] = 128
+    seed: Seed = 0
+    images_per_class: Annotated[int, Field(ge=5, le=10_000)] = 30
+    size: Annotated[int, Field(ge=32, le=2048)] = 128
     labels: LabelRule = PrefixLabels()
 
 
@@ -201,7 +202,7 @@ class PublishedDataset(DatasetOptions):
     root: str | None = Field(
         default=None, description="folder of a copy to use in place; null: fetch the dataset from its sources"
     )
-    sources: list[Source] | None = Field(
+    sources: Annotated[list[Source], Field(min_length=1)] | None = Field(
         default=None, description="sources to fetch from, tried in order; null: those on the dataset's card"
     )
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from cmer.config.backbones import Backbone, parse_backbone
-from cmer.config.base import Model, Name, require_known, require_unique, validate
+from cmer.config.base import Model, Name, Seed, Several, require_known, require_plain, require_unique, validate
 from cmer.config.datasets import Dataset
+from cmer.config.reading import read_settings
 from cmer.config.runs import Run, RunDefaults, RunEntry, RunSpec, expand_runs
 from cmer.config.training import ProfileOptions, Training
 from cmer.registry import FIGURES, TABLES, Registry
@@ -24,18 +26,18 @@ class Table(Model):
     """A table: `{results}/{name}.csv`."""
 
     kind: str = Field(default="", description="module of cmer/reporting/tables/; default: the table's name")
-    runs: list[str] = Field(description="names of runs, or patterns such as lite.*, in the order of the rows")
-    datasets: list[Name] | None = Field(
+    runs: Several[str] = Field(description="names of runs, or patterns such as lite.*, in the order of the rows")
+    datasets: Several[Name] | None = Field(
         default=None, description="datasets of the measured rows; null: all datasets of the runs"
     )
-    protocols: list[Protocol] = Field(default=["none", "oracle"], description="label protocols, one row each")
+    protocols: Several[Protocol] = Field(default=["none", "oracle"], description="label protocols, one row each")
 
 
 class Figure(Model):
     """A figure: `{results}/figures/{name}.png`."""
 
     kind: str = Field(default="", description="module of cmer/reporting/figures/; default: the figure's name")
-    runs: list[str] = Field(description="names of runs, or patterns such as lite.*")
+    runs: Several[str] = Field(description="names of runs, or patterns such as lite.*")
     dataset: Name | None = Field(
         default=None, description="dataset of the figure; null: the dataset of the runs, if they have only one"
     )
@@ -45,7 +47,7 @@ class Config(Model):
     """Everything an experiment depends on."""
 
     results: str = Field(default="results", description="folder of this experiment's results")
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(
+    seeds: Annotated[Several[Seed], Field(max_length=1000)] = Field(
         default=[2022],
         description="seeds, with one training per seed; tables give the mean and standard deviation over them",
     )
@@ -56,7 +58,7 @@ class Config(Model):
     )
     profile: ProfileOptions = ProfileOptions()
     run_defaults: RunDefaults = RunDefaults()
-    runs: dict[Name, RunEntry]
+    runs: Annotated[dict[Name, RunEntry], Field(min_length=1)]
     tables: dict[Name, Table] = Field(default={}, description="tables by the name of their file")
     figures: dict[Name, Figure] = Field(default={}, description="figures by the name of their file")
 
@@ -93,7 +95,6 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
-        require_unique("seeds", [str(seed) for seed in self.seeds])
         require_unique("runs", [run.name for run in self.expanded])
         require_known("profile.count_only", self.profile.count_only, list(self.backbones))
         for name, table in self.tables.items():
@@ -169,10 +170,25 @@ def _check_kind(key: str, kind: str, registry: Registry[Any]) -> None:
         raise ValueError(f"{key}: {error}") from None
 
 
-def parse(data: Mapping[str, Any]) -> Config:
-    """Validate a mapping read from YAML.
+def parse(data: Mapping[str, Any], what: str = "config") -> Config:
+    """Validate a mapping read from YAML; `what` names it in errors.
 
     Raises:
         ConfigError: a key is invalid; the message has one sentence per invalid key.
     """
-    return validate(Config, data, "config")
+    require_plain(data, what)
+    return validate(Config, data, what)
+
+
+def read(files: Sequence[Path | str], entries: Sequence[str] = ()) -> Config:
+    """Read the experiment of config files; see `cmer.config.reading`.
+
+    Args:
+        files: the config files; later ones override earlier ones, key by key.
+        entries: `key=value` with a value in YAML, which override the files.
+
+    Raises:
+        UserError: a file cannot be read, or is not YAML; the message names file and line.
+        ConfigError: a key is invalid; the message has one sentence per invalid key.
+    """
+    return parse(read_settings(files, entries), ", ".join(map(str, files)) or "config")

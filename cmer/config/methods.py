@@ -44,6 +44,10 @@ class MethodOptions(Model):
         """Modules named in these settings, in addition to the method's own; the code digest includes them."""
         return ()
 
+    def held_pairs(self, batch_size: int) -> int:
+        """Pairs of earlier batches that every training batch is scored against."""
+        return 0
+
     def published(self) -> Self:
         """The settings of the published system."""
         return type(self)()

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import copy
+import math
 import re
 from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
 from cmer.config.backbones import Backbone, BackboneOptions
-from cmer.config.base import Model, Name, as_sentences, require_known, validate_part
+from cmer.config.base import Model, Name, Seed, Several, as_sentences, require_known, validate_part
 from cmer.config.datasets import Dataset
 from cmer.config.methods import MethodOptions, parse_options, parse_options_field
+from cmer.config.plain import merge, shown
 from cmer.config.training import Training
 from cmer.registry import METHOD_OPTIONS, METHODS
+
+MAX_RUNS = 1000
+"""Maximum number of runs of a config, after expansion."""
+MAX_CHAIN = 20
+"""Maximum number of runs that a run is based on, one on another."""
+MAX_SCORES = 2**32
+"""Maximum number of scores in a training step, which have 16 GiB in float32: the batch against itself and its queue."""
 
 
 class RunDefaults(Model):
     """Settings that every run inherits unless it overrides them; mappings merge key by key."""
 
     method: str | None = Field(default=None, description="folder of cmer/methods/, or entry point of another package")
-    datasets: list[Name] | None = Field(
+    datasets: Several[Name] | None = Field(
         default=None, description="datasets; the run is trained and tested on each of them separately"
     )
-    backbones: list[Name] | None = Field(default=None, description="backbones; each gives a run named {backbone}.{run}")
+    backbones: Several[Name] | None = Field(
+        default=None, description="backbones; each gives a run named {backbone}.{run}"
+    )
     options: dict[str, Any] = Field(default={}, description="settings that differ from the method's defaults")
     training: dict[str, Any] = Field(default={}, description="settings that differ from the top-level `training`")
 
@@ -36,7 +46,7 @@ class RunEntry(RunDefaults):
     based_on: Name | None = Field(
         default=None, description="another run, whose settings this run inherits unless it overrides them"
     )
-    sweep: dict[str, list[Any]] = Field(
+    sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default={},
         description="key such as training.lr → values; each combination of values gives a run named {run}.lr_{value}",
     )
@@ -58,13 +68,18 @@ class Run(Model):
     options: SerializeAsAny[MethodOptions]
     training: Training
 
+    @model_validator(mode="after")
+    def _a_step_fits(self) -> Self:
+        _require_bounded_step(self.options, self.training)
+        return self
+
 
 class RunSpec(Model):
     """Complete settings of one training, as stored in the metadata of its checkpoint."""
 
     run: Name
     dataset: Name
-    seed: int
+    seed: Seed
     backbone: Backbone | None = None
     method: str
     options: SerializeAsAny[MethodOptions]
@@ -86,6 +101,7 @@ class RunSpec(Model):
         if self.options.own_towers != (self.backbone is None):
             needs = "has its own towers and takes no backbone" if self.options.own_towers else "needs a backbone"
             raise ValueError(f"method {self.method} {needs}")
+        _require_bounded_step(self.options, self.training)
         return self
 
     def modules(self) -> list[str]:
@@ -96,6 +112,17 @@ class RunSpec(Model):
     def views(self) -> int:
         """Dihedral views of an image; 1 for a method with its own towers."""
         return self.backbone.features.views if self.backbone else 1
+
+
+def _require_bounded_step(options: MethodOptions, training: Training) -> None:
+    """Raise `ValueError` if the scores of a training step would take more memory than any machine has to spare."""
+    size = training.batch_size
+    held = options.held_pairs(size)
+    if size * (size + held) > MAX_SCORES:
+        raise ValueError(
+            f"batch_size: {size:,} pairs against {size + held:,} with those of the queue are more than {MAX_SCORES:,} "
+            "scores in a step; use smaller batches or a shorter queue"
+        )
 
 
 def found_modules(method: str, options: MethodOptions, backbone: BackboneOptions | None) -> list[str]:
@@ -126,10 +153,12 @@ def expand_runs(
     mistakes: list[str] = []
     for name in entries:
         try:
-            merged = _merge(defaults.model_dump(exclude_none=True), _inherited(entries, name))
+            merged = merge(defaults.model_dump(exclude_none=True), _inherited(entries, name))
             for suffix, variant in _sweep(f"runs.{name}", merged, entries[name].sweep):
                 require_known(f"runs.{name}.datasets", variant.get("datasets", []), datasets)
                 runs += _runs(name, suffix, variant, training, backbones, entries[name].backbones is not None)
+                if len(runs) > MAX_RUNS:
+                    raise ValueError(f"runs.{name}: the config has more than {MAX_RUNS:,} runs")
         except ValueError as error:
             mistakes.append(as_sentences(error))
     if mistakes:
@@ -147,25 +176,20 @@ def _inherited(entries: Mapping[str, RunEntry], name: str, below: tuple[str, ...
         raise ValueError(f"{key}: unknown run {entry.based_on!r}; known are {', '.join(entries)}")
     if entry.based_on in (*below, name):
         raise ValueError(f"{key}: {' → '.join((*below, name, entry.based_on))} is a circle")
-    return _merge(_inherited(entries, entry.based_on, (*below, name)), own)
-
-
-def _merge(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` overridden by `own`: mappings merge key by key, all other values are replaced."""
-    merged = copy.deepcopy(base)
-    for key, value in own.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else copy.deepcopy(value)
-    return merged
+    if len(below) == MAX_CHAIN:
+        raise ValueError(f"{key}: {below[0]} is based on more than {MAX_CHAIN} runs, one on another")
+    return merge(_inherited(entries, entry.based_on, (*below, name)), own)
 
 
 def _sweep(where: str, run: dict[str, Any], sweep: Mapping[str, list[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """For every combination of the swept values: the suffix of the run's name, and the run's settings."""
     for key, values in sweep.items():
-        if not re.fullmatch(r"(options|training)(\.\w+)+", key):
+        if not re.fullmatch(r"(options|training)(\.\w+){1,5}", key):
             raise ValueError(f"{where}.sweep: {key!r} must name an option or a training key, such as training.lr")
-        if not values:
-            raise ValueError(f"{where}.sweep.{key}: needs at least one value")
+        if any(value in values[:place] for place, value in enumerate(values)):
+            raise ValueError(f"{where}.sweep.{key}: {shown(values)} has the same value twice")
+    if math.prod(map(len, sweep.values())) > MAX_RUNS:
+        raise ValueError(f"{where}.sweep: its values have more than {MAX_RUNS:,} combinations")
     for chosen in product(*sweep.values()):
         suffix, variant = "", run
         for key, value in zip(sweep, chosen, strict=True):
@@ -174,7 +198,7 @@ def _sweep(where: str, run: dict[str, Any], sweep: Mapping[str, list[Any]]) -> I
             nested: Any = value
             for part in reversed(path):
                 nested = {part: nested}
-            variant = _merge(variant, nested)
+            variant = merge(variant, nested)
         yield suffix, variant
 
 

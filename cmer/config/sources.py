@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cmer.config.base import Model
+from cmer.config.base import Model, Several
 
 
 class LocalSource(Model):
@@ -23,7 +23,7 @@ class HubSource(Model):
     repo: str
     repo_type: Literal["dataset", "model"] = "dataset"
     revision: str
-    files: Annotated[list[str], Field(min_length=1)]
+    files: Several[str]
 
 
 class UrlSource(Model):

@@ -6,22 +6,24 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cmer.config.base import BatchSize, Fraction, Model, Name, Positive, Precision
+from cmer.config.base import BatchSize, Distinct, Fraction, Model, Name, Positive, Precision, Rate, Several, Threads
+
+Steps = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Training(Model):
     """Optimisation (AdamW, linear warm-up, cosine decay) and training budget of a run."""
 
-    epochs: Positive = 20
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 20
     epoch_of: Literal["pairs", "images"] = Field(
         default="pairs", description="an epoch shows every image-caption pair once, or every image once"
     )
     batch_size: BatchSize = 256
-    lr: Annotated[float, Field(gt=0)] = 5e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    lr: Annotated[float, Field(gt=0, le=10)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
     warmup: Fraction = Field(default=0.1, description="share of the steps in which the learning rate rises")
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+    ema: Rate = Field(
         default=0.0,
         description="decay of the exponential moving average of the weights, which is validated and saved; 0: validate "
         "and save the weights themselves",
@@ -50,8 +52,8 @@ class Training(Model):
     validation_images: Positive | None = Field(
         default=None, description="size of the fixed subsample of validation images; null: validate on all"
     )
-    threads: Positive = Field(default=2, description="torch threads per process; on a CPU they affect the result")
-    processes: Positive = Field(
+    threads: Threads = Field(default=2, description="torch threads per process; on a CPU they affect the result")
+    processes: Threads = Field(
         default=1, description="processes that share every batch, each on its own GPU if there are GPUs"
     )
 
@@ -75,20 +77,21 @@ class StepOptions(Model):
 
     batches: tuple[BatchSize, BatchSize] = Field(
         default=(2, 4),
+        strict=False,  # JSON and YAML have lists only
         description="two batch sizes; the bytes kept for the backward pass are an affine function of the batch size",
     )
     timed: Literal["both", "larger"] = Field(
         default="both", description="batch sizes at which peak memory and speed are measured; larger halves the time"
     )
-    warmup: Positive = Field(default=1, description="untimed steps per method and round, before the timed ones")
-    steps: Positive = Field(default=4, description="timed steps per method and round")
-    rounds: Positive = Field(default=3, description="timing rounds; each round times all methods one after the other")
-    settings: list[Literal["paper_like", "today"]] = Field(
+    warmup: Steps = Field(default=1, description="untimed steps per method and round, before the timed ones")
+    steps: Steps = Field(default=4, description="timed steps per method and round")
+    rounds: Steps = Field(default=3, description="timing rounds; each round times all methods one after the other")
+    settings: Several[Literal["paper_like", "today"]] = Field(
         default=["paper_like", "today"],
         description="paper_like: float32, plain attention, 77 tokens; today: bfloat16 on a GPU, fused attention, 32 "
         "tokens, which is the longest text of a batch of 256",
     )
-    threads: Positive = Field(default=2, description="torch threads of the measurement")
+    threads: Threads = Field(default=2, description="torch threads of the measurement")
 
     @property
     def timed_batches(self) -> set[int]:
@@ -105,7 +108,7 @@ class StepOptions(Model):
 class ProfileOptions(StepOptions):
     """Settings of the profiles of all backbones."""
 
-    count_only: list[Name] = Field(
+    count_only: Distinct[Name] = Field(
         default=[],
         description="backbones that are too large to time: measure only parameters, kept bytes and arithmetic",
     )

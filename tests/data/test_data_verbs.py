@@ -44,7 +44,7 @@ def test_warnings_are_shown(published: Options, tmp_path: Path) -> None:
 
 
 def test_a_wrong_spec_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--spec is not JSON"):
+    with pytest.raises(UserError, match="--spec is not valid JSON"):
         call("prepare", "--spec", "{", "--folder", tmp_path)
     with pytest.raises(UserError, match="unknown key 'imagse'"):
         published = {"source": "folder", "title": "x", "root": "r", "imagse": "i"}

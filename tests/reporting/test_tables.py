@@ -9,7 +9,7 @@ from cmer.reporting.base import FigureSpec, Files, TableSpec, build_table
 
 
 def table(number, rows, files, seeds=(1, 2, 3), protocols=("none", "oracle")):
-    spec = {"kind": f"table{number}", "runs": rows, "protocols": protocols, "seeds": seeds}
+    spec = {"kind": f"table{number}", "runs": rows, "protocols": [*protocols], "seeds": [*seeds]}
     return build_table(TableSpec.model_validate(spec), Files(metrics=files))
 
 
@@ -136,7 +136,7 @@ def test_the_same_input_gives_the_same_bytes_without_empty_marks(write_metrics):
 
 
 def test_a_spec_with_a_mistake_names_it():
-    with pytest.raises(UserError, match="not JSON"):
+    with pytest.raises(UserError, match="--spec is not valid JSON"):
         validate_json(TableSpec, "{", "--spec")
     with pytest.raises(UserError, match="unknown key 'seed'"):
         validate_json(

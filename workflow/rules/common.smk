@@ -11,9 +11,9 @@ from cmer.plan import Plan
 from cmer.provenance import code_digest
 from cmer.resources import StepResources
 
-# Print errors in the config without a traceback.
+# Read here, as Snakemake's own reader takes `no` for false and keeps the last of repeated keys. Errors have no traceback.
 try:
-    CONFIG = experiment.parse(config)
+    CONFIG = experiment.read(workflow.overwrite_configfiles or ["config.yaml"], workflow.config_settings.config_args)
 except UserError as error:
     sys.exit(str(error))
 

@@ -15,4 +15,6 @@ class LiteOptions(BackboneOptions):
     """EfficientNet-Lite0 and MiniLM, pretrained, from Python wheels; not aligned with each other."""
 
     printed: str = "lite (EfficientNet-Lite0 + MiniLM)"
-    size: Annotated[int, Field(ge=32, multiple_of=32)] = Field(default=224, description="side of the input, pixels")
+    size: Annotated[int, Field(ge=32, le=2048, multiple_of=32)] = Field(
+        default=224, description="side of the input, pixels"
+    )

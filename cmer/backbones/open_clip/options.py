@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from cmer.config.backbones import BackboneOptions
+from cmer.config.base import Seed
 from cmer.registry import BACKBONE_OPTIONS
 
 QUICK = "-quickgelu"
@@ -26,7 +27,7 @@ class OpenClipOptions(BackboneOptions):
     quick_gelu: bool | None = Field(
         default=None, description="activation the local weight file was trained with; needed with `weights`"
     )
-    seed: int = Field(default=0, description="seed of the random weights where neither tag nor file is given")
+    seed: Seed = Field(default=0, description="seed of the random weights where neither tag nor file is given")
 
     @model_validator(mode="before")
     @classmethod

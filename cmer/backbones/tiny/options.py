@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cmer.config.backbones import BackboneOptions
+from cmer.config.base import Seed
 from cmer.registry import BACKBONE_OPTIONS
 
 
@@ -11,4 +12,4 @@ class TinyOptions(BackboneOptions):
     """A two-block random open_clip ViT for tests."""
 
     printed: str = "tiny (random weights)"
-    seed: int = 0
+    seed: Seed = 0

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from cmer.config.base import Positive
+from cmer.config.base import Width
 from cmer.methods.layers.settings import TowerOptions
 from cmer.registry import METHOD_OPTIONS
 
@@ -25,7 +25,7 @@ class ClipLoraOptions(TowerOptions):
         description="all_maps: rank 16 on every linear map; in_projections: rank 64 on the maps to queries, keys and "
         "values only; with fused in-projections, both have the paper's counts",
     )
-    lora_rank: Positive | None = Field(default=None, description="rank; null: that of the preset")
+    lora_rank: Width | None = Field(default=None, description="rank; null: that of the preset")
 
     @property
     def rank(self) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cmer.config.base import Fraction, Positive
+from cmer.config.base import Fraction, Rate, Weight, Width
 from cmer.methods.layers.settings import EmbeddingOptions
 from cmer.registry import METHOD_OPTIONS
 
@@ -29,23 +29,26 @@ class CmerOptions(EmbeddingOptions):
         default="lora",
         description="how the text tower is adapted; side_branch needs no backward pass through the tower",
     )
-    lora_rank: Positive = 16
+    lora_rank: Width = 16
     focus_adapter: bool = Field(default=True, description="use the image side branch (v2); false: v1")
-    hidden: Positive = Field(default=192, description="width of the side branch")
-    heads: Positive = Field(default=6, description="attention heads of the side branch")
-    focus_field: Positive = Field(default=2, description="side of an attention region, in patches")
-    focus_dropout: Fraction = Field(
+    hidden: Width = Field(default=192, description="width of the side branch")
+    heads: Annotated[int, Field(ge=1, le=256)] = Field(default=6, description="attention heads of the side branch")
+    focus_field: Annotated[int, Field(ge=1, le=32)] = Field(
+        default=2,
+        description="side of an attention region, in patches; each head learns a bias for side⁴ pairs",
+    )
+    focus_dropout: Rate = Field(
         default=0.0, description="dropout on the inputs of the image side branch; the paper uses none"
     )
-    focus_drop_path: Annotated[float, Field(ge=0, lt=1)] = Field(
+    focus_drop_path: Rate = Field(
         default=0.0, description="share of images that train without the image side branch; 0 in the paper"
     )
-    queue_batches: Annotated[int, Field(ge=0)] = Field(
+    queue_batches: Annotated[int, Field(ge=0, le=1024)] = Field(
         default=4, description="length of the negative queue in batches; 0: no queue"
     )
-    queue_weight: Annotated[float, Field(ge=0)] = Field(default=1.0, description="weight of the queue's loss")
-    margin: Annotated[float, Field(ge=0)] = Field(default=0.2, description="alpha of Eq. 16-17")
-    difficulty: Annotated[float, Field(ge=0)] = Field(
+    queue_weight: Weight = Field(default=1.0, description="weight of the queue's loss")
+    margin: Annotated[float, Field(ge=0, le=2)] = Field(default=0.2, description="alpha of Eq. 16-17, between cosines")
+    difficulty: Annotated[float, Field(ge=0, le=100)] = Field(
         default=0.5, description="beta of Eq. 18: how fast hard negatives lose weight"
     )
     scene_prompt: bool = Field(default=True, description="prepend scene labels to training captions")
@@ -61,6 +64,10 @@ class CmerOptions(EmbeddingOptions):
     def text_input(self) -> Literal["features", "tokens"]:
         """Tokens for LoRA, which runs the text tower; frozen features for a side branch."""
         return "tokens" if self.text == "lora" else "features"
+
+    def held_pairs(self, batch_size: int) -> int:
+        """See `MethodOptions`: the negative queue."""
+        return self.queue_batches * batch_size
 
     @property
     def variant(self) -> str:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from cmer.config.base import Fraction, Model, Positive
+from cmer.config.base import Model, Rate, Width
 from cmer.config.methods import MethodOptions
 from cmer.registry import LOSSES
 
@@ -15,9 +15,9 @@ class Projection(Model):
     """The trained head per tower, which unaligned backbones need."""
 
     kind: Literal["linear", "mlp"] = "linear"
-    dim: Positive = Field(default=512, description="width of the shared space")
-    hidden: Positive = Field(default=1024, description="width of the mlp")
-    dropout: Fraction = 0.0
+    dim: Width = Field(default=512, description="width of the shared space")
+    hidden: Width = Field(default=1024, description="width of the mlp")
+    dropout: Rate = 0.0
 
 
 class EmbeddingOptions(MethodOptions):

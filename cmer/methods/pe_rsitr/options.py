@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from cmer.config.base import Fraction, Positive
+from cmer.config.base import Rate, Weight, Width
 from cmer.methods.layers.settings import TowerOptions
 from cmer.registry import METHOD_OPTIONS
 
@@ -17,8 +17,8 @@ class PeRsitrOptions(TowerOptions):
 
     note: ClassVar[str] = "its loss runs both towers twice per step"
 
-    bottleneck: Positive = 64
-    shared: Positive = Field(default=64, description="up-projection channels shared by both towers")
-    dropout: Fraction = Field(default=0.5, description="dropout within the adapter")
-    input_dropout: Fraction = Field(default=0.2, description="dropout on the input embeddings in the second pass")
-    intra_weight: Annotated[float, Field(ge=0)] = Field(default=1.0, description="weight of the two intra-modal losses")
+    bottleneck: Width = 64
+    shared: Width = Field(default=64, description="up-projection channels shared by both towers")
+    dropout: Rate = Field(default=0.5, description="dropout within the adapter")
+    input_dropout: Rate = Field(default=0.2, description="dropout on the input embeddings in the second pass")
+    intra_weight: Weight = Field(default=1.0, description="weight of the two intra-modal losses")

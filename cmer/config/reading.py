@@ -1,0 +1,91 @@
+"""Reading of settings as YAML 1.2, which has none of the surprises of YAML 1.1.
+
+Snakemake's own reader follows YAML 1.1, in which `no` is false, `1:30` is 90, `010` is 8 and `1e-3` is text, and keeps
+the last of several equal keys. Here, `no` and `1:30` are text, `1e-3` is a number, and a repeated key or an integer
+with a leading zero is an error. Errors name file and line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import Node
+
+from cmer.config.base import ConfigError, require_plain
+from cmer.config.plain import merge, shown
+from cmer.io import read_text
+
+TEMPLATES = "__use_yte__"
+"""Key of files that Snakemake renders as templates, with code in them."""
+INTEGER = "tag:yaml.org,2002:int"
+
+
+class _Constructor(SafeConstructor):
+    """Builds plain values; any value that cannot be built is an error at its line."""
+
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        if node.tag == INTEGER and re.match(r"[-+]?0[\d_]", node.value):
+            problem = f"{node.value} has a leading zero; write it without, or in quotes if it is text"
+            raise ConstructorError(None, None, problem, node.start_mark)
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError) as error:
+            raise ConstructorError(None, None, str(error), node.start_mark) from None
+
+
+def parse_yaml(text: str, what: str) -> Any:
+    """The value of a YAML document; `what` names it in errors.
+
+    Raises:
+        ConfigError: it is not YAML, or a mapping repeats a key; the message names the line. Or it has values that are
+            not plain (see `cmer.config.plain`); the message names their keys.
+    """
+    reader = YAML(typ="safe", pure=True)
+    reader.Constructor = _Constructor
+    try:
+        data = reader.load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = "; ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigError(f"{what}{line}: {problem[:300]}") from None
+    except YAMLError as error:  # a character that YAML forbids
+        raise ConfigError(f"{what} is not YAML: {' '.join(str(error).split())[:300]}") from None
+    except RecursionError:
+        raise ConfigError(f"{what} is nested too deeply") from None
+    require_plain(data, what)
+    return data
+
+
+def read_settings(files: Sequence[Path | str], entries: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings of YAML files; later files, and then `entries`, override earlier ones, key by key.
+
+    Args:
+        files: paths of YAML or JSON files.
+        entries: `key=value` with a value in YAML.
+
+    Raises:
+        UserError: a file cannot be read.
+        ConfigError: it is not a mapping in YAML, or is a template; the message names the file.
+    """
+    merged: dict[str, Any] = {}
+    for file in files:
+        merged = merge(merged, _mapping(parse_yaml(read_text(file), str(file)), str(file)))
+    for entry in entries:
+        key, _, value = entry.partition("=")
+        merged = merge(merged, {key: parse_yaml(value, f"--config {key}")})
+    return merged
+
+
+def _mapping(data: Any, file: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise ConfigError(f"{file} has no settings, such as `seeds: [2022]`, but {shown(data)}")
+    if TEMPLATES in data:
+        raise ConfigError(f"{file} is a template ({TEMPLATES}); write the values themselves, without it")
+    return data
