@@ -10,6 +10,7 @@ import typer
 from cmer.config.base import Model, validate_json
 from cmer.config.datasets import Dataset, DemoDataset, PublishedDataset
 from cmer.errors import UserError
+from cmer.io import expand
 from cmer.provenance import recorded
 
 app = typer.Typer(no_args_is_help=True)
@@ -138,7 +139,6 @@ def check(
     """
     from cmer.config.datasets import published_names
     from cmer.data.check import check_copy, show
-    from cmer.data.layout import expand
 
     if dataset not in published_names():
         raise UserError(f"no published dataset {dataset!r} is known; known are {', '.join(published_names())}")
