@@ -71,7 +71,7 @@ def test_only_regular_files_are_read_and_replaced(tmp_path: Path, place: str) ->
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for use in (read_text, lambda path: write_text(path, "text")):
-        with pytest.raises(UserError, match="is a (folder|pipe|device)"):
+        with pytest.raises(UserError, match=r"is a (folder|pipe|device)"):
             use(tmp_path / place)
     assert not Path("/dev/zero").is_file() and not (tmp_path / "pipe").is_file()
 
@@ -90,7 +90,7 @@ def test_a_file_too_large_to_be_text_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["~nobody-at-all/data", "$NO_SUCH_VARIABLE/data"])
 def test_a_path_that_cannot_be_expanded_is_a_sentence(path: str) -> None:
-    with pytest.raises(UserError, match="is unknown|is not set"):
+    with pytest.raises(UserError, match=r"is unknown|is not set"):
         expand(path)
 
 
