@@ -11,6 +11,7 @@ from cmer.cli.data import Record
 from cmer.config.base import validate_json
 from cmer.errors import UserError
 from cmer.io import atomic, write_json
+from cmer.progress import console
 from cmer.provenance import code_digest, recorded, versions
 
 if TYPE_CHECKING:
@@ -137,7 +138,6 @@ def controls(
     count as one class.
     """
     import numpy as np
-    from rich.console import Console
 
     from cmer.data.annotations import read_annotations
     from cmer.data.labels import labels_of
@@ -149,10 +149,10 @@ def controls(
     found = label_only(labels, np.repeat(np.arange(len(test)), [len(entry.sentences) for entry in test]))
     origin = f"the class lists in {rule.folder}" if rule.rule == "lists" else "file-name prefixes"
     named = len(set(labels) - {""})
-    console = Console()
-    console.print(f"label_only on {len(test):,} test images; classes: {named}; without a label: {labels.count('')}")
-    console.print(f"labels from {origin}", soft_wrap=True)
-    console.print(_recall_table(found.as_dict()))
+    terminal = console()
+    terminal.print(f"label_only on {len(test):,} test images; classes: {named}; without a label: {labels.count('')}")
+    terminal.print(f"labels from {origin}", soft_wrap=True)
+    terminal.print(_recall_table(found.as_dict()))
 
 
 def _label_rule(dataset_json: Path, lists: Path | None) -> LabelRule:

@@ -10,6 +10,7 @@ import typer
 from cmer.cli.data import Record
 from cmer.config.base import Model, Name, validate_json
 from cmer.config.datasets import Leak
+from cmer.progress import console
 from cmer.provenance import recorded
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ def leaks(
     Compares the images of all splits of all given datasets, and the captions of test and val with the other splits of
     their dataset and the train splits of the other datasets. Prints a summary.
     """
-    from rich.console import Console
-
     from cmer.data.frames import write_frame
     from cmer.data.leaks import find_leaks
 
@@ -45,7 +44,7 @@ def leaks(
         pairs, counts = find_leaks(folders)
         write_frame(summary, counts)
         write_frame(out, pairs)
-    Console().print(_view(counts))
+    console().print(_view(counts))
 
 
 def _view(counts: pd.DataFrame) -> Table:
