@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cmer.cli.data import Record
+from cmer.cli.data import Folder, Record
+from cmer.cli.files import Reads, Writes
 from cmer.config.base import validate_json
 from cmer.errors import UserError
 from cmer.io import atomic, write_json
@@ -23,18 +24,27 @@ app = typer.Typer(no_args_is_help=True)
 Metrics = Annotated[
     list[Path] | None,
     typer.Option(help="Metrics JSON of a run and seed, its ranks beside it; repeatable."),
+    Reads(("", ".ranks.csv")),
 ]
-Efficiency = Annotated[list[Path] | None, typer.Option(help="Profile JSON of a backbone (cmer profile); repeatable.")]
+Efficiency = Annotated[
+    list[Path] | None, typer.Option(help="Profile JSON of a backbone (cmer profile); repeatable."), Reads()
+]
 
 
 @app.command()
 def evaluate(
-    embeddings: Annotated[Path, typer.Option(help="Embeddings or pair scores of the test split (cmer embed).")],
-    folder: Annotated[Path, typer.Option(help="The dataset's folder, e.g. results/data/demo.")],
-    queries: Annotated[Path, typer.Option(help="CSV of the test captions (cmer augment).")],
-    out: Annotated[Path, typer.Option(help="JSON file for the metrics.")],
-    ranks: Annotated[Path, typer.Option(help="CSV file for the rank of every query; tables read {metrics}.ranks.csv.")],
-    mr: Annotated[Path, typer.Option(help="JSON file for the mR of every label protocol, for `dvc metrics show`.")],
+    embeddings: Annotated[
+        Path, typer.Option(help="Embeddings or pair scores of the test split (cmer embed)."), Reads()
+    ],
+    folder: Folder,
+    queries: Annotated[Path, typer.Option(help="CSV of the test captions (cmer augment)."), Reads()],
+    out: Annotated[Path, typer.Option(help="JSON file for the metrics."), Writes()],
+    ranks: Annotated[
+        Path, typer.Option(help="CSV file for the rank of every query; tables read {metrics}.ranks.csv."), Writes()
+    ],
+    mr: Annotated[
+        Path, typer.Option(help="JSON file for the mR of every label protocol, for `dvc metrics show`."), Writes()
+    ],
     record: Record = None,
 ) -> None:
     """Score the test split: recall at 1, 5 and 10 in both directions, mR and its interval, per label protocol.
@@ -55,7 +65,7 @@ def evaluate(
 @app.command()
 def table(
     spec: Annotated[str, typer.Option(help="The table's kind, runs, label protocols and seeds as JSON.")],
-    out: Annotated[Path, typer.Option(help="CSV file for the table.")],
+    out: Annotated[Path, typer.Option(help="CSV file for the table."), Writes()],
     metrics: Metrics = None,
     efficiency: Efficiency = None,
     show: Annotated[bool, typer.Option("--show", help="Also print the table.")] = False,
@@ -80,8 +90,8 @@ def table(
 @app.command()
 def figure(
     spec: Annotated[str, typer.Option(help="The figure's kind, runs on their dataset, and seeds as JSON.")],
-    out: Annotated[Path, typer.Option(help="PNG file for the figure.")],
-    points: Annotated[Path, typer.Option(help="CSV file for the points in the figure.")],
+    out: Annotated[Path, typer.Option(help="PNG file for the figure."), Writes()],
+    points: Annotated[Path, typer.Option(help="CSV file for the points in the figure."), Writes()],
     metrics: Metrics = None,
     efficiency: Efficiency = None,
     record: Record = None,
@@ -99,7 +109,7 @@ def figure(
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(help="A results table, e.g. results/table1.csv.")],
+    file: Annotated[Path, typer.Argument(help="A results table, e.g. results/table1.csv."), Reads()],
     printed: Annotated[bool, typer.Option("--printed", help="Also print all printed rows of the paper.")] = False,
 ) -> None:
     """Print the measured rows of a results table, with the columns that fit the terminal.
@@ -113,7 +123,7 @@ def show(
 
 
 @app.command()
-def record(file: Annotated[Path, typer.Argument(help="Any file written by a stage.")]) -> None:
+def record(file: Annotated[Path, typer.Argument(help="Any file written by a stage."), Reads()]) -> None:
     """Print how a file was made: spec, seed, versions, commit, command, host and time.
 
     Spec, seed, code and versions are read from the file itself if its format includes a record, the rest from logs/.
@@ -126,10 +136,13 @@ def record(file: Annotated[Path, typer.Argument(help="Any file written by a stag
 
 @app.command()
 def controls(
-    dataset_json: Annotated[Path, typer.Option(help="Annotation file in the published layout, dataset*.json.")],
+    dataset_json: Annotated[
+        Path, typer.Option(help="Annotation file in the published layout, dataset*.json."), Reads()
+    ],
     lists: Annotated[
         Path | None,
         typer.Option(help="Folder of class lists (<class>.txt). Default: txtclasses_* beside the file, if it exists."),
+        Reads(()),
     ] = None,
 ) -> None:
     """Print the recalls of a ranker that knows only the true scene label of every test image.
