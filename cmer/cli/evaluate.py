@@ -11,7 +11,7 @@ from cmer.cli.data import Folder, Record
 from cmer.cli.files import Reads, Writes
 from cmer.config.base import validate_json
 from cmer.errors import UserError
-from cmer.io import atomic, write_json
+from cmer.io import atomic, regular_size, write_json
 from cmer.progress import console
 from cmer.provenance import code_digest, recorded, versions
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cmer.config.datasets import LabelRule
 
 app = typer.Typer(no_args_is_help=True)
+LARGEST_TABLE = 2**26
+"""Maximum size in bytes of a file that `cmer show` prints."""
 Metrics = Annotated[
     list[Path] | None,
     typer.Option(help="Metrics JSON of a run and seed, its ranks beside it; repeatable."),
@@ -119,6 +121,10 @@ def show(
     from cmer.data.frames import read_frame
     from cmer.reporting.show import show as print_table
 
+    if file.suffix != ".csv" or regular_size(file) > LARGEST_TABLE:
+        raise UserError(
+            f"{file} is not a .csv of at most {LARGEST_TABLE // 2**20} MiB; `cmer record` prints how a file was made"
+        )
     print_table(read_frame(file), str(file), printed)
 
 
