@@ -200,7 +200,6 @@ def _versions(record: dict[str, Any]) -> str:
 
 def _short(command: list[str]) -> str:
     """The command as typed, with SPEC in place of the spec, which is printed separately."""
-    words = list(command)
-    if "--spec" in words:
-        words[words.index("--spec") + 1] = "SPEC"
-    return shlex.join(words)
+    return shlex.join(
+        "SPEC" if option == "--spec" else word for option, word in zip(["", *command], command, strict=False)
+    )

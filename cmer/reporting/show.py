@@ -110,7 +110,9 @@ def _beside(table: pd.DataFrame, kinds: pd.Series) -> pd.Series:
     if "paper_setting" in table:
         where = where.where(kinds != "paper", table["paper_setting"])
     found = where.map(lambda setting: setting.rpartition(", "))
-    return found.map(lambda parts: any(f"{name}, {parts[2]}" in measured for name in parts[0].split(" and ")))
+    return found.map(lambda parts: any(f"{name}, {parts[2]}" in measured for name in parts[0].split(" and "))).astype(
+        bool
+    )
 
 
 def _common(rows: pd.DataFrame) -> dict[str, str]:
