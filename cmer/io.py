@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import platform
+import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,8 @@ from cmer.errors import UserError
 
 written: list[Path] = []
 """Files that this process wrote, for its record."""
+LARGEST_TEXT = 2**31
+"""Maximum size in bytes of a file that is read into memory at once as text."""
 
 
 @contextlib.contextmanager
@@ -29,11 +33,13 @@ def atomic(path: Path | str) -> Iterator[Path]:
     that killed processes of this machine left beside `path` are removed.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written; the old file is untouched.
+        UserError: the disk is full, the folder cannot be written, or `path` is a folder, pipe or device; what was there
+            is untouched.
     """
     target = Path(path)
     temporary: Path | None = None
     try:
+        require_replaceable(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(target)
         prefix = f"{_prefix(target)}{os.getpid()}."
@@ -87,16 +93,63 @@ def write_json(path: Path | str, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def expand(path: str) -> Path:
+    """`path` with `~` and environment variables expanded.
+
+    Raises:
+        UserError: a variable is not set, or a user unknown.
+    """
+    expanded = os.path.expandvars(path)
+    unset = re.search(r"\$\{?(\w+)\}?", expanded)
+    if unset:
+        raise UserError(f"environment variable {unset[1]} is not set; set it for {path}: export {unset[1]}=<folder>")
+    try:
+        return Path(expanded).expanduser()
+    except RuntimeError:
+        raise UserError(f"the home folder in {path} is unknown; write the path without ~") from None
+
+
+def regular_size(path: Path | str) -> int:
+    """Size in bytes of a file that can be read to its end.
+
+    Raises:
+        UserError: the file is missing or cannot be accessed, or is a folder, or a pipe or device, whose reading may
+            never end.
+    """
+    try:
+        status = Path(path).stat()
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise UserError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', error)}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} is {_kind(status.st_mode)}, not a regular file")
+    return status.st_size
+
+
+def require_replaceable(path: Path) -> None:
+    """Raise `UserError` if `path` is a folder, pipe or device, which a file that is renamed to it would replace."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"cannot write {path}: it is {_kind(path.stat().st_mode)}; choose the name of a file")
+
+
+def _kind(mode: int) -> str:
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
+
+
 def read_text(path: Path | str) -> str:
     """The text in `path`: UTF-8, with or without a byte order mark.
 
     Raises:
-        UserError: the file is missing, cannot be read, or is not UTF-8; the line is named.
+        UserError: the file is missing, cannot be read, is larger than `LARGEST_TEXT`, is not a regular file, or is not
+            UTF-8; the line is named.
     """
+    size = regular_size(path)
+    if size > LARGEST_TEXT:
+        raise UserError(f"{path} has {size / 2**30:.1f} GiB; at most {LARGEST_TEXT // 2**30} GiB of text are read")
     try:
-        return Path(path).read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
+        with Path(path).open("rb") as file:
+            return file.read(size).decode("utf-8-sig")  # no more: files of /proc claim to be empty, and may never end
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

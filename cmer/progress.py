@@ -1,4 +1,4 @@
-"""Progress on stderr: a live bar on a terminal, a plain line every few seconds in a log file."""
+"""Text as it is on the terminal, and progress on stderr: a live bar, or a line every few seconds in a log file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ LINE_EVERY = 10.0
 """Seconds between two lines where stderr is not a terminal."""
 
 
+def console(stderr: bool = False, width: int | None = None) -> Console:
+    """A console that prints text as it is: brackets and colons in names are not markup or emoji codes."""
+    return Console(stderr=stderr, width=width, markup=False, emoji=False)
+
+
 class Advance(Protocol):
     """Reports `count` more items done, and what to show beside them."""
 
@@ -24,10 +29,11 @@ class Advance(Protocol):
 @contextmanager
 def progress(what: str, total: int, done: int = 0) -> Iterator[Advance]:
     """Show the progress of `total` items, `done` of them finished before; yields the `Advance` to call."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bar:
+    terminal = console(stderr=True)
+    if terminal.is_terminal:
+        title, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
+        columns = (title, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
+        with Progress(*columns, console=terminal) as bar:
             task = bar.add_task(what, total=total, completed=done, note="")
             yield lambda count, note="": bar.update(task, advance=count, note=note)
     else:
@@ -45,6 +51,6 @@ class _Lines:
         if now - self.last >= LINE_EVERY or self.done >= self.total:
             self.last = now
             left = (now - self.start) / max(self.done - self.before, 1) * (self.total - self.done)
-            Console(stderr=True, width=160).print(
+            console(stderr=True, width=160).print(
                 f"{self.what}: {self.done}/{self.total}, {left:.0f} s left  {note}", highlight=False
             )

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cmer.errors import UserError
-from cmer.io import atomic, digest, locked, read_json, sha256, write_json, write_text
+from cmer.io import atomic, digest, expand, locked, read_json, read_text, sha256, write_json, write_text
 from cmer.provenance import recorded
 
 
@@ -63,6 +64,34 @@ def test_unreadable_json_is_named(tmp_path: Path, content: bytes | None, message
         path.write_bytes(content)
     with pytest.raises(UserError, match=rf"x\.json.*{message}"):
         read_json(path)
+
+
+@pytest.mark.parametrize("place", ["folder", "pipe", "/dev/zero"])
+def test_only_regular_files_are_read_and_replaced(tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for use in (read_text, lambda path: write_text(path, "text")):
+        with pytest.raises(UserError, match=r"is a (folder|pipe|device)"):
+            use(tmp_path / place)
+    assert not Path("/dev/zero").is_file() and not (tmp_path / "pipe").is_file()
+
+
+def test_a_file_of_proc_is_read_as_empty(tmp_path: Path) -> None:
+    """As its size says: some of them never end."""
+    assert read_text("/proc/self/environ") == ""
+
+
+def test_a_file_too_large_to_be_text_is_named(tmp_path: Path) -> None:
+    with (tmp_path / "sparse.json").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(UserError, match=r"sparse\.json has 1024\.0 GiB; at most 2 GiB"):
+        read_json(tmp_path / "sparse.json")
+
+
+@pytest.mark.parametrize("path", ["~nobody-at-all/data", "$NO_SUCH_VARIABLE/data"])
+def test_a_path_that_cannot_be_expanded_is_a_sentence(path: str) -> None:
+    with pytest.raises(UserError, match=r"is unknown|is not set"):
+        expand(path)
 
 
 def test_digests() -> None:

@@ -7,16 +7,21 @@ from typing import Annotated
 
 import typer
 
+from cmer.cli.files import FETCHED, PREPARED, Reads, Writes
 from cmer.config.base import Model, validate_json
 from cmer.config.datasets import Dataset, DemoDataset, PublishedDataset
 from cmer.errors import UserError
+from cmer.io import expand
 from cmer.provenance import recorded
 
 app = typer.Typer(no_args_is_help=True)
 
 Spec = Annotated[str, typer.Option(help="The dataset's settings as JSON: one entry of `datasets` in the config.")]
-Folder = Annotated[Path, typer.Option(help="The dataset's folder, e.g. results/data/demo.")]
-Record = Annotated[Path | None, typer.Option(help="JSON file for the record of this call (time, memory, commit).")]
+FOLDER = typer.Option(help="The dataset's folder, e.g. results/data/demo.")
+Folder = Annotated[Path, FOLDER, Reads((*PREPARED, *FETCHED))]
+Record = Annotated[
+    Path | None, typer.Option(help="JSON file for the record of this call (time, memory, commit)."), Writes()
+]
 
 
 class _Spec(Model):
@@ -29,7 +34,7 @@ def dataset_of(spec: str) -> Dataset:
 
 
 @app.command()
-def draw(spec: Spec, folder: Folder, record: Record = None) -> None:
+def draw(spec: Spec, folder: Annotated[Path, FOLDER, Writes(FETCHED)], record: Record = None) -> None:
     """Draw the demo dataset: overhead scenes with captions, in the layout of published datasets.
 
     Writes images.tar and dataset.json into the folder. The same settings give the same bytes.
@@ -44,7 +49,7 @@ def draw(spec: Spec, folder: Folder, record: Record = None) -> None:
 
 
 @app.command()
-def fetch(spec: Spec, folder: Folder, record: Record = None) -> None:
+def fetch(spec: Spec, folder: Annotated[Path, FOLDER, Writes(FETCHED)], record: Record = None) -> None:
     """Fetch a published dataset from the first of its sources that provides it.
 
     Sources are folders and archives, the Hugging Face hub, the web, and DVC remotes, as listed in the settings or, by
@@ -68,7 +73,9 @@ def fetch(spec: Spec, folder: Folder, record: Record = None) -> None:
 
 
 @app.command()
-def prepare(spec: Spec, folder: Folder, record: Record = None) -> None:
+def prepare(
+    spec: Spec, folder: Annotated[Path, FOLDER, Reads(FETCHED), Writes(PREPARED)], record: Record = None
+) -> None:
     """Check a dataset and write its description, images.csv, captions.csv and hashes.csv, into the folder.
 
     Decodes every image once. Stops with a report if captions are blank, images are missing or broken, or labels are
@@ -87,7 +94,7 @@ def prepare(spec: Spec, folder: Folder, record: Record = None) -> None:
 def split(
     folder: Folder,
     seed: Annotated[int, typer.Option(help="Seed of the random validation split, if the dataset has no val split.")],
-    out: Annotated[Path, typer.Option(help="CSV file for the ids of the validation images.")],
+    out: Annotated[Path, typer.Option(help="CSV file for the ids of the validation images."), Writes()],
     record: Record = None,
 ) -> None:
     """Choose the validation images: the dataset's val split, or a random tenth of the train images if it has none."""
@@ -105,8 +112,8 @@ def split(
 def augment(
     spec: Spec,
     folder: Folder,
-    out: Annotated[Path, typer.Option(help="CSV file for all captions with their scene prompts.")],
-    queries: Annotated[Path, typer.Option(help="CSV file for the queries of none, oracle and shuffled.")],
+    out: Annotated[Path, typer.Option(help="CSV file for all captions with their scene prompts."), Writes()],
+    queries: Annotated[Path, typer.Option(help="CSV file for the queries of none, oracle and shuffled."), Writes()],
     record: Record = None,
 ) -> None:
     """Prepend scene labels to captions: prompts for training, and the test queries that do not depend on the run.
@@ -130,6 +137,7 @@ def check(
     root: Annotated[
         Path | None,
         typer.Option(help="Folder of the copy, published or fetched layout. Default: $CMER_DATA_ROOT/<dataset>."),
+        Reads(FETCHED),
     ] = None,
     annotations_only: Annotated[bool, typer.Option(help="Do not open the images.")] = False,
 ) -> None:
@@ -139,7 +147,6 @@ def check(
     """
     from cmer.config.datasets import published_names
     from cmer.data.check import check_copy, show
-    from cmer.data.layout import expand
 
     if dataset not in published_names():
         raise UserError(f"no published dataset {dataset!r} is known; known are {', '.join(published_names())}")

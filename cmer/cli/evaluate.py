@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cmer.cli.data import Record
+from cmer.cli.data import Folder, Record
+from cmer.cli.files import Reads, Writes
 from cmer.config.base import validate_json
 from cmer.errors import UserError
-from cmer.io import atomic, sha256, write_json, write_sealed
+from cmer.io import atomic, regular_size, sha256, write_json, write_sealed
+from cmer.progress import console
 from cmer.provenance import code_digest, recorded, versions
 
 if TYPE_CHECKING:
@@ -19,21 +21,32 @@ if TYPE_CHECKING:
     from cmer.config.datasets import LabelRule
 
 app = typer.Typer(no_args_is_help=True)
+LARGEST_TABLE = 2**26
+"""Maximum size in bytes of a file that `cmer show` prints."""
 Metrics = Annotated[
     list[Path] | None,
     typer.Option(help="Metrics JSON of a run and seed, its ranks beside it; repeatable."),
+    Reads(("", ".ranks.csv")),
 ]
-Efficiency = Annotated[list[Path] | None, typer.Option(help="Profile JSON of a backbone (cmer profile); repeatable.")]
+Efficiency = Annotated[
+    list[Path] | None, typer.Option(help="Profile JSON of a backbone (cmer profile); repeatable."), Reads()
+]
 
 
 @app.command()
 def evaluate(
-    embeddings: Annotated[Path, typer.Option(help="Embeddings or pair scores of the test split (cmer embed).")],
-    folder: Annotated[Path, typer.Option(help="The dataset's folder, e.g. results/data/demo.")],
-    queries: Annotated[Path, typer.Option(help="CSV of the test captions (cmer augment).")],
-    out: Annotated[Path, typer.Option(help="JSON file for the metrics.")],
-    ranks: Annotated[Path, typer.Option(help="CSV file for the rank of every query; tables read {metrics}.ranks.csv.")],
-    mr: Annotated[Path, typer.Option(help="JSON file for the mR of every label protocol, for `dvc metrics show`.")],
+    embeddings: Annotated[
+        Path, typer.Option(help="Embeddings or pair scores of the test split (cmer embed)."), Reads()
+    ],
+    folder: Folder,
+    queries: Annotated[Path, typer.Option(help="CSV of the test captions (cmer augment)."), Reads()],
+    out: Annotated[Path, typer.Option(help="JSON file for the metrics."), Writes()],
+    ranks: Annotated[
+        Path, typer.Option(help="CSV file for the rank of every query; tables read {metrics}.ranks.csv."), Writes()
+    ],
+    mr: Annotated[
+        Path, typer.Option(help="JSON file for the mR of every label protocol, for `dvc metrics show`."), Writes()
+    ],
     record: Record = None,
 ) -> None:
     """Score the test split: recall at 1, 5 and 10 in both directions, mR and its interval, per label protocol.
@@ -54,7 +67,7 @@ def evaluate(
 @app.command()
 def table(
     spec: Annotated[str, typer.Option(help="The table's kind, runs, label protocols and seeds as JSON.")],
-    out: Annotated[Path, typer.Option(help="CSV file for the table.")],
+    out: Annotated[Path, typer.Option(help="CSV file for the table."), Writes()],
     metrics: Metrics = None,
     efficiency: Efficiency = None,
     show: Annotated[bool, typer.Option("--show", help="Also print the table.")] = False,
@@ -79,8 +92,8 @@ def table(
 @app.command()
 def figure(
     spec: Annotated[str, typer.Option(help="The figure's kind, runs on their dataset, and seeds as JSON.")],
-    out: Annotated[Path, typer.Option(help="PNG file for the figure.")],
-    points: Annotated[Path, typer.Option(help="CSV file for the points in the figure.")],
+    out: Annotated[Path, typer.Option(help="PNG file for the figure."), Writes()],
+    points: Annotated[Path, typer.Option(help="CSV file for the points in the figure."), Writes()],
     metrics: Metrics = None,
     efficiency: Efficiency = None,
     record: Record = None,
@@ -98,7 +111,7 @@ def figure(
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(help="A results table, e.g. results/table1.csv.")],
+    file: Annotated[Path, typer.Argument(help="A results table, e.g. results/table1.csv."), Reads()],
     printed: Annotated[bool, typer.Option("--printed", help="Also print all printed rows of the paper.")] = False,
 ) -> None:
     """Print the measured rows of a results table, with the columns that fit the terminal.
@@ -108,11 +121,15 @@ def show(
     from cmer.data.frames import TABLE, read_frame
     from cmer.reporting.show import show as print_table
 
+    if file.suffix != ".csv" or regular_size(file) > LARGEST_TABLE:
+        raise UserError(
+            f"{file} is not a .csv of at most {LARGEST_TABLE // 2**20} MiB; `cmer record` prints how a file was made"
+        )
     print_table(read_frame(file, TABLE), str(file), printed)
 
 
 @app.command()
-def record(file: Annotated[Path, typer.Argument(help="Any file written by a stage.")]) -> None:
+def record(file: Annotated[Path, typer.Argument(help="Any file written by a stage."), Reads()]) -> None:
     """Print how a file was made: spec, seed, versions, commit, command, host and time.
 
     Spec, seed, code and versions are read from the file itself if its format includes a record, the rest from logs/.
@@ -125,10 +142,13 @@ def record(file: Annotated[Path, typer.Argument(help="Any file written by a stag
 
 @app.command()
 def controls(
-    dataset_json: Annotated[Path, typer.Option(help="Annotation file in the published layout, dataset*.json.")],
+    dataset_json: Annotated[
+        Path, typer.Option(help="Annotation file in the published layout, dataset*.json."), Reads()
+    ],
     lists: Annotated[
         Path | None,
         typer.Option(help="Folder of class lists (<class>.txt). Default: txtclasses_* beside the file, if it exists."),
+        Reads(()),
     ] = None,
 ) -> None:
     """Print the recalls of a ranker that knows only the true scene label of every test image.
@@ -137,7 +157,6 @@ def controls(
     count as one class.
     """
     import numpy as np
-    from rich.console import Console
 
     from cmer.data.annotations import read_annotations
     from cmer.data.labels import labels_of
@@ -149,10 +168,10 @@ def controls(
     found = label_only(labels, np.repeat(np.arange(len(test)), [len(entry.sentences) for entry in test]))
     origin = f"the class lists in {rule.folder}" if rule.rule == "lists" else "file-name prefixes"
     named = len(set(labels) - {""})
-    console = Console()
-    console.print(f"label_only on {len(test):,} test images; classes: {named}; without a label: {labels.count('')}")
-    console.print(f"labels from {origin}", soft_wrap=True)
-    console.print(_recall_table(found.as_dict()))
+    terminal = console()
+    terminal.print(f"label_only on {len(test):,} test images; classes: {named}; without a label: {labels.count('')}")
+    terminal.print(f"labels from {origin}", soft_wrap=True)
+    terminal.print(_recall_table(found.as_dict()))
 
 
 def _label_rule(dataset_json: Path, lists: Path | None) -> LabelRule:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmer.cli.data import Record
+from cmer.cli.files import FETCHED, PREPARED, Reads, Writes
 from cmer.config.base import Model, Name, validate_json
 from cmer.config.datasets import Leak
+from cmer.progress import console
 from cmer.provenance import recorded
 
 if TYPE_CHECKING:
@@ -20,15 +22,16 @@ app = typer.Typer(no_args_is_help=True)
 
 Folders = Annotated[
     list[Path],
-    typer.Option("--folder", help="Folder of a prepared dataset, e.g. results/data/demo; repeat for several."),
+    typer.Option(help="Folder of a prepared dataset, e.g. results/data/demo; repeat for several."),
+    Reads((*PREPARED, *FETCHED)),
 ]
 
 
 @app.command()
 def leaks(
-    folders: Folders,
-    out: Annotated[Path, typer.Option(help="CSV file for the pairs of images.")],
-    summary: Annotated[Path, typer.Option(help="CSV file for the counts and rules.")],
+    folder: Folders,
+    out: Annotated[Path, typer.Option(help="CSV file for the pairs of images."), Writes()],
+    summary: Annotated[Path, typer.Option(help="CSV file for the counts and rules."), Writes()],
     record: Record = None,
 ) -> None:
     """Detect leaks of val and test: similar images, cross-dataset duplicates (`twins`) and shared captions.
@@ -36,16 +39,14 @@ def leaks(
     Compares the images of all splits of all given datasets, and the captions of test and val with the other splits of
     their dataset and the train splits of the other datasets. Prints a summary.
     """
-    from rich.console import Console
-
     from cmer.data.frames import write_frame
     from cmer.data.leaks import find_leaks
 
     with recorded(record):
-        pairs, counts = find_leaks(folders)
+        pairs, counts = find_leaks(folder)
         write_frame(summary, counts)
         write_frame(out, pairs)
-    Console().print(_view(counts))
+    console().print(_view(counts))
 
 
 def _view(counts: pd.DataFrame) -> Table:
@@ -75,9 +76,9 @@ class _Spec(Model):
 @app.command()
 def exclude(
     spec: Annotated[str, typer.Option(help='JSON: {"dataset": <name>, "exclude": [<kind of leak>, …]}.')],
-    folders: Folders,
-    validation: Annotated[Path, typer.Option(help="CSV of the dataset's validation images (cmer split).")],
-    out: Annotated[Path, typer.Option(help="CSV file for the train captions to exclude, with reasons.")],
+    folder: Folders,
+    validation: Annotated[Path, typer.Option(help="CSV of the dataset's validation images (cmer split)."), Reads()],
+    out: Annotated[Path, typer.Option(help="CSV file for the train captions to exclude, with reasons."), Writes()],
     record: Record = None,
 ) -> None:
     """List the train captions of a dataset that leak val or test images of this or other datasets."""
@@ -86,7 +87,7 @@ def exclude(
 
     asked = validate_json(_Spec, spec, "--spec")
     with recorded(record) as facts:
-        found = excluded(asked.dataset, folders, validation, asked.exclude)
+        found = excluded(asked.dataset, folder, validation, asked.exclude)
         write_frame(out, found)
         facts["excluded"] = found.drop_duplicates("caption_id").groupby("reason").size().to_dict()
     captions, images = found["caption_id"].nunique(), found["image_id"].nunique()

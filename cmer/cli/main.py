@@ -6,11 +6,15 @@ light stages start quickly.
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 import typer
 
 from cmer.cli import data, evaluate, leaks, models, profile
+from cmer.cli.files import checked
+from cmer.commands import spelled_out
 from cmer.errors import UserError
 from cmer.training.failure import is_first_to_fail
 
@@ -40,14 +44,49 @@ STAGES = (
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for group in (data, leaks, models, profile, evaluate):
     for command in group.app.registered_commands:
-        name = command.callback.__name__ if command.callback else ""
+        assert command.callback is not None
+        name = command.callback.__name__
+        command.callback = checked(command.callback)
         command.rich_help_panel = "Stages, in the order of the workflow" if name in STAGES else "Information"
         app.registered_commands.append(command)
 
 
 def main() -> None:
-    """Run the command line; errors that the user can resolve end with a message and exit status 1."""
+    """Run the command line; errors that the user can resolve end with a message and exit status 1.
+
+    So does a full output; a closed pipe ends without a message. Characters that a terminal lacks are replaced.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        app()
+        _run()
+    except BrokenPipeError:
+        _discard_output()
+        sys.exit(1)
+    except OSError as error:
+        _discard_output()
+        _fail(f"{error.filename or 'the output'}: {error.strerror or error}")
+    except RecursionError:
+        _fail("a value is nested too deeply")
     except UserError as error:
-        sys.exit(f"cmer: {error}" if is_first_to_fail(str(error)) else 1)
+        _fail(str(error))
+
+
+def _run() -> None:
+    try:
+        sys.argv = spelled_out(sys.argv)
+        app()
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+
+
+def _discard_output() -> None:
+    """Python would otherwise fail again when it flushes the output at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+
+
+def _fail(reason: str) -> None:
+    sys.exit(f"cmer: {reason}" if is_first_to_fail(reason) else 1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmer.cli.data import Folder, Record
+from cmer.cli.files import Reads, Writes
 from cmer.config.base import validate_json
 from cmer.config.runs import RunSpec
 from cmer.io import write_json
@@ -23,16 +24,17 @@ app = typer.Typer(no_args_is_help=True)
 PARAM_BACKBONES = ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-H-14")
 """The paper's backbones, the default of `cmer params`."""
 
-Captions = Annotated[Path, typer.Option(help="CSV of all captions with their prompts (cmer augment).")]
-Queries = Annotated[Path, typer.Option(help="CSV of the queries of none, oracle and shuffled (cmer augment).")]
+Captions = Annotated[Path, typer.Option(help="CSV of all captions with their prompts (cmer augment)."), Reads()]
+Queries = Annotated[Path, typer.Option(help="CSV of the queries of none, oracle and shuffled (cmer augment)."), Reads()]
 Manifest = Annotated[
     Path | None,
     typer.Option("--features", help="Manifest of the stored features (cmer features); omit for online runs."),
+    Reads(),
 ]
 
 
-Validation = Annotated[Path, typer.Option(help="CSV of the validation images (cmer split).")]
-Excluded = Annotated[Path | None, typer.Option(help="CSV of train captions to exclude (cmer exclude).")]
+Validation = Annotated[Path, typer.Option(help="CSV of the validation images (cmer split)."), Reads()]
+Excluded = Annotated[Path | None, typer.Option(help="CSV of train captions to exclude (cmer exclude)."), Reads()]
 
 
 @app.command()
@@ -41,7 +43,7 @@ def features(
     folder: Folder,
     captions: Captions,
     queries: Queries,
-    out: Annotated[Path, typer.Option(help="JSON file for the manifest of the features.")],
+    out: Annotated[Path, typer.Option(help="JSON file for the manifest of the features."), Writes()],
     record: Record = None,
 ) -> None:
     """Run the frozen towers once over a dataset and store the features for training and evaluation.
@@ -65,7 +67,11 @@ def train(
     folder: Folder,
     captions: Captions,
     validation: Validation,
-    out: Annotated[Path, typer.Option(help="Safetensors file for the trained tensors; the curve goes beside it.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Safetensors file for the trained tensors; the curve goes beside it."),
+        Writes(("", ".curve.jsonl")),
+    ],
     excluded: Excluded = None,
     features: Manifest = None,
     record: Record = None,
@@ -89,8 +95,8 @@ def train(
 
 @app.command()
 def validation(
-    checkpoint: Annotated[list[Path], typer.Option(help="Checkpoint of a trained run; repeat for several.")],
-    out: Annotated[Path, typer.Option(help="CSV file for the list.")],
+    checkpoint: Annotated[list[Path], typer.Option(help="Checkpoint of a trained run; repeat for several."), Reads()],
+    out: Annotated[Path, typer.Option(help="CSV file for the list."), Writes()],
     record: Record = None,
 ) -> None:
     """List validation mR and learning rate of trained runs, as a basis for choosing settings."""
@@ -103,13 +109,13 @@ def validation(
 
 @app.command()
 def embed(
-    checkpoint: Annotated[Path, typer.Option(help="Checkpoint of the trained run (cmer train).")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint of the trained run (cmer train)."), Reads()],
     folder: Folder,
     captions: Captions,
     validation: Validation,
     queries: Queries,
     template: Annotated[str, typer.Option(help="Prompt template of the dataset, e.g. '{label}. {caption}'.")],
-    out: Annotated[Path, typer.Option(help="Safetensors file for the embeddings of the test split.")],
+    out: Annotated[Path, typer.Option(help="Safetensors file for the embeddings of the test split."), Writes()],
     excluded: Excluded = None,
     features: Manifest = None,
     record: Record = None,
@@ -156,7 +162,9 @@ def params(
 
 
 @app.command()
-def schema(out: Annotated[Path, typer.Option(help="JSON file for the schema.")] = Path("config/schema.json")) -> None:
+def schema(
+    out: Annotated[Path, typer.Option(help="JSON file for the schema."), Writes()] = Path("config/schema.json"),
+) -> None:
     """Write the JSON schema of a config, with all installed methods and backbones."""
     from cmer.config.schema import config_schema
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cmer.cli.data import Record
+from cmer.cli.files import Writes
 from cmer.config.base import validate, validate_json
 from cmer.config.training import StepOptions
 from cmer.errors import UserError
@@ -40,7 +41,7 @@ def profile(
     spec: Annotated[
         str | None, typer.Option(help="JSON instead of the options above: name, backbone, rows, profile, count_only.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file for the measurements.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the measurements."), Writes()] = None,
     record: Record = None,
 ) -> None:
     """Measure the cost of a training step of methods: parameters, memory, arithmetic and pairs per second.

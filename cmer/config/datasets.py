@@ -9,7 +9,7 @@ import yaml
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from cmer.config.base import Distinct, Model, Positive, Seed, Several
-from cmer.config.sources import Source
+from cmer.config.sources import LocalSource, Source
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Percentage = Annotated[float, Field(ge=0.0, le=100.0)]
@@ -85,6 +85,10 @@ class DatasetOptions(Model):
         if not 0 <= self.template.find("{label}") < self.template.find("{caption}"):  # towers truncate long texts
             raise ValueError(f"template {self.template!r} must contain {{label}} and, after it, {{caption}}")
         return self
+
+    def places(self) -> list[str]:
+        """Folders and files of the user that the dataset is read from."""
+        return []
 
 
 class SplitFractions(Model):
@@ -168,6 +172,10 @@ class FolderDataset(DatasetOptions):
         default=None, description="conversion to RGB of images that do not have three 8-bit bands"
     )
 
+    def places(self) -> list[str]:
+        """See `DatasetOptions`."""
+        return [self.root]
+
 
 class DemoDataset(DatasetOptions):
     """Overhead scenes drawn by the project, written in the published layout."""
@@ -221,6 +229,11 @@ class PublishedDataset(DatasetOptions):
         if self.root is not None and self.sources is not None:
             raise ValueError("give either `root` (a copy to use in place) or `sources` (to fetch one), not both")
         return self
+
+    def places(self) -> list[str]:
+        """See `DatasetOptions`."""
+        local = [source.path for source in self.sources or [] if isinstance(source, LocalSource)]
+        return local if self.root is None else [self.root]
 
 
 def _kind(data: Any) -> str | None:

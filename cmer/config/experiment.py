@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from cmer.config.backbones import Backbone, parse_backbone
 from cmer.config.base import Model, Name, Seed, Several, require_known, require_plain, require_unique, validate
 from cmer.config.datasets import Dataset
+from cmer.config.folders import AMBIGUOUS, Results, is_within
 from cmer.config.reading import read_settings
 from cmer.config.runs import Run, RunDefaults, RunEntry, RunSpec, expand_runs
 from cmer.config.training import ProfileOptions, Training
@@ -46,7 +47,10 @@ class Figure(Model):
 class Config(Model):
     """Everything an experiment depends on."""
 
-    results: str = Field(default="results", description="folder of this experiment's results")
+    results: Results = Field(
+        default="results",
+        description="folder of this experiment's results; environment variables are expanded",
+    )
     seeds: Annotated[Several[Seed], Field(max_length=1000)] = Field(
         default=[2022],
         description="seeds, with one training per seed; tables give the mean and standard deviation over them",
@@ -92,6 +96,20 @@ class Config(Model):
                     for name, entry in data[section].items()
                 }
         return filled
+
+    @model_validator(mode="after")
+    def _files_have_one_writer(self) -> Self:
+        for section, ambiguous in AMBIGUOUS.items():
+            for name in getattr(self, section):
+                if ambiguous.fullmatch(name):
+                    raise ValueError(f"{section}.{name}: other files of the workflow have this name; choose another")
+        for name, data in self.datasets.items():
+            for place in data.places():
+                if is_within(place, self.results):
+                    raise ValueError(
+                        f"datasets.{name}: {place} is inside `results`, where the workflow deletes and overwrites files"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:

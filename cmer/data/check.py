@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from cmer.config.base import validate
 from cmer.config.datasets import PublishedDataset
@@ -20,6 +20,7 @@ from cmer.data.labels import known_labels
 from cmer.data.layout import layout_of
 from cmer.data.prepare import inspect_images
 from cmer.errors import UserError
+from cmer.progress import console
 
 
 def check_copy(name: str, root: Path, annotations_only: bool) -> list[Match]:
@@ -75,23 +76,23 @@ def _images(options: PublishedDataset, root: Path, entries: list[Entry]) -> list
 
 def show(name: str, root: Path, matches: list[Match], annotations_only: bool) -> None:
     """Print a dataset's card, followed by the comparisons and the names of what differs."""
-    known, console = card(name), Console()
+    known, terminal = card(name), console()
     facts = Table.grid(padding=(0, 2))
     for title in ("about", "splits", "licence", "citation"):
         facts.add_row(title, getattr(known, title))
     for number, flaw in enumerate(known.flaws):
         facts.add_row("" if number else "flaws", f"- {flaw}")
-    console.print(Panel(facts, title=known.title, title_align="left"))
+    terminal.print(Panel(facts, title=Text(known.title), title_align="left"))
     table = Table("", "what", "as published", str(root), box=box.SIMPLE_HEAD)
     for match in matches:
-        verdict = "[green]same[/]" if match.same else "[red]differs[/]"
+        verdict = Text("same", "green") if match.same else Text("differs", "red")
         table.add_row(verdict, match.what, match.known[:14], match.found[:14])  # digests are truncated
-    console.print(table)
+    terminal.print(table)
     for match in matches:
         if match.names:
-            console.print(f"{match.what}: {abbreviate(match.names, limit=20)}", highlight=False)
+            terminal.print(f"{match.what}: {abbreviate(match.names, limit=20)}", highlight=False)
     differ = sum(not match.same for match in matches)
     left = "the images were not opened" if annotations_only else "the fingerprint has no images to compare them with"
     whole = fingerprint(name).pictures and not annotations_only
     what = f"This is {known.title}." if whole else f"These are the annotations of {known.title}; {left}."
-    console.print(f"{differ} of {len(matches)} differ." if differ else what)
+    terminal.print(f"{differ} of {len(matches)} differ." if differ else what)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,20 +17,7 @@ from cmer.config.datasets import (
     SplitFractions,
 )
 from cmer.data.cards import card
-from cmer.errors import UserError
-
-
-def expand(path: str) -> Path:
-    """`path` with `~` and environment variables expanded.
-
-    Raises:
-        UserError: a variable is not set.
-    """
-    expanded = os.path.expandvars(path)
-    unset = re.search(r"\$\{?(\w+)\}?", expanded)
-    if unset:
-        raise UserError(f"environment variable {unset[1]} is not set; set it for {path}: export {unset[1]}=<folder>")
-    return Path(expanded).expanduser()
+from cmer.io import expand
 
 
 @dataclass(frozen=True)

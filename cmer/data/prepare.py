@@ -28,6 +28,8 @@ from cmer.errors import UserError
 from cmer.io import atomic, cores
 from cmer.progress import progress
 
+WRITTEN = ("captions.csv", "hashes.csv", "images.csv")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -55,10 +57,13 @@ def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
         flaws that were dropped, and findings that are only warnings.
 
     Raises:
-        UserError: the dataset cannot be read, or has flaws and `on_bad` is `stop`; the message lists them.
+        UserError: the dataset cannot be read, its annotation file is one of the files to write, or it has flaws and
+            `on_bad` is `stop`; the message lists them.
     """
     folder = Path(folder)
     layout = layout_of(options, folder)
+    if layout.annotations.resolve() in [(folder / name).resolve() for name in WRITTEN]:
+        raise UserError(f"{layout.annotations} would be overwritten; move the dataset, or choose another folder")
     entries = read_entries(layout)
     labels, findings = _labels(options, layout, entries)
     images, captions = _read(options, layout, folder, entries, labels)
@@ -213,11 +218,8 @@ def _write(folder: Path, images: pd.DataFrame, captions: pd.DataFrame) -> None:
     texts = texts.astype({"image_id": "int64"})
     texts["caption_id"] = range(len(texts))
     columns = ["image_id", "file", "label", "split", "width", "height", "sha256"]
-    frames = {
-        "captions.csv": texts[["caption_id", "image_id", "caption"]],
-        "hashes.csv": kept[["image_id", "hash"]],
-        "images.csv": kept[columns],
-    }
+    captioned, hashed = texts[["caption_id", "image_id", "caption"]], kept[["image_id", "hash"]]
+    frames = dict(zip(WRITTEN, (captioned, hashed, kept[columns]), strict=True))
     with ExitStack() as stack:  # the three files belong together: write all of them before replacing any
         places = {name: stack.enter_context(atomic(folder / name)) for name in frames}
         for name, frame in frames.items():

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
+
+from cmer.progress import console
 
 REFERENCES = ("clip_adapter", "clip_lora")
 """Baselines with which the paper compares CMER's memory and speed."""
@@ -23,16 +24,16 @@ def show(result: Mapping[str, Any]) -> None:
     Args:
         result: as `profile` returns it.
     """
-    console = Console()
-    console = console if console.is_terminal else Console(width=WIDTH)
-    console.print(_costs(result))
+    terminal = console()
+    terminal = terminal if terminal.is_terminal else console(width=WIDTH)
+    terminal.print(_costs(result))
     last = max(row["batch"] for row in result["rows"])
     for setting in dict.fromkeys(row["setting"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["setting"] == setting and row["batch"] == last]
         slopes = {line["run"]: line["bytes_per_pair"] for line in result["saved"] if line["setting"] == setting}
         references = [row for row in rows if row["method"] in REFERENCES]
         if references and len(rows) > 1:
-            console.print(_ratios(f"{setting}, batch {last}: ratios", rows, slopes, references))
+            terminal.print(_ratios(f"{setting}, batch {last}: ratios", rows, slopes, references))
 
 
 def _costs(result: Mapping[str, Any]) -> Table:

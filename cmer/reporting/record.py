@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from rich.console import Console
+from pydantic import BaseModel, ConfigDict, Field
 from rich.table import Table
 from rich.text import Text
 
+from cmer.config.base import validate
 from cmer.errors import UserError
-from cmer.io import read_json, sha256
+from cmer.io import parse_json, read_json, sha256
+from cmer.progress import console
 from cmer.provenance import stored_record
 
 ABSENT = "unknown: logs/ has no record of the command; `make pull` fetches the records"
@@ -24,6 +25,36 @@ RECORDED = (".json", ".safetensors")
 """Formats that can hold a record."""
 LATER = ("embedding", "evaluation")
 """Stages that add their code and versions to the record of the training whose output they read."""
+
+
+class _Code(BaseModel):
+    """What every record says of the code that ran."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    code: str = ""
+    versions: dict[str, str] = {}
+
+
+class _Own(_Code):
+    """The record in a file."""
+
+    spec: dict[str, Any] = {}
+    features: str = ""
+    embedding: _Code | None = None
+    evaluation: _Code | None = None
+
+
+class _Call(_Code):
+    """The record of a command, as `cmer.provenance.recorded` writes it."""
+
+    command: list[str]
+    commit: str
+    host: str
+    started: str
+    seconds: float
+    peak_memory_mib: int
+    outputs: dict[Annotated[str, Field(pattern=r"^[^\x00]+$")], str]
 
 
 @dataclass(frozen=True)
@@ -46,26 +77,27 @@ class Provenance:
     @property
     def spec(self) -> dict[str, Any] | None:
         """The spec in the file's own record, or else the one on the command line."""
-        given = self._option("--spec")
-        spec: dict[str, Any] | None = self.own.get("spec", given and json.loads(given))
-        return spec
+        spec = self.own.get("spec") or parse_json(self._option("--spec") or "null", "the spec on the command line")
+        return spec if isinstance(spec, dict) else None
 
     @property
     def seed(self) -> str:
         """Seed of the spec (several for a table) or of the command line; empty if nothing was random."""
         spec = self.spec or {}
-        return ", ".join(map(str, spec.get("seeds", [spec.get("seed", self._option("--seed") or "")])))
+        seeds = spec.get("seeds", [spec.get("seed", self._option("--seed") or "")])
+        return ", ".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds)
 
     def _option(self, name: str) -> str | None:
         words: list[str] = self.call.get("command", [])
-        return words[words.index(name) + 1] if name in words else None
+        return words[words.index(name) + 1] if name in words[:-1] else None
 
 
 def provenance(path: Path) -> Provenance:
     """Find out how a file was made.
 
     Raises:
-        UserError: the file is missing or damaged, or neither it nor a record in logs/ says how it was made.
+        UserError: the file is missing, it or its own record is damaged, or neither it nor a record in logs/ says how it
+            was made.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist or is not a file")
@@ -90,14 +122,15 @@ def _of_the_same_call(outputs: dict[Path, str]) -> dict[str, Any]:
 
 def _own(path: Path) -> dict[str, Any]:
     """The record stored in metrics, profiles, feature manifests, checkpoints and embeddings; empty for other files."""
+    own: Any = {}
     if path.suffix == ".safetensors":
-        return stored_record(path)
-    data = read_json(path) if path.suffix == ".json" else {}
-    if not isinstance(data, dict):
-        return {}
-    if isinstance(data.get("record"), dict):
-        return {"spec": data["spec"], **data["record"]} if "spec" in data else dict(data["record"])
-    return {key: data[key] for key in ("code", "versions") if key in data}
+        own = stored_record(path)
+    elif path.suffix == ".json" and isinstance(data := read_json(path), dict):
+        own = {key: data[key] for key in ("code", "versions") if key in data}
+        if isinstance(data.get("record"), dict):
+            own = {"spec": data["spec"], **data["record"]} if "spec" in data else data["record"]
+    validate(_Own, own, f"the record in {path}")
+    return dict(own)
 
 
 def _root(path: Path) -> Path | None:
@@ -112,13 +145,24 @@ def _absolute(path: Path, name: str) -> Path:
 def _calls(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Records of commands that wrote the file: the one beside it, and those in logs/ that list it as an output."""
     beside = path.with_suffix(".record.json")
-    if beside.is_file() and beside != path:
-        yield beside, read_json(beside)
+    if beside.is_file() and beside != path and (call := _call(beside)):
+        yield beside, call
     root = _root(path)
     for log in sorted((root / "logs").rglob("*.record.json")) if root else []:
-        call = read_json(log)
+        call = _call(log)
         if path.resolve() in {_absolute(path, name) for name in call.get("outputs", {})}:
             yield log, call
+
+
+def _call(log: Path) -> dict[str, Any]:
+    """The record of a command; empty, with a note on stderr, if it is damaged, since other files have other records."""
+    try:
+        call: dict[str, Any] = read_json(log)
+        validate(_Call, call, f"the record {log}")
+    except UserError as error:
+        console(stderr=True).print(f"skipped a damaged record: {error}", soft_wrap=True)
+        return {}
+    return call
 
 
 def show(path: Path, found: Provenance) -> None:
@@ -147,7 +191,7 @@ def show(path: Path, found: Provenance) -> None:
     for name, fact in facts.items():
         if fact:
             grid.add_row(name, Text(fact))
-    Console().print(grid)
+    console().print(grid)
 
 
 def _versions(record: dict[str, Any]) -> str:
@@ -156,7 +200,6 @@ def _versions(record: dict[str, Any]) -> str:
 
 def _short(command: list[str]) -> str:
     """The command as typed, with SPEC in place of the spec, which is printed separately."""
-    words = list(command)
-    if "--spec" in words:
-        words[words.index("--spec") + 1] = "SPEC"
-    return shlex.join(words)
+    return shlex.join(
+        "SPEC" if option == "--spec" else word for option, word in zip(["", *command], command, strict=False)
+    )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 
 import pandas as pd
 from rich import box
-from rich.console import Console, JustifyMethod
+from rich.cells import cell_len
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 from cmer.profiling.show import REFERENCES
+from cmer.progress import console
 from cmer.reporting.efficiency import PAPER_RATIOS
 from cmer.reporting.measured import RECALLS
 
@@ -44,6 +47,9 @@ WIDTH = 100
 """Columns that are assumed where the output is not a terminal."""
 GAP = 2
 """Characters between two columns."""
+MOST_ROWS = 1000
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters that a terminal may obey instead of showing them."""
 
 
 def show(table: pd.DataFrame, title: str, printed: bool = False) -> None:
@@ -52,20 +58,21 @@ def show(table: pd.DataFrame, title: str, printed: bool = False) -> None:
     Printed rows follow where dataset and backbone are those of a measured row, or where nothing was measured.
 
     Args:
-        table: cells are strings.
+        table: any table; of more than `MOST_ROWS` rows, the first ones are printed.
         title: printed above.
         printed: print all printed rows.
     """
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=WIDTH)
+    terminal = console()
+    if not terminal.is_terminal and "COLUMNS" not in os.environ:
+        terminal = console(width=WIDTH)
+    table = table.astype(str).replace(CONTROL, "\N{REPLACEMENT CHARACTER}", regex=True)
     kinds = _chosen(table, printed)
     rows = table.loc[kinds.index]
     short = _columns(rows)
-    console.print(Text(title, style="bold"), soft_wrap=True)
-    console.print(_view(short[_fitting(short, console.width)], kinds))
+    terminal.print(Text(title, style="bold"), soft_wrap=True)
+    terminal.print(_view(short[_fitting(short, terminal.width)][:MOST_ROWS], kinds[:MOST_ROWS], terminal.width))
     for sentence in _sentences(rows, kinds, hidden=len(table) - len(rows)):
-        console.print(Text(sentence, style="dim"))
+        terminal.print(Text(sentence, style="dim"))
 
 
 def _chosen(table: pd.DataFrame, printed: bool) -> pd.Series:
@@ -107,7 +114,9 @@ def _beside(table: pd.DataFrame, kinds: pd.Series) -> pd.Series:
     if "paper_setting" in table:
         where = where.where(kinds != "paper", table["paper_setting"])
     found = where.map(lambda setting: setting.rpartition(", "))
-    return found.map(lambda parts: any(f"{name}, {parts[2]}" in measured for name in parts[0].split(" and ")))
+    return found.map(lambda parts: any(f"{name}, {parts[2]}" in measured for name in parts[0].split(" and "))).astype(
+        bool
+    )
 
 
 def _common(rows: pd.DataFrame) -> dict[str, str]:
@@ -133,15 +142,17 @@ def _fitting(rows: pd.DataFrame, width: int) -> list[str]:
 
 def _width(column: pd.Series) -> int:
     """No cell is broken, nor a word of the heading."""
-    return max(map(len, [*str(column.name).split("_"), *column]))
+    return max(map(cell_len, [*str(column.name).split("_"), *column]))
 
 
-def _view(rows: pd.DataFrame, kinds: pd.Series) -> Table:
+def _view(rows: pd.DataFrame, kinds: pd.Series, widest: int) -> Table:
     view = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))  # the box adds one
     for name in rows.columns:
         justify: JustifyMethod = "right" if name.startswith(NUMBERS) else "left"
-        width = _width(rows[name])
-        view.add_column(name.replace("_", " "), justify=justify, vertical="bottom", min_width=width, max_width=width)
+        width = min(_width(rows[name]), widest)
+        view.add_column(
+            Text(name.replace("_", " ")), justify=justify, vertical="bottom", min_width=width, max_width=width
+        )
     for (_, row), kind in zip(rows.iterrows(), kinds, strict=True):
         view.add_row(*map(Text, row), style="bold" if kind == "measured" else None)
     return view
@@ -152,6 +163,8 @@ def _sentences(rows: pd.DataFrame, kinds: pd.Series, hidden: int) -> Sequence[st
     common = [f"{name.replace('_', ' ')} {value}" for name, value in _common(rows).items()]
     common += ["one seed"] * _one_seed(rows)
     return [
+        *["It has no rows."] * rows.empty,
+        *[f"The file has {len(rows) - MOST_ROWS:,} more rows."] * (len(rows) > MOST_ROWS),
         *[f"Throughout: {', '.join(common)}."] * bool(common),
         *["Measured rows are bold; printed ones have no run."] * ({"measured", "paper"} <= set(kinds)),
         *[PROTOCOLS] * ("oracle" in set(_column(rows, "label_protocol"))),

@@ -234,6 +234,22 @@ def test_links_that_go_round_are_told(mine: Mine) -> None:
     mine.refuse("which has already been read; remove the link", annotations=None, images="tiles")
 
 
+@pytest.mark.parametrize("name", ["dataset.json", "rows.csv", "rows.jsonl"])
+def test_annotations_that_never_end_are_named(mine: Mine, name: str) -> None:
+    (mine.root / "dataset.json").unlink()
+    os.mkfifo(mine.root / name)
+    options = FolderDataset(source="folder", title="Mine", root=str(mine.root), annotations=name)
+    with pytest.raises(UserError, match=f"{name} is a pipe, not a regular file"):
+        prepare(options, mine.out)
+    assert mine.written() == mine.before
+
+
+def test_an_image_that_claims_to_be_empty_is_read_as_such(mine: Mine) -> None:
+    mine.rows[0]["filename"] = "endless.png"
+    (mine.root / "images/endless.png").symlink_to("/proc/self/environ")
+    mine.refuse("endless.png (the file is empty)")
+
+
 # --- where results go -------------------------------------------------------------------------------
 
 
@@ -243,6 +259,13 @@ def test_a_folder_that_cannot_be_written_is_named(mine: Mine, out: str) -> None:
     options = FolderDataset(source="folder", title="Mine", root=str(mine.root))
     with pytest.raises(UserError, match=rf"cannot write .*{out}/.*; free disk space or choose another folder"):
         prepare(options, mine.root / out)
+
+
+def test_annotations_are_not_overwritten(mine: Mine) -> None:
+    rows = "\n".join(f"{row['filename']},{row['split']},{row['sentences'][0]['raw']}" for row in mine.rows)
+    mine.refuse("captions.csv would be overwritten; move the dataset", annotations="../results/mine/captions.csv")
+    (mine.root / "captions.csv").write_text(f"file,split,caption\n{rows}\n")
+    mine.prepare(annotations="captions.csv")
 
 
 FULL = """

@@ -9,9 +9,9 @@ from PIL import Image
 from cmer.data.annotations import read_annotations
 from cmer.data.frames import CAPTIONS, IMAGES, read_frame
 from cmer.data.images import open_images
-from cmer.data.layout import expand
 from cmer.data.prepare import prepare
 from cmer.errors import UserError
+from cmer.io import expand
 
 GOOD = (entry("pond_1.jpg", captions=("a  pond\n.", "null", "1")), entry("airport_1.tif", "test"))
 

@@ -1,6 +1,7 @@
 """`cmer record`: what a file and the log of its making say."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -145,6 +146,57 @@ def test_a_record_beside_a_file_that_moved_is_its_own(project: Path) -> None:
     shutil.copy("results/x/table.csv", "kept/table.csv")
     shutil.copy(LOG, "kept/table.record.json")
     assert provenance(Path("kept/table.csv")).log == Path("kept/table.record.json")
+
+
+WHOLE = {
+    **{"command": ["cmer"], "commit": "c", "host": "h", "started": "2999", "seconds": 1.5, "peak_memory_mib": 1},
+    **{"outputs": {"results/x/table.csv": "0"}, "versions": {}},
+}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        *(b"", b"{", b"\xff", b"[]", b"null", b"{}", b"[" * 100_000),
+        *(
+            json.dumps({name: value for name, value in WHOLE.items() if name != lost}).encode()
+            for lost in WHOLE
+            if lost != "versions"
+        ),
+        *(json.dumps(WHOLE | {name: wrong}).encode() for name in WHOLE for wrong in (None, [1], {"a": 1})),
+        json.dumps(WHOLE | {"outputs": {"a\0b": "0"}}).encode(),
+    ],
+    ids=range(7 + 7 + 24 + 1),
+)
+def test_a_damaged_record_hides_no_other(project: Path, capsys: pytest.CaptureFixture[str], damaged: bytes) -> None:
+    (project / "logs/damaged.record.json").write_bytes(damaged)
+    assert provenance(Path("results/x/table.csv")).log == Path(LOG).absolute()
+    assert "skipped a damaged record: " in (told := capsys.readouterr().err) and "logs/damaged.record.json" in told
+
+
+def test_a_record_that_is_a_pipe_or_a_folder_hides_no_other(project: Path) -> None:
+    os.mkfifo(project / "logs/pipe.record.json")
+    (project / "logs/folder.record.json").mkdir()
+    (project / "results/x/table.record.json").mkdir()
+    assert provenance(Path("results/x/table.csv")).log == Path(LOG).absolute()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [{"spec": [1]}, {"spec": "x"}, {"code": 1}, {"versions": []}, {"versions": {"torch": 2}}, {"embedding": "x"}],
+)
+def test_a_damaged_record_of_the_files_own_is_a_sentence(project: Path, made: dict[str, object]) -> None:
+    write_json("results/x/metrics.json", {"record": made})
+    save("results/x/checkpoint.safetensors", {}, made)
+    for name in ("metrics.json", "checkpoint.safetensors"):
+        with pytest.raises(UserError, match=f"the record in results/x/{name} is not valid:\n  - "):
+            provenance(Path("results/x", name))
+
+
+@pytest.mark.parametrize("command", [["cmer", "--spec"], ["cmer", "--spec", "[1]"], ["cmer", "--spec", '{"seeds": 3}']])
+def test_an_unusual_command_line_is_shown(project: Path, command: list[str]) -> None:
+    write_json("logs/odd.record.json", WHOLE | {"command": command})
+    assert "cmer" in record("results/x/table.csv")
 
 
 @pytest.mark.parametrize(

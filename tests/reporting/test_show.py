@@ -1,12 +1,16 @@
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reporting_cases import D2, OFF, run
 
 from cmer.data.frames import TABLE, read_frame
 from cmer.reporting.base import Files, TableSpec, build_table
-from cmer.reporting.show import WIDTH, show
+from cmer.reporting.show import MOST_ROWS, WIDTH, show
 
 MEASURED = Path(__file__).parents[2] / "docs" / "measured" / "rsicd_part"
 
@@ -123,3 +127,34 @@ def test_brackets_are_no_markup(lines):
 def test_a_long_title_is_one_line(lines):
     title = "/a/folder" * 30
     assert lines(pd.DataFrame({"method": ["a"], "run": ["b"]}), title)[0] == title
+
+
+CELLS = (
+    st.text(max_size=30)
+    | st.integers()
+    | st.sampled_from(["", "measured", "paper", "[/]", "\x1b[31m", "ü, 码头 🌊", "x" * 500])
+)
+NAMES = st.sampled_from(
+    ["method", "run", "source", "mr", "dataset", "backbone", "mr_std", "paper_setting", "[/]", "", "ü"]
+)
+
+
+@given(names=st.lists(NAMES, unique=True), data=st.data(), columns=st.integers(20, 200))
+@settings(deadline=None)
+def test_any_table_is_printed(names, data, columns):
+    rows = data.draw(st.lists(st.tuples(*[CELLS] * len(names)), max_size=5))
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
+        patch.setenv("COLUMNS", str(columns))
+        show(pd.DataFrame(rows, columns=names), "[bold]any[/] :ship:")
+    first, *_ = out.getvalue().splitlines()
+    assert first == "[bold]any[/] :ship:" and "\x1b" not in out.getvalue()
+
+
+def test_a_long_table_ends_with_the_number_of_further_rows(lines):
+    out = lines(pd.DataFrame({"image_id": range(MOST_ROWS + 2_500)}))
+    assert "The file has 2,500 more rows." in out
+    assert len(out) < MOST_ROWS + 10 and f"{MOST_ROWS - 1}" in out[-2] and "image" in out[1]
+
+
+def test_a_table_without_rows_says_so(lines):
+    assert lines(pd.DataFrame({"method": []}))[-1] == "It has no rows."

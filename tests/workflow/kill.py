@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -30,8 +31,8 @@ from workflow_project import Project
 CHANGES = Path(__file__).with_name("kill.yaml")
 TARGETS = ("main", "group", "worker", "training", "write")
 KILLS_A_RUN = 5
-CMER = "/bin/cmer "
-"""Precedes the subcommand in the command line of a worker."""
+CMER = r" -m cmer (?=[a-z])"
+"""Regular expression of what precedes the subcommand in the command line of a worker, but not of its shell."""
 LONGEST = 900.0
 """Seconds after which a run that neither ends nor meets its kill is an error."""
 
@@ -166,8 +167,8 @@ def stamped(paths: Iterable[Path]) -> Stamped:
     return found
 
 
-def alive(sessions: list[int], containing: str = "") -> dict[int, str]:
-    """The processes of these sessions whose command contains the text: id → command."""
+def alive(sessions: list[int], pattern: str = "") -> dict[int, str]:
+    """The processes of these sessions whose command matches the pattern: id → command."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -176,7 +177,7 @@ def alive(sessions: list[int], containing: str = "") -> dict[int, str]:
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if int(session) in sessions and state != "Z" and containing in command:
+            if int(session) in sessions and state != "Z" and re.search(pattern, command):
                 found[int(entry.name)] = command
     return found
 
@@ -203,7 +204,7 @@ def kill(copy: Copy, target: str, moment: float) -> str:
         assert seconds < LONGEST, "the workflow does not end"
         if seconds > moment and (there := found[target]()):
             if target != "write":  # which lasts milliseconds
-                jobs = sorted({command.split(CMER)[1].split()[0] for command in alive(own, CMER).values()})
+                jobs = sorted({re.split(CMER, command)[1].split()[0] for command in alive(own, CMER).values()})
             if target not in ("main", "worker"):
                 copy.kill()
                 break

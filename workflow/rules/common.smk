@@ -2,9 +2,9 @@
 import inspect
 import re
 import shlex
-import sys
 from pathlib import Path
 
+from cmer.commands import check_project, shell_prefix, spec_argument
 from cmer.config import experiment
 from cmer.errors import UserError
 from cmer.plan import Plan
@@ -13,20 +13,19 @@ from cmer.resources import StepResources
 
 # Read here, as Snakemake's own reader takes `no` for false and keeps the last of repeated keys. Errors have no traceback.
 try:
+    check_project(Path.cwd())
     CONFIG = experiment.read(workflow.overwrite_configfiles or ["config.yaml"], workflow.config_settings.config_args)
 except UserError as error:
-    sys.exit(str(error))
+    raise SystemExit(str(error))
 
 PLAN = Plan(CONFIG)
 RESOURCES = StepResources(CONFIG)
-
-# `cmer` of the environment that runs Snakemake, whether or not that environment is activated.
-shell.prefix(f'export PATH="{sys.prefix}/bin:$PATH"; set -euo pipefail; ')
+shell.prefix(shell_prefix())
 
 
 pathvars:
     results=CONFIG.results,
-    logs=f"logs/{CONFIG.results}",
+    logs=f"logs/{CONFIG.results.lstrip('/')}",
 
 
 def one_of(names):
@@ -48,7 +47,8 @@ def planned(function):
     parameters are names of wildcards."""
 
     def of_wildcards(wildcards):
-        return function(*(wildcards[name] for name in inspect.signature(function).parameters))
+        value = function(*(wildcards[name] for name in inspect.signature(function).parameters))
+        return spec_argument(value) if isinstance(value, str) else value
 
     return of_wildcards
 

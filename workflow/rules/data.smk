@@ -89,7 +89,7 @@ rule split_validation:
         runtime=amount(5),
     localrule: True
     shell:
-        "cmer split --folder {params.folder:q} --seed {wildcards.seed} --out {output:q} --record {log.record:q}"
+        "cmer split --folder {params.folder:q} --seed {wildcards.seed:q} --out {output:q} --record {log.record:q}"
         " 2>&1 | tee {log.text:q} >&2"
 
 

@@ -18,8 +18,8 @@ from cmer.data.fetch.copies import pack
 from cmer.data.fetch.download import downloaded
 from cmer.data.fetch.dvc import tracked
 from cmer.data.fetch.hub import from_hub
-from cmer.data.layout import expand
 from cmer.errors import UserError
+from cmer.io import expand, regular_size
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _opened(source: Source, annotations: str, folder: Path) -> AbstractContextMa
     """The folder or archive of a source, available until the block ends."""
     match source:
         case LocalSource():
-            return nullcontext(_existing(source.path))
+            return nullcontext(_existing(source.path, folder))
         case HubSource():
             return from_hub(source, annotations)
         case UrlSource():
@@ -78,13 +78,15 @@ def _opened(source: Source, annotations: str, folder: Path) -> AbstractContextMa
             return tracked(source, folder)
 
 
-def _existing(path: str) -> Path:
+def _existing(path: str, folder: Path) -> Path:
     try:
         expanded = expand(path)
+        if not expanded.is_dir():
+            regular_size(expanded)
     except UserError as error:
         raise SourceError(str(error)) from None
-    if not expanded.exists():
-        raise SourceError(f"{expanded} does not exist")
+    if expanded.resolve().is_relative_to(folder.resolve()):
+        raise SourceError(f"{expanded} would be overwritten; move it out of {folder}")
     return expanded
 
 

@@ -126,7 +126,14 @@ def _folder_members(folder: Path) -> Iterator[Member]:
         raise SourceError(str(error)) from None
     for name in names:
         if (file := folder / name).is_file():
-            yield Member(name, file.stat().st_size, folder, file.read_bytes)
+            size = file.stat().st_size
+            yield Member(name, size, folder, partial(_head, file, size))
+
+
+def _head(file: Path, size: int) -> bytes:
+    """No more than the declared size, unlike `Path.read_bytes`: files of /proc claim to be empty, and may never end."""
+    with file.open("rb") as opened:
+        return opened.read(size)
 
 
 def _zip_members(path: Path, file: zipfile.ZipFile) -> Iterator[Member]:

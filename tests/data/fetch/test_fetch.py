@@ -1,6 +1,7 @@
 """Sources in order, and what becomes of a copy in whatever form it comes."""
 
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -110,6 +111,17 @@ def test_the_first_source_that_gives_the_dataset_is_taken(tmp_path: Path, monkey
     assert "environment variable NO_SUCH_ROOT is not set" in unset
     assert absent == f"{tmp_path}/absent: {tmp_path}/absent does not exist"
     assert cut.startswith(f"{broken}: {broken} cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [("pipe", "is a pipe, not a regular file"), ("/dev/zero", "is a device"), ("out/copy", "would be overwritten")],
+)
+def test_a_source_that_never_ends_or_is_the_output_is_passed_over(tmp_path: Path, place: str, reason: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    make_folder(tmp_path / "out/copy", layout())
+    with pytest.raises(UserError, match=reason):
+        fetch_dataset(known(local(tmp_path / place)), tmp_path / "out")
 
 
 def test_no_source_left_tells_every_reason_and_what_to_do(tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""Which parameters of commands are files, and a check of them before a command does anything."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from cmer.errors import UserError
+from cmer.io import expand, regular_size, require_replaceable
+
+PREPARED = ("images.csv", "captions.csv", "hashes.csv")
+FETCHED = ("images.tar", "dataset.json")
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Marks a parameter in its annotation: the command reads these files.
+
+    Attributes:
+        names: files by their name beside the parameter's path ("" for the path itself, ".x" in place of its suffix), or
+            inside it if it is a folder.
+    """
+
+    names: tuple[str, ...] = ("",)
+
+    def files(self, path: Path) -> list[Path]:
+        """The files that belong to the parameter's value."""
+        return [path.with_suffix(name) if name[:1] == "." else path / name if name else path for name in self.names]
+
+
+class Writes(Reads):
+    """Marks a parameter in its annotation: the command writes these files."""
+
+
+def checked(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which first checks the files that its parameters are marked to read and write.
+
+    The command raises `UserError` if a file to read is a folder, pipe or device; if one to write is; or if one to write
+    is among those to read, or is to be written twice.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    roles = [
+        (name, role)
+        for name, hint in hints.items()
+        for role in getattr(hint, "__metadata__", ())
+        if isinstance(role, Reads)
+    ]
+    roles.sort(key=lambda each: isinstance(each[1], Writes))
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        _check([(name, role, path) for name, role in roles for path in _paths(given[name])], given.get("spec"))
+        command(**given)
+
+    return run
+
+
+def _check(marked: list[tuple[str, Reads, Path]], spec: str | None) -> None:
+    """Check paths, those to read before those to write."""
+    taken = {file.resolve(): "the spec" for file in _files_in(spec) if file.is_file()}
+    for name, role, path in marked:
+        for file in role.files(path):
+            if isinstance(role, Writes):
+                require_replaceable(file)
+                if (other := taken.get(file.resolve())) is not None:
+                    raise UserError(f"{_option(name)} would overwrite {file}, a file of {other}; choose another one")
+            elif file.exists():  # commands say how a missing one is made
+                regular_size(file)
+            taken[file.resolve()] = _option(name)
+
+
+def _paths(value: Any) -> list[Path]:
+    return [path for path in (value if isinstance(value, list) else [value]) if isinstance(path, Path)]
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _files_in(spec: str | None) -> Iterator[Path]:
+    """Paths that a spec may name: every text in it, alone and below each `root`."""
+    try:
+        texts = list(_texts(json.loads(spec or "null")))
+    except (ValueError, RecursionError):  # reported by the command
+        return
+    roots = [text for key, text in texts if key == "root"]
+    for _, text in texts:
+        for place in (text, *(f"{root}/{text}" for root in roots)):
+            try:
+                yield expand(place)
+            except UserError:
+                continue
+
+
+def _texts(data: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(data, str) and len(data) < 1000 and "\0" not in data:
+        yield key, data
+    elif isinstance(data, dict):
+        for name, value in data.items():
+            yield from _texts(value, name)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _texts(value, key)

@@ -1,0 +1,62 @@
+"""Command lines of the workflow's steps: the interpreter that runs them, and arguments that are too long for them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from cmer.errors import UserError
+from cmer.io import digest, read_text, write_text
+
+LONGEST = 30_000
+"""Characters of an argument above which it travels in a file; Linux limits an argument to 131,072 bytes."""
+SPECS = Path("work/specs")
+"""Folder of the arguments that travel in files, each under its digest."""
+UNSAFE = re.compile(r"[\"$`\\{}\x00-\x1f\x7f]")
+"""Characters that Snakemake and shells interpret even within the double quotes that they put around a path."""
+
+
+def check_project(folder: Path) -> None:
+    """Raise `UserError` if the project's path contains a character that could be executed or that breaks commands."""
+    if found := UNSAFE.search(str(folder)):
+        raise UserError(f"the path of the project, {str(folder)!r}, contains {found[0]!r}; move or rename the folder")
+
+
+def shell_prefix() -> str:
+    """What precedes every shell command: functions `cmer` and `torchrun`, which start modules with this interpreter.
+
+    The scripts of the same names are not called: a shell reads their first lines, which contain the interpreter's path.
+    Braces are doubled, because Snakemake formats the text.
+    """
+    python = shlex.quote(sys.executable)
+    modules = {"cmer": "cmer", "torchrun": "torch.distributed.run"}
+    functions = [f'{name}() {{ {python} -P -m {module} "$@"; }};' for name, module in modules.items()]
+    return " ".join([*functions, "set -euo pipefail; "]).replace("{", "{{").replace("}", "}}")
+
+
+def spec_argument(spec: str) -> str:
+    """What follows `--spec`: the spec, or @FILE with a file that contains it if it is too long for a command line.
+
+    The file's name is the digest of its content, so another spec is another argument.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    if len(spec) <= LONGEST:
+        return spec
+    path = SPECS / f"{digest(spec)}.json"
+    if not path.is_file():
+        write_text(path, spec)
+    return f"@{path}"
+
+
+def spelled_out(words: list[str]) -> list[str]:
+    """The words of a command line, with the content of the file in place of @FILE after `--spec`.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    given = zip(["", *words], words, strict=False)
+    return [read_text(word[1:]) if (option, word[:1]) == ("--spec", "@") else word for option, word in given]
