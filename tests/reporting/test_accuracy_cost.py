@@ -43,7 +43,7 @@ def nine(write_metrics, write_profile):
 
 
 def points_of(runs, metrics, profiles, seeds=(1,)):
-    spec = FigureSpec.model_validate({"kind": "accuracy_cost", "runs": runs, "seeds": seeds})
+    spec = FigureSpec.model_validate({"kind": "accuracy_cost", "runs": runs, "seeds": list(seeds)})
     return read_points(spec, Files(metrics, profiles))
 
 

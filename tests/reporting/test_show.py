@@ -35,7 +35,7 @@ def table(write_metrics):
 
     def build(kind, *rows, protocols=("none",)):
         files = [file for row in rows for file in write_metrics(row, {1: 30.0})]
-        spec = {"kind": kind, "runs": rows, "protocols": protocols, "seeds": [1]}
+        spec = {"kind": kind, "runs": list(rows), "protocols": list(protocols), "seeds": [1]}
         return build_table(TableSpec.model_validate(spec), Files(metrics=files))
 
     return build

@@ -14,7 +14,8 @@ from cmer.resources import StepResources
 # Read here, as Snakemake's own reader takes `no` for false and keeps the last of repeated keys. Errors have no traceback.
 try:
     check_project(Path.cwd())
-    CONFIG = experiment.read(workflow.overwrite_configfiles or ["config.yaml"], workflow.config_settings.config_args)
+    default = [] if workflow.config_settings.replace_workflow_config else ["config.yaml"]
+    CONFIG = experiment.read(workflow.overwrite_configfiles or default, workflow.config_settings.config_args)
 except UserError as error:
     raise SystemExit(str(error))
 
