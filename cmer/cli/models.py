@@ -118,6 +118,7 @@ def embed(
     out: Annotated[Path, typer.Option(help="Safetensors file for the embeddings of the test split."), Writes()],
     excluded: Excluded = None,
     features: Manifest = None,
+    spec: Annotated[str | None, typer.Option(help="The run as JSON; a checkpoint of another run is refused.")] = None,
     record: Record = None,
 ) -> None:
     """Encode the test images, and the test captions under every label protocol.
@@ -128,8 +129,9 @@ def embed(
     from cmer.training.assembly import RunFiles
     from cmer.training.embedding import embed_run
 
+    run = None if spec is None else validate_json(RunSpec, spec, "--spec")
     with recorded(record):
-        embed_run(checkpoint, RunFiles(folder, captions, validation, excluded, features), queries, template, out)
+        embed_run(checkpoint, RunFiles(folder, captions, validation, excluded, features), queries, template, out, run)
 
 
 @app.command()

@@ -182,3 +182,23 @@ def _path(location: tuple[int | str, ...], data: Any, kind: str) -> list[str]:
         elif kind == "missing" and part == location[-1]:
             path.append(str(part))
     return path
+
+
+def changes(given: BaseModel, wanted: BaseModel, exclude: set[str] | None = None) -> list[str]:
+    """The settings that differ, as "key is X, not Y", with nested keys joined by dots.
+
+    Args:
+        given: settings of a file.
+        wanted: settings of the run that reads it.
+        exclude: top-level keys that do not count.
+    """
+    one, two = (_flat(each.model_dump(mode="json", exclude=exclude)) for each in (given, wanted))
+    keys = dict.fromkeys([*two, *one])
+    return [f"{key} is {one.get(key)}, not {two.get(key)}" for key in keys if one.get(key) != two.get(key)]
+
+
+def _flat(settings: dict[str, Any], within: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{within}{key}.") if isinstance(value, dict) else {f"{within}{key}": value}
+    return found

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cmer.backbones.base import Features, Shapes
 from cmer.config.backbones import Backbone
-from cmer.config.base import Model, validate
+from cmer.config.base import Model, changes, validate
 from cmer.config.datasets import Dataset
 from cmer.errors import UserError
 from cmer.io import digest, read_json, read_sealed, sha256, write_json, write_sealed
@@ -101,8 +101,7 @@ class Manifest(Model):
             UserError: they are not; the message lists the settings that differ.
         """
         remedy = "give the manifest of the run's dataset and backbone, or extract the features again (cmer features)"
-        theirs, ours = (options.model_dump(exclude={"printed"}) for options in (self.spec.backbone, backbone))
-        other = [f"{key} is {theirs.get(key)}, not {ours.get(key)}" for key in ours if theirs.get(key) != ours[key]]
+        other = changes(self.spec.backbone, backbone, exclude={"printed"})
         if other:
             raise UserError(f"{path} was extracted with another backbone: its {', '.join(other)}; {remedy}")
         if self.images != digest(list(hashes)):

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
-from cmer.config.base import validate
+from cmer.config.base import changes, validate
 from cmer.config.runs import RunSpec
 from cmer.data.frames import QUERIES, read_frame
 from cmer.data.prompts import predicted_queries
+from cmer.errors import UserError
 from cmer.features.device import device
 from cmer.provenance import code_digest, versions
 from cmer.retrieval import MODULES
@@ -18,7 +19,9 @@ from cmer.training.assembly import RunFiles, assemble
 from cmer.training.checkpoint import load, load_tensors, save
 
 
-def embed_run(checkpoint: Path, files: RunFiles, queries: Path, template: str, out: Path) -> None:
+def embed_run(
+    checkpoint: Path, files: RunFiles, queries: Path, template: str, out: Path, run: RunSpec | None = None
+) -> None:
     """Encode the test images and the test captions under every label protocol, and write the embeddings.
 
     Args:
@@ -27,12 +30,16 @@ def embed_run(checkpoint: Path, files: RunFiles, queries: Path, template: str, o
         queries: the test captions under the label protocols that do not depend on the run.
         template: prompt template of the dataset, for protocol `predicted`.
         out: file for the embeddings.
+        run: the run that the checkpoint must be of; None accepts any.
 
     Raises:
         UserError: the checkpoint is missing or damaged, or belongs to another run.
     """
     tensors, record = load(checkpoint)
     spec = validate(RunSpec, record["spec"], str(checkpoint))
+    other = changes(spec, run) if run else []
+    if other:
+        raise UserError(f"{checkpoint} is of another run: its {', '.join(other)}; train this run (cmer train)")
     torch.set_num_threads(spec.training.threads)
     pairs = files.pairs(spec)
     frame = read_frame(queries, QUERIES)

@@ -74,6 +74,17 @@ def test_features_of_another_backbone_are_refused(prepared, workspace) -> None:
     assert "features.json was extracted with another backbone: its seed is 0, not 1" in str(refused)
 
 
+def test_a_checkpoint_of_another_run_is_refused(prepared, workspace) -> None:
+    run = spec(prepared, epochs=1)
+    call(*train_arguments(prepared, run))
+    files = RunFiles(prepared.folder, prepared.captions, prepared.validation, None, Path("features.json"))
+    other = run.model_copy(update={"seed": 7, "training": run.training.model_copy(update={"lr": 0.1})})
+    arguments = (Path("checkpoint.safetensors"), files, prepared.queries, "{label}", Path("out"))
+    with pytest.raises(UserError, match=r"is of another run: its seed is 0, not 7, training\.lr is 0\.002, not 0\.1"):
+        embed_run(*arguments, other)
+    embed_run(*arguments, run)
+
+
 def test_a_backbone_with_another_printed_name_reads_the_same_features(prepared, workspace) -> None:
     run = spec(prepared, epochs=1)
     renamed = run.backbone.model_copy(update={"printed": "another name"})

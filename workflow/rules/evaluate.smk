@@ -13,6 +13,7 @@ rule embed:
     output:
         "<results>/embeddings/{dataset}/{run}/seed{seed}.safetensors",
     params:
+        spec=planned(PLAN.run_spec),
         code=planned(PLAN.embedding_code),
         template=planned(PLAN.template),
         folder=subpath(input.images, parent=True),
@@ -27,7 +28,7 @@ rule embed:
         gpu=planned(RESOURCES.gpus),
         gpu_jobs=uses_gpu(RESOURCES.gpus),
     shell:
-        "cmer embed --checkpoint {input.checkpoint:q} --folder {params.folder:q} --captions {input.captions:q}"
+        "cmer embed --checkpoint {input.checkpoint:q} --spec {params.spec:q} --folder {params.folder:q} --captions {input.captions:q}"
         " --validation {input.validation:q} --queries {input.queries:q} {params.inputs} --template {params.template:q} --out {output:q}"
         " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"
 
