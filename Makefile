@@ -10,6 +10,11 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .PHONY: install demo pull publish test mutants lock
 
+# Programs of .venv are started by a shell that reads the folder's path, as is the shell of the workflow's steps.
+ifneq (,$(strip $(foreach sign,$$ ` " \,$(findstring $(sign),$(CURDIR)))))
+$(error The path of this folder contains $$, `, " or \: move or rename the folder)
+endif
+
 PYTHON ?= python3.11
 INSTALLED := .venv/.installed
 export VIRTUAL_ENV := $(CURDIR)/.venv

@@ -14,12 +14,12 @@ LONGEST = 30_000
 """Characters of an argument above which it travels in a file; Linux limits an argument to 131,072 bytes."""
 SPECS = Path("work/specs")
 """Folder of the arguments that travel in files, each under its digest."""
-UNSAFE = re.compile(r"[\"$`\\{}\x00-\x1f\x7f]")
-"""Characters that Snakemake and shells interpret even within the double quotes that they put around a path."""
+UNSAFE = re.compile(r"[\"$`\\]")
+"""Characters that a shell interprets even in double quotes, which Snakemake puts around the path of a long command."""
 
 
 def check_project(folder: Path) -> None:
-    """Raise `UserError` if the project's path contains a character that could be executed or that breaks commands."""
+    """Raise `UserError` if the project's path contains a character that a shell may interpret."""
     if found := UNSAFE.search(str(folder)):
         raise UserError(f"the path of the project, {str(folder)!r}, contains {found[0]!r}; move or rename the folder")
 
@@ -47,7 +47,7 @@ def spec_argument(spec: str) -> str:
     if len(spec) <= LONGEST:
         return spec
     path = SPECS / f"{digest(spec)}.json"
-    if not path.is_file():
+    if not path.is_file() or read_text(path) != spec:
         write_text(path, spec)
     return f"@{path}"
 

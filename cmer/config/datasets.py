@@ -69,7 +69,9 @@ class DatasetOptions(Model):
     kind: ClassVar[Literal["folder", "demo", "published"]]
 
     title: str = Field(description="name as printed in the tables, e.g. RSITMD")
-    template: str = Field(default="{label}. {caption}", description="scene prompt (Eq. 14-15)")
+    template: Annotated[str, Field(max_length=1000)] = Field(
+        default="{label}. {caption}", description="scene prompt (Eq. 14-15)"
+    )
     on_bad: Literal["stop", "drop"] = Field(
         default="stop",
         description="what to do about blank captions, missing or undecodable images and missing labels: stop with a "

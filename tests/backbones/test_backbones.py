@@ -142,7 +142,7 @@ def test_clear_errors(model, tmp_path) -> None:
         build(open_clip_row(model="ViT-B-33"))
     with pytest.raises(UserError, match="no pretrained tag 'opnai'; known are openai"):
         build(open_clip_row(model="ViT-B-32-quickgelu", pretrained="opnai"))
-    with pytest.raises(UserError, match="do not exist"):
+    with pytest.raises(UserError, match="does not exist"):
         build(open_clip_row(model="small", weights=str(tmp_path / "none.pt"), quick_gelu=False))
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(model.read_bytes()[:1000])

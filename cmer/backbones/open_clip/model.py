@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -17,6 +16,7 @@ from cmer.backbones.open_clip.blocks import replace_parts
 from cmer.backbones.open_clip.image import image_tower
 from cmer.backbones.open_clip.options import QUICK, OpenClipOptions
 from cmer.backbones.open_clip.text import TextTower, load_tokenizer
+from cmer.backbones.weights import reading_weights
 from cmer.errors import UserError
 from cmer.registry import BACKBONES
 
@@ -103,16 +103,12 @@ def _load(options: OpenClipOptions) -> Any:
         _same_activation(options.model, quick, bool(known.get("quick_gelu", False)), f"tag {options.pretrained!r}")
     if options.weights:
         _same_activation(options.model, quick, bool(options.quick_gelu), options.weights)
-        if not Path(options.weights).is_file():
-            raise UserError(f"backbone weights {options.weights} do not exist")
     logging.disable(logging.WARNING)  # open_clip reports its steps, and random weights, on the root logger
     torch.manual_seed(options.seed)
     try:
-        weights = options.weights or options.pretrained
-        return open_clip.create_model(options.model, pretrained=weights, device=torch.get_default_device())
-    except Exception as error:  # a network, a file or a key may fail, each in its library's own way
-        what = options.weights or f"{options.model}/{options.pretrained}"
-        raise UserError(f"cannot load weights {what}: {error}") from error
+        with reading_weights(options.weights or f"{options.model}/{options.pretrained}", local=bool(options.weights)):
+            weights = options.weights or options.pretrained
+            return open_clip.create_model(options.model, pretrained=weights, device=torch.get_default_device())
     finally:
         logging.disable(logging.NOTSET)
 
