@@ -49,7 +49,7 @@ def _unusable(path: Path) -> str:
     if path == Path("/") or path.parts[0] in SOURCES:
         return "contains other files of the project or machine; give a folder of its own, such as results/mine"
     if any(part != part.strip() for part in path.parts):
-        return "has a space at the begin or end of a name"
+        return "has a space at the start or end of a name"
     if any(folder.is_file() for folder in (path, *path.parents)):
         return "is a file or inside one; give a folder"
     return ""
