@@ -108,7 +108,7 @@ def make_parquet(folder: Path) -> list[Path]:
 
 
 def known(*sources: Mapping[str, Any], name: str = "rsicd") -> PublishedDataset:
-    return PublishedDataset.model_validate({"source": name, "sources": sources})
+    return PublishedDataset.model_validate({"source": name, "sources": list(sources)})
 
 
 def local(path: Path | str) -> dict[str, str]:
