@@ -81,8 +81,8 @@ def _opened(source: Source, annotations: str, folder: Path) -> AbstractContextMa
 def _existing(path: str, folder: Path) -> Path:
     try:
         expanded = expand(path)
-        if not expanded.is_dir():
-            regular_size(expanded)
+        if not expanded.is_dir() and not regular_size(expanded):  # so claim files of /proc, some of which never end
+            raise SourceError(f"{expanded} is empty")
     except UserError as error:
         raise SourceError(str(error)) from None
     if expanded.resolve().is_relative_to(folder.resolve()):

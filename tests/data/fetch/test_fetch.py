@@ -115,7 +115,12 @@ def test_the_first_source_that_gives_the_dataset_is_taken(tmp_path: Path, monkey
 
 @pytest.mark.parametrize(
     ("place", "reason"),
-    [("pipe", "is a pipe, not a regular file"), ("/dev/zero", "is a device"), ("out/copy", "would be overwritten")],
+    [
+        ("pipe", "is a pipe, not a regular file"),
+        ("/dev/zero", "is a device"),
+        ("/proc/self/environ", "is empty"),
+        ("out/copy", "would be overwritten"),
+    ],
 )
 def test_a_source_that_never_ends_or_is_the_output_is_passed_over(tmp_path: Path, place: str, reason: str) -> None:
     os.mkfifo(tmp_path / "pipe")
