@@ -30,13 +30,14 @@ class _Constructor(SafeConstructor):
     """Builds plain values; any value that cannot be built is an error at its line."""
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
-        if node.tag == INTEGER and re.match(r"[-+]?0[\d_]", node.value):
+        if node.tag == INTEGER and re.match(r"[-+]?0[\d_]", str(node.value)):
             problem = f"{node.value} has a leading zero; write it without, or in quotes if it is text"
             raise ConstructorError(None, None, problem, node.start_mark)
         try:
             return super().construct_object(node, deep)
-        except (ValueError, KeyError) as error:
-            raise ConstructorError(None, None, str(error), node.start_mark) from None
+        except (AttributeError, KeyError, TypeError, ValueError):  # as in `!!int x`, `!!int [1]`, `!!bool x`
+            problem = f"{shown(node.value)} cannot be read as {str(node.tag).rpartition(':')[2]}"
+            raise ConstructorError(None, None, problem, node.start_mark) from None
 
 
 def parse_yaml(text: str, what: str) -> Any:
