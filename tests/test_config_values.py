@@ -185,6 +185,11 @@ def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path, text: str, mes
     assert str(tmp_path / "mine.yaml") in str(error.value) and message in str(error.value)
 
 
+def test_the_value_of_an_entry_is_named_within_it() -> None:
+    with pytest.raises(ConfigError, match=r"--config seeds is not valid:\n  - 0: an integer of 67 bits is too large"):
+        read_settings([], ["seeds=[99999999999999999999]"])
+
+
 def test_aliases_that_multiply_are_refused_at_once() -> None:
     lines = ["a: &a [" + "x," * 9 + "]"] + [f"{b}: &{b} [" + f"*{a}," * 9 + "]" for a, b in pairwise("abcdefghi")]
     with pytest.raises(ConfigError, match="more than 100,000 values"):
