@@ -35,7 +35,7 @@ class _Constructor(SafeConstructor):
             raise ConstructorError(None, None, problem, node.start_mark)
         try:
             return super().construct_object(node, deep)
-        except (AttributeError, KeyError, TypeError, ValueError):  # as in `!!int x`, `!!int [1]`, `!!bool x`
+        except (AttributeError, LookupError, TypeError, ValueError):  # as in `!!int x`, `!!int ""`, `!!bool x`
             problem = f"{shown(node.value)} cannot be read as {str(node.tag).rpartition(':')[2]}"
             raise ConstructorError(None, None, problem, node.start_mark) from None
 
