@@ -178,6 +178,7 @@ def test_an_error_in_yaml_names_file_and_line(tmp_path: Path, text: str, line: i
         ("a: 2020-01-01", "a: datetime.date(2020, 1, 1) is a date; write it in quotes to make it text"),
         ("1: 2", "the key 1 is not text; write it in quotes"),
         ("a: \0", "is not YAML: unacceptable character #x0000"),
+        ("!!seq [[1]]: 1", "is not YAML: unhashable type"),
         ("__use_yte__: true\n?1 + 1: 2", "is a template (__use_yte__)"),
     ],
 )
