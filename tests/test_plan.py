@@ -123,7 +123,8 @@ def test_changed_option_plans_that_run_only() -> None:
     data = config()
     data["runs"]["cmer"]["options"]["margin"] = 0.3
     tables = {("table", name) for name in ("table1", "table2", "table4")}
-    assert replanned(data) == {("train", "demo", "lite.cmer", "2022")} | tables
+    steps = {(step, "demo", "lite.cmer", "2022") for step in ("train", "embed")}
+    assert replanned(data) == steps | tables
 
 
 def test_printed_names_plan_tables_only() -> None:

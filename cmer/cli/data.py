@@ -93,7 +93,12 @@ def prepare(
 @app.command()
 def split(
     folder: Folder,
-    seed: Annotated[int, typer.Option(help="Seed of the random validation split, if the dataset has no val split.")],
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, max=2**32 - 1, help="Seed of the random validation split, if the dataset has no val split."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="CSV file for the ids of the validation images."), Writes()],
     record: Record = None,
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from cmer.cli.data import Record
 from cmer.cli.files import FETCHED, PREPARED, Reads, Writes
-from cmer.config.base import Model, Name, validate_json
+from cmer.config.base import Model, Name, Several, validate_json
 from cmer.config.datasets import Leak
 from cmer.progress import console
 from cmer.provenance import recorded
@@ -70,7 +70,7 @@ def _view(counts: pd.DataFrame) -> Table:
 
 class _Spec(Model):
     dataset: Name
-    exclude: list[Leak]
+    exclude: Several[Leak]
 
 
 @app.command()
@@ -90,5 +90,8 @@ def exclude(
         found = excluded(asked.dataset, folder, validation, asked.exclude)
         write_frame(out, found)
         facts["excluded"] = found.drop_duplicates("caption_id").groupby("reason").size().to_dict()
+    for leak in asked.exclude:
+        if not found["reason"].str.startswith(f"{leak}:").any():
+            typer.echo(f"warning: datasets.{asked.dataset}.exclude: {leak} excluded nothing", err=True)
     captions, images = found["caption_id"].nunique(), found["image_id"].nunique()
     typer.echo(f"{asked.dataset}: {captions:,} train captions of {images:,} images are excluded", err=True)

@@ -1,4 +1,4 @@
-"""Commands for models: features, train, validation, embed, params, schema."""
+"""Commands for models: features, train, validation, embed, params; and for configs: config, schema."""
 
 from __future__ import annotations
 
@@ -161,6 +161,20 @@ def params(
         return
     for row in rows:
         typer.echo(f"{row['backbone']:10} {row['method']:20} {row['params']:>12,}")
+
+
+@app.command()
+def config(
+    files: Annotated[list[Path], typer.Argument(help="Config files; later ones override earlier ones."), Reads()],
+) -> None:
+    """Check config files as the workflow does, and list their runs.
+
+    Errors name the line of a file that is not YAML, which Snakemake's own message does not.
+    """
+    from cmer.config.experiment import read
+
+    for run in read(files).expanded:
+        typer.echo(f"{run.name}: {run.method} on {', '.join(run.datasets) or 'no dataset'}")
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 
 from cmer.config.base import Model, Precision, Threads, validate_part
+from cmer.config.plain import shown
 from cmer.registry import BACKBONE_OPTIONS, BACKBONES
 
 
@@ -14,6 +15,12 @@ def _ascending(blocks: list[int] | None) -> list[int] | None:
     if blocks is not None and (blocks != sorted(set(blocks)) or min(blocks, default=0) < 0):
         raise ValueError(f"{blocks} must be block numbers from 0, ascending, each once")
     return blocks
+
+
+def _integer(value: Any) -> Any:
+    if type(value) is not int:  # true equals 1
+        raise ValueError(f"Input should be an integer (given: {shown(value)})")
+    return value
 
 
 Blocks = Annotated[list[int] | None, AfterValidator(_ascending)]
@@ -24,7 +31,7 @@ class FeatureOptions(Model):
 
     blocks: Blocks = Field(default=None, description="image blocks to store; null stores all")
     text_blocks: Blocks = Field(default=None, description="text blocks to store; null stores all")
-    views: Literal[1, 4, 8] = Field(
+    views: Annotated[Literal[1, 4, 8], BeforeValidator(_integer)] = Field(
         default=1, description="dihedral views of each image: 1, the 4 quarter turns, or all 8"
     )
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -47,7 +47,8 @@ class ConfigError(UserError):
 class Model(BaseModel):
     """Base class of all settings, which are immutable.
 
-    Unknown keys are errors, numbers are finite, and no type stands for another: neither text nor true is a number.
+    Unknown keys are errors, numbers are finite, and no type stands for another: neither text nor true is a number. Only
+    lists and tuples do, as JSON and YAML have one kind of sequence.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -55,11 +56,12 @@ class Model(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _keys_are_known(cls, data: Any) -> Any:
-        unknown = sorted(map(repr, set(data) - set(cls.model_fields))) if isinstance(data, dict) else []
-        if unknown:
+        if not isinstance(data, dict):
+            return data
+        if unknown := sorted(map(repr, set(data) - set(cls.model_fields))):
             known = ", ".join(cls.model_fields)
             raise ValueError(f"unknown key {', '.join(unknown)}; known are {known}")
-        return data
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}
 
 
 def validate(model: type[M], data: Any, what: str) -> M:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import yaml
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from cmer.config.base import Distinct, Model, Positive, Seed, Several
+from cmer.config.reading import parse_yaml
 from cmer.config.sources import LocalSource, Source
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -197,9 +198,11 @@ def published_names() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in CARDS.iterdir() if file.name.endswith(".yaml"))
 
 
-def card_text(name: str) -> str:
-    """The card of a published dataset, YAML."""
-    return (CARDS / f"{name}.yaml").read_text(encoding="utf-8")
+@cache
+def card_settings(name: str) -> dict[str, Any]:
+    """The card of a published dataset, as written in its file."""
+    found: dict[str, Any] = parse_yaml((CARDS / f"{name}.yaml").read_text(encoding="utf-8"), f"the card of {name}")
+    return found
 
 
 class PublishedDataset(DatasetOptions):
@@ -220,7 +223,7 @@ class PublishedDataset(DatasetOptions):
     @classmethod
     def _title_of_the_card(cls, data: Any) -> Any:
         if isinstance(data, dict) and not data.get("title") and data.get("source") in published_names():
-            return data | {"title": yaml.safe_load(card_text(data["source"]))["title"]}
+            return data | {"title": card_settings(data["source"])["title"]}
         return data
 
     @model_validator(mode="after")

@@ -42,14 +42,14 @@ def mistakes(data: Any) -> Iterator[str]:
         if not open_:
             return
         key, value, depth = open_.pop()
+        within = f"{key}." if key else ""
         if wrong := _wrong(value, depth):
             yield f"{key or 'top level'}: {wrong}"
         elif isinstance(value, dict):
             yield from (f"{key or 'top level'}: {wrong}" for name in value if (wrong := _wrong_key(name)))
-            within = f"{key}." if key else ""
             open_ += [(f"{within}{_key(name)}", inner, depth + 1) for name, inner in reversed(value.items())]
         elif isinstance(value, list):
-            open_ += [(f"{key}.{number}", inner, depth + 1) for number, inner in reversed([*enumerate(value)])]
+            open_ += [(f"{within}{number}", inner, depth + 1) for number, inner in reversed([*enumerate(value)])]
     if open_:
         yield f"top level: more than {MAX_VALUES:,} values"
 

@@ -24,19 +24,22 @@ from cmer.io import read_text
 TEMPLATES = "__use_yte__"
 """Key of files that Snakemake renders as templates, with code in them."""
 INTEGER = "tag:yaml.org,2002:int"
+UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
+"""What the parser raises on tags that do not fit their values, and on keys that no mapping can have."""
 
 
 class _Constructor(SafeConstructor):
     """Builds plain values; any value that cannot be built is an error at its line."""
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
-        if node.tag == INTEGER and re.match(r"[-+]?0[\d_]", node.value):
+        if node.tag == INTEGER and re.match(r"[-+]?0[\d_]", str(node.value)):
             problem = f"{node.value} has a leading zero; write it without, or in quotes if it is text"
             raise ConstructorError(None, None, problem, node.start_mark)
         try:
             return super().construct_object(node, deep)
-        except (ValueError, KeyError) as error:
-            raise ConstructorError(None, None, str(error), node.start_mark) from None
+        except UNREADABLE:  # as in `!!int x`, `!!int ""`, `!!bool x`
+            problem = f"{shown(node.value)} cannot be read as {str(node.tag).rpartition(':')[2]}"
+            raise ConstructorError(None, None, problem, node.start_mark) from None
 
 
 def parse_yaml(text: str, what: str) -> Any:
@@ -57,6 +60,8 @@ def parse_yaml(text: str, what: str) -> Any:
         raise ConfigError(f"{what}{line}: {problem[:300]}") from None
     except YAMLError as error:  # a character that YAML forbids
         raise ConfigError(f"{what} is not YAML: {' '.join(str(error).split())[:300]}") from None
+    except UNREADABLE as error:
+        raise ConfigError(f"{what} is not YAML: {str(error)[:300]}") from None
     except RecursionError:
         raise ConfigError(f"{what} is nested too deeply") from None
     require_plain(data, what)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from cmer.config.datasets import ColumnLabels, FolderLabels, IdLabels, LabelRule, ListLabels, NoLabels, PrefixLabels
 from cmer.data.annotations import Entry, abbreviate, normalise_whitespace
@@ -58,6 +59,34 @@ def merged(labels: Sequence[str], classes: Mapping[str, str]) -> list[str]:
     """Labels with classes replaced as `classes` says, whatever the spelling of the names."""
     others = {display_name(name): display_name(other) for name, other in classes.items()}
     return [others.get(label, label) for label in labels]
+
+
+def require_classes(labels: Sequence[str], classes: Mapping[str, str], setting: str) -> None:
+    """Check that every class to merge exists, and that afterwards no class exists in two spellings.
+
+    Args:
+        labels: labels of all images before merging.
+        classes: class → class that replaces it.
+        setting: config key of `classes`.
+
+    Raises:
+        UserError: a class does not exist, is merged into one that is merged itself, or is spelled in two ways.
+    """
+    others = {display_name(name): display_name(other) for name, other in classes.items()}
+    if unknown := [name for name in classes if display_name(name) not in labels]:
+        known = ", ".join(sorted(set(labels) - {""})) or "none"
+        raise UserError(f"{setting}: no image has the class {', '.join(unknown)}; classes are {known}")
+    if chained := [name for name, other in others.items() if other in others]:
+        name = chained[0]
+        raise UserError(f"{setting}: {name} is merged into {others[name]}, which is merged into {others[others[name]]}")
+    spellings: dict[str, str] = {}
+    for label in dict.fromkeys(merged(labels, classes)):
+        known = spellings.setdefault(normalize("NFKC", label).casefold().replace(" ", ""), label)
+        if known != label:
+            raise UserError(
+                f"two classes are called {known!r} and {label!r}; if they are one, set {setting}: "
+                f'{{"{label}": "{known}"}}, otherwise rename one of them'
+            )
 
 
 def _finder(rule: LabelRule, root: Path) -> Callable[[Entry], str | None]:

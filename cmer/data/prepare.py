@@ -19,7 +19,7 @@ from cmer.data.cards import card, fingerprint
 from cmer.data.fingerprint import Match, compare, compare_pictures, differences
 from cmer.data.frames import write_frame
 from cmer.data.images import ImageStore, open_images
-from cmer.data.labels import known_labels, labels_of, merged
+from cmer.data.labels import known_labels, labels_of, merged, require_classes
 from cmer.data.layout import Layout, layout_of
 from cmer.data.raster import UndecodableError
 from cmer.data.similar import image_hash
@@ -57,8 +57,9 @@ def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
         flaws that were dropped, and findings that are only warnings.
 
     Raises:
-        UserError: the dataset cannot be read, its annotation file is one of the files to write, or it has flaws and
-            `on_bad` is `stop`; the message lists them.
+        UserError: the dataset cannot be read, its annotation file is one of the files to write, most of its images are
+            of a single colour, `merge` does not fit its classes, or it has flaws and `on_bad` is `stop`; the message
+            lists them.
     """
     folder = Path(folder)
     layout = layout_of(options, folder)
@@ -66,10 +67,12 @@ def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
         raise UserError(f"{layout.annotations} would be overwritten; move the dataset, or choose another folder")
     entries = read_entries(layout)
     labels, findings = _labels(options, layout, entries)
+    require_classes(labels, options.merge, f"datasets.{folder.name}.merge")
     images, captions = _read(options, layout, folder, entries, labels)
     if isinstance(options, PublishedDataset):
         shown = compare_pictures(fingerprint(options.source), entries, images["hash"].tolist())
         _stop_unless_published(options, layout, [shown])
+    _stop_if_plain(options, f"datasets.{folder.name}", images)
     findings += _findings(options, layout, images, captions) + _notes(layout, entries, images)
     findings = [finding for finding in findings if finding.files]
     flaws = [finding for finding in findings if finding.stops]
@@ -103,6 +106,17 @@ def _stop_unless_published(options: PublishedDataset, layout: Layout, matches: l
         )
 
 
+def _stop_if_plain(options: Dataset, setting: str, images: pd.DataFrame) -> None:
+    plain, decoded = images.loc[images["plain"], "file"].tolist(), int((images["problem"] == "").sum())
+    if 2 * len(plain) > decoded:
+        rendered = isinstance(options, FolderDataset) and options.raster is not None
+        remedy = f"correct {setting}.raster (bands, low, high)" if rendered else "give images that show something"
+        raise UserError(
+            f"{len(plain):,} of {decoded:,} images of {options.title} are of a single colour, so that nothing can be "
+            f"learned from them; {remedy}: {abbreviate(plain)}"
+        )
+
+
 def _read(
     options: Dataset, layout: Layout, folder: Path, entries: list[Entry], labels: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -126,7 +140,12 @@ def _read(
 
 
 def inspect_images(store: ImageStore, files: list[str], title: str) -> pd.DataFrame:
-    """Decode images once: width, height, sha256, hash, `problem` ("", missing, undecodable) and `reason` of each."""
+    """Decode images once.
+
+    Returns:
+        a table with width, height, sha256, hash, `plain` (whether the image is of a single colour), `problem` ("",
+        missing, undecodable) and `reason` of each.
+    """
     found = []
     with (
         ProcessPoolExecutor(cores()) as pool,  # threads would block each other half of the time
@@ -142,21 +161,23 @@ def inspect_images(store: ImageStore, files: list[str], title: str) -> pd.DataFr
                 f"a process that checked the images of {title} was killed, possibly for lack of memory, near {near}; "
                 "cut very large images into tiles, or give this step more memory"
             ) from None
-    return pd.DataFrame(found, columns=["width", "height", "sha256", "hash", "problem", "reason"])
+    return pd.DataFrame(found, columns=["width", "height", "sha256", "hash", "plain", "problem", "reason"])
 
 
-def _inspect(store: ImageStore, file: str) -> tuple[int, int, str, str, str, str]:
-    """Width, height, SHA-256 of the bytes, perceptual hash, problem and reason."""
+def _inspect(store: ImageStore, file: str) -> tuple[int, int, str, str, bool, str, str]:
+    """Width, height, SHA-256 of the bytes, perceptual hash, whether of a single colour, problem and reason."""
     try:
         data = store.read(file)
         image = store.decode(data)
     except FileNotFoundError:
-        return 0, 0, "", "", "missing", ""
+        return 0, 0, "", "", False, "missing", ""
     except OSError as error:
-        return 0, 0, "", "", "undecodable", error.strerror or str(error)
+        return 0, 0, "", "", False, "undecodable", error.strerror or str(error)
     except UndecodableError as error:
-        return 0, 0, "", "", "undecodable", str(error)
-    return image.width, image.height, hashlib.sha256(data).hexdigest(), image_hash(image), "", ""
+        return 0, 0, "", "", False, "undecodable", str(error)
+    found = image_hash(image)
+    plain = not int(found, 16) and image.getcolors(1) is not None  # the first is quick, the second exact
+    return image.width, image.height, hashlib.sha256(data).hexdigest(), found, plain, "", ""
 
 
 def _findings(options: Dataset, layout: Layout, images: pd.DataFrame, captions: pd.DataFrame) -> list[Finding]:
@@ -177,6 +198,7 @@ def _findings(options: Dataset, layout: Layout, images: pd.DataFrame, captions: 
         Finding("images cannot be decoded", "`drop` skips them", undecodable),
         Finding("images have no caption", "`drop` skips them", files(images["captions"] == 0)),
         Finding("images have no scene label", "kept without prompt", files(no_label), stops=not lax),
+        Finding("images are of a single colour", "kept", files(images["plain"]), stops=False),
         Finding("images are identical to an image of another split", "kept", files(_leaks(images)), stops=False),
     ]
     lost = files(_bad(images) & (images["split"] == "test"))

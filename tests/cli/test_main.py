@@ -24,7 +24,7 @@ def test_help_shows_every_verb_in_the_workflows_order(
 ) -> None:
     assert run(monkeypatch, "--help") == 0
     shown = re.findall(r"^│ (\w+) ", capsys.readouterr().out, re.M)
-    assert shown == [*STAGES, "check", "params", "schema", "show", "record", "controls"]
+    assert shown == [*STAGES, "check", "params", "config", "schema", "show", "record", "controls"]
 
 
 def test_a_users_mistake_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:

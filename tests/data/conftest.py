@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from data_cases import Options
-from PIL import Image
+from raster_cases import picture
 
 from cmer.config.datasets import FolderDataset
 
@@ -19,7 +19,7 @@ def published(tmp_path: Path) -> Options:
         for number, item in enumerate(entries):
             path = root / "images" / item["filename"]
             if path.resolve().is_relative_to(root):
-                Image.new("RGB", (8 + number, 6), (number, 9, 9)).save(path)
+                picture(path, (number, 9, 9), 8 + number, 6)
         (root / "dataset.json").write_text(json.dumps({"images": entries}))
         return FolderDataset(source="folder", title="Fields", root=str(root), **settings)
 

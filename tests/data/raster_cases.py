@@ -37,7 +37,9 @@ def palette(colour: tuple[int, int, int]) -> Image.Image:
     return image
 
 
-def picture(path: Path, colour: tuple[int, int, int] = (20, 120, 30), side: int = 8) -> None:
-    """Write a square of one colour."""
+def picture(path: Path, colour: tuple[int, int, int] = (20, 120, 30), side: int = 8, height: int = 8) -> None:
+    """Write a rectangle of one colour with a white corner: images of a single colour would be refused."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (side, side), colour).save(path)
+    image = Image.new("RGB", (side, height), colour)
+    image.putpixel((side - 1, height - 1), (255, 255, 255))
+    image.save(path)

@@ -125,16 +125,19 @@ def test_an_image_that_may_not_be_read_is_named(mine: Mine) -> None:
 
 
 def test_unusual_images_are_taken(mine: Mine) -> None:
-    frames = [Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(3)]
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8))
+    frames = [noise.rotate(90 * i).convert("RGB") for i in range(3)]
+    indices = palette((1, 2, 3))
+    indices.putpixel((0, 0), 0)
     exif = Image.Exif()
     exif[0x0112] = 8
     for name, data in {
-        "pond_0.png": encoded(Image.new("CMYK", (8, 8), (9, 9, 9, 9)), "JPEG"),
-        "pond_1.png": encoded(palette((1, 2, 3)), transparency=b"\x80\x00"),
-        "pond_2.png": encoded(Image.new("RGBA", (8, 8), (1, 2, 3, 4))),
+        "pond_0.png": encoded(noise.convert("CMYK"), "JPEG"),
+        "pond_1.png": encoded(indices, transparency=b"\x80\x00"),
+        "pond_2.png": encoded(noise.convert("RGBA")),
         "pond_3.png": encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]),
-        "pond_4.png": encoded(Image.new("1", (8, 8), 1)),
-        "pond_5.png": encoded(Image.new("RGB", (8, 4)), "JPEG", exif=exif),
+        "pond_4.png": encoded(noise.convert("1")),
+        "pond_5.png": encoded(noise.convert("RGB").crop((0, 0, 8, 4)), "JPEG", exif=exif),
     }.items():
         (mine.root / "images" / name).write_bytes(data)
     assert mine.prepare() == []

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from data_cases import entry
 from PIL import Image
+from raster_cases import picture
 from typer.testing import CliRunner
 
 from cmer.cli.data import app
@@ -100,7 +101,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "rsitmd"
     (root / "images").mkdir(parents=True)
     for number, item in enumerate(entries()):
-        Image.new("RGB", (8, 8), (6 * number, 9, 9)).save(root / "images" / item["filename"])
+        picture(root / "images" / item["filename"], (6 * number, 9, 9))
     write(root, entries())
     print_of = fingerprint_of(parsed(entries()), labels(entries()))
     for module in ("layout", "check", "prepare"):

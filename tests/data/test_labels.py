@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 from cmer.config.base import ConfigError, validate
 from cmer.config.datasets import FolderDataset, LabelRule
 from cmer.data.annotations import Entry
-from cmer.data.labels import display_name, labels_of, merged
+from cmer.data.labels import display_name, labels_of, merged, require_classes
 from cmer.errors import UserError
 
 RULE: TypeAdapter[LabelRule] = TypeAdapter(LabelRule)
@@ -58,6 +58,33 @@ def test_lists_label_numbers_and_merge(tmp_path: Path) -> None:
     assert labels(plain, *files, root=tmp_path) == ["playfields", "bridge", "pond", ""]
     found = merged(labels(plain, *files, root=tmp_path), {"Play_Fields": "playground", "playfields": "playground"})
     assert found == ["playground", "bridge", "pond", ""]
+
+
+@pytest.mark.parametrize(
+    ("found", "classes", "message"),
+    [
+        (["farm", "pond", ""], {"farms": "pond"}, r"x\.merge: no image has the class farms; classes are farm, pond$"),
+        (["", ""], {"farm": "pond"}, r"no image has the class farm; classes are none$"),
+        (["farm", "pond"], {"farm": "pond", "pond": "lake"}, "farm is merged into pond, which is merged into lake"),
+        (["farm"], {"farm": "farm"}, "farm is merged into farm, which is"),
+        (
+            ["sea port", "pond", "seaport"],
+            {},
+            r"'sea port' and 'seaport'; .* x\.merge: {.seaport.: .sea port.}",
+        ),
+        (["caf\u00e9", "cafe\u0301"], {}, "two classes are called"),
+        (["farm", "seaport"], {"farm": "sea port"}, "two classes are called 'sea port' and 'seaport'"),
+    ],
+)
+def test_classes_to_merge_exist_and_no_class_has_two_spellings(
+    found: list[str], classes: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        require_classes(found, classes, "x.merge")
+
+
+def test_merging_makes_one_class_of_two_spellings() -> None:
+    require_classes(["sea port", "seaport", "c", "c++", ""], {"seaport": "sea port"}, "x.merge")
 
 
 def test_lists_that_are_missing_or_disagree_are_named(tmp_path: Path) -> None:

@@ -197,6 +197,10 @@ def test_the_verbs_write_tables_and_print_counts(datasets: dict[str, list[Pictur
     assert told.exit_code == 0, told.output
     found = read_frame(out, TABLE)
     assert f"{len(set(found['caption_id']))} train captions of {len(set(found['image_id']))} images" in told.output
+    alone = ["--folder", str(tmp_path / "c"), *arguments[-2:]]
+    nothing = CliRunner().invoke(app, [*arguments[:3], *alone, "--out", str(out)])
+    assert nothing.exit_code == 0 and "warning: datasets.c.exclude: twins excluded nothing" in nothing.output
+    assert "excluded nothing" not in told.output
     wrong = CliRunner().invoke(app, [*arguments[:2], spec.replace("twins", "twin"), *arguments[3:], "--out", str(out)])
     assert isinstance(wrong.exception, UserError) and "'shared_captions' (given: 'twin')" in str(wrong.exception)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from raster_cases import picture, sentinel, tiff
 
 from cmer.config.base import ConfigError, validate
@@ -193,6 +194,42 @@ def test_rasters_and_pictures_of_one_folder_are_prepared_and_shown_alike(tmp_pat
     for name, sha in images["sha256"].items():
         expected = decode((tmp_path / "images" / str(name)).read_bytes(), Raster(bands=(3, 2, 1)))
         assert (np.asarray(store.load(str(name), sha)) == np.asarray(expected)).all()
+
+
+def test_a_stretch_that_renders_most_images_in_one_colour_stops(tmp_path: Path) -> None:
+    for i in range(4):
+        (tmp_path / "images/field").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"images/field/{i}.tif").write_bytes(tiff(sentinel(i)))
+    wrong = {"bands": [3, 2, 1], "stretch": {"kind": "range", "low": 1e6, "high": 2e6}}
+    with pytest.raises(UserError) as error:
+        prepare(options(tmp_path, annotations=None, raster=wrong, on_bad="drop"), tmp_path / "mine")
+    assert "4 of 4 images of Mine are of a single colour" in str(error.value)
+    assert "correct datasets.mine.raster (bands, low, high): field/0.tif, field/1.tif" in str(error.value)
+    assert not (tmp_path / "mine/images.csv").exists()
+
+
+def test_images_of_a_single_colour_are_counted_and_stop_only_if_they_are_most(tmp_path: Path) -> None:
+    for i in range(3):
+        picture(tmp_path / f"images/farm/{i}.png", (40 * i, 9, 9))
+        Image.new("RGB", (8, 8), (9, 9, 40 * i)).save(tmp_path / f"images/farm/plain{i}.png")
+    mine = options(tmp_path, annotations=None)
+    found = [finding for finding in prepare(mine, tmp_path / "mine") if "single colour" in finding.what]
+    assert [(finding.files, finding.stops) for finding in found] == [([f"farm/plain{i}.png" for i in range(3)], False)]
+    Image.new("RGB", (8, 8)).save(tmp_path / "images/farm/0.png")
+    with pytest.raises(UserError, match=r"4 of 6 images of Mine are of a single colour, .*; give images that show"):
+        prepare(mine, tmp_path / "mine")
+
+
+def test_a_class_to_merge_that_does_not_exist_is_named_before_any_image_is_opened(tmp_path: Path) -> None:
+    for name in ("farm/0", "farm/1", "seaport/0", "sea_port/0"):
+        (tmp_path / f"images/{name}.png").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"images/{name}.png").write_text("no image")
+    with pytest.raises(
+        UserError, match=r"datasets\.mine\.merge: no image has the class farms; classes are farm, sea port"
+    ):
+        prepare(options(tmp_path, annotations=None, merge={"farms": "farm"}), tmp_path / "mine")
+    with pytest.raises(UserError, match="two classes are called 'sea port' and 'seaport'"):
+        prepare(options(tmp_path, annotations=None), tmp_path / "mine")
 
 
 @pytest.mark.parametrize(

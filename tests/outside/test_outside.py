@@ -48,7 +48,9 @@ def draw(folder: Path) -> None:
     for name, colour in {"forest": (20, 120, 30), "pond": (30, 60, 200)}.items():
         (folder / name).mkdir(parents=True)
         for number in range(20):
-            Image.new("RGB", (32, 32), (*colour[:2], colour[2] + number)).save(folder / name / f"{number}.png")
+            image = Image.new("RGB", (32, 32), (*colour[:2], colour[2] + number))
+            image.putpixel((0, 0), (255, 255, 255))
+            image.save(folder / name / f"{number}.png")
 
 
 class Outside:

@@ -9,7 +9,7 @@ from cmer.reporting.base import FigureSpec, Files, TableSpec, build_table
 
 
 def table(number, rows, files, seeds=(1, 2, 3), protocols=("none", "oracle")):
-    spec = {"kind": f"table{number}", "runs": rows, "protocols": [*protocols], "seeds": [*seeds]}
+    spec = {"kind": f"table{number}", "runs": rows, "protocols": protocols, "seeds": seeds}
     return build_table(TableSpec.model_validate(spec), Files(metrics=files))
 
 

@@ -219,6 +219,7 @@ def test_schedule_rises_then_falls_to_zero() -> None:
     assert schedule(55, 100, 0.1) == pytest.approx(0.5) and schedule(100, 100, 0.1) == pytest.approx(0)
 
 
-def test_a_loss_that_is_not_finite_stops_with_a_sentence(prepared, workspace) -> None:
-    result = CliRunner().invoke(app, train_arguments(prepared, spec(prepared, lr=1e30)))
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(prepared, workspace, monkeypatch) -> None:
+    monkeypatch.setattr("torch.nn.functional.cross_entropy", lambda logits, target: logits.sum() * torch.inf)
+    result = CliRunner().invoke(app, train_arguments(prepared, spec(prepared, lr=10.0)))
     assert "lower training.lr" in str(result.exception)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from cmer.config.base import Model, validate
-from cmer.config.datasets import LabelRule, card_text
+from cmer.config.datasets import LabelRule, card_settings
 from cmer.config.sources import Source
 from cmer.io import read_json
 
@@ -72,7 +70,7 @@ class Card(Model):
 @cache
 def card(name: str) -> Card:
     """The card of a published dataset: "rsicd", "rsitmd", "ucm" or "sydney"."""
-    return validate(Card, yaml.safe_load(card_text(name)), f"the card of {name}")
+    return validate(Card, card_settings(name), f"the card of {name}")
 
 
 @cache
