@@ -118,11 +118,15 @@ def test_new_field_of_a_card_plans_nothing(tmp_path: Path, monkeypatch: pytest.M
     class Longer(cards.Card):
         bands: int
 
-    monkeypatch.setattr(datasets, "CARDS", tmp_path)
-    monkeypatch.setattr(cards, "Card", Longer)
-    cards.card.cache_clear()
-    assert cards.card("rsicd").model_dump()["bands"] == 3
-    assert not changed(before, planned(plan(config("config/rsicd_lite.yaml"))))
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets, "CARDS", tmp_path)
+        patch.setattr(cards, "Card", Longer)
+        for read in (datasets.card_settings, cards.card):
+            read.cache_clear()
+        assert cards.card("rsicd").model_dump()["bands"] == 3
+        assert not changed(before, planned(plan(config("config/rsicd_lite.yaml"))))
+    for read in (datasets.card_settings, cards.card):
+        read.cache_clear()
     monkeypatch.undo()
     cards.card.cache_clear()
 
