@@ -137,6 +137,12 @@ def _kind(mode: int) -> str:
     return "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
 
 
+def read_bytes(path: Path | str, size: int) -> bytes:
+    """The first `size` bytes in `path`: files of /proc claim to be empty, and may never end."""
+    with Path(path).open("rb") as file:
+        return file.read(size)
+
+
 def read_text(path: Path | str) -> str:
     """The text in `path`: UTF-8, with or without a byte order mark.
 
@@ -148,8 +154,7 @@ def read_text(path: Path | str) -> str:
     if size > LARGEST_TEXT:
         raise UserError(f"{path} has {size / 2**30:.1f} GiB; at most {LARGEST_TEXT // 2**30} GiB of text are read")
     try:
-        with Path(path).open("rb") as file:
-            return file.read(size).decode("utf-8-sig")  # no more: files of /proc claim to be empty, and may never end
+        return read_bytes(path, size).decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

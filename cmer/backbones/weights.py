@@ -51,9 +51,8 @@ def _reason(path: Path | None, error: Exception) -> str:
     if names := _names(str(error)):
         return f"they are another model's ({names}); correct `model` or the file"
     kind = _kind(path) if path else ""
-    if kind in ("zip", "pickle", "") and isinstance(
-        error, pickle.UnpicklingError
-    ):  # torch advises to run what is in it
+    # Torch's own message advises to run what is in a pickle.
+    if kind in ("zip", "pickle", "") and isinstance(error, pickle.UnpicklingError):
         return PICKLE
     return KINDS.get(kind, str(error))
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,8 +9,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from cmer.data.rows import csv_lines
 from cmer.errors import UserError
-from cmer.io import atomic, read_text
+from cmer.io import atomic
 
 NUMBER, SHA256 = "[0-9]{1,15}", "[0-9a-f]{64}"
 CELLS = {
@@ -83,7 +81,7 @@ def read_frame(path: Path | str, schema: Schema) -> pd.DataFrame:
         raise UserError(f"{path} has no column {', '.join(missing)}; {remedy}")
     # Text stays text: a caption "null", a label "1" or an all-digit hash must not be converted.
     frame = pd.DataFrame(rows, columns=header, dtype=str)
-    for name in CELLS.keys() & set(schema.columns):
+    for name in filter(CELLS.get, schema.columns):
         bad = np.flatnonzero(~frame[name].str.fullmatch(CELLS[name]))
         if len(bad):
             raise UserError(f"{path}, row {bad[0] + 1}: {name} is {frame[name][bad[0]][:80]!r}; {remedy}")
@@ -94,14 +92,10 @@ def read_frame(path: Path | str, schema: Schema) -> pd.DataFrame:
 
 
 def _cells(path: Path | str, remedy: str) -> tuple[list[str], list[list[str]]]:
-    csv.field_size_limit(sys.maxsize)  # otherwise captions of more than 131,072 characters are errors
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    try:
-        header, *rows = reader
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num} is not CSV: {error}; {remedy}") from None
-    except ValueError:
-        raise UserError(f"{path} is empty; {remedy}") from None
+    lines = [cells for _, cells in csv_lines(path, remedy)]
+    if not lines:
+        raise UserError(f"{path} is empty; {remedy}")
+    header, *rows = lines
     if len(set(header)) < len(header):
         raise UserError(f"{path} has two columns of one name: {', '.join(header)[:200]}; {remedy}")
     uneven = next((row for row, cells in enumerate(rows, start=1) if len(cells) != len(header)), None)

@@ -16,6 +16,7 @@ from cmer.config.datasets import Dataset, FolderDataset, Raster
 from cmer.data.layout import layout_of
 from cmer.data.raster import BandsError, UndecodableError, render
 from cmer.errors import UserError
+from cmer.io import read_bytes
 
 # `cmer prepare` reports defects of images once; Pillow would warn each time they are opened.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -92,8 +93,7 @@ class FolderImages(ImageStore):
             raise OSError("it is not a file")
         if size > LARGEST_BYTES:
             raise OSError(f"it has {size / 2**30:.1f} GiB; cut it into tiles")
-        with path.open("rb") as image:
-            return image.read(size)  # no more: files of /proc claim to be empty, and may never end
+        return read_bytes(path, size)
 
 
 class TarImages(ImageStore):

@@ -25,21 +25,38 @@ def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         UserError: the file is missing, not UTF-8, not comma-separated CSV, or lacks a column; or a row has too many or
             too few cells.
     """
-    csv.field_size_limit(sys.maxsize)  # otherwise captions of more than 131,072 characters are errors
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True, strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        _check_header(path, header)
-        for cells in filter(None, reader):
-            where = f"{path}: line {reader.line_num}"
+    lines = csv_lines(path, "check its double quotes", skipinitialspace=True)
+    header = [name.strip() for name in next(lines, (0, []))[1]]
+    _check_header(path, header)
+    for number, cells in lines:
+        if cells:
+            where = f"{path}: line {number}"
             if len(cells) != len(header):
                 raise UserError(
                     f"{where} has {len(cells)} cells, the header has {len(header)}; put captions that contain a comma "
                     "in double quotes"
                 )
             yield where, dict(zip(header, cells, strict=True))
+
+
+def csv_lines(path: Path | str, remedy: str, **dialect: Any) -> Iterator[tuple[int, list[str]]]:
+    """The cells of a .csv, row by row, each with the number of its last line.
+
+    Args:
+        path: the file.
+        remedy: what to do if it is not CSV, named in the error.
+        dialect: parameters of `csv.reader`.
+
+    Raises:
+        UserError: the file is missing, not UTF-8, or not CSV.
+    """
+    csv.field_size_limit(sys.maxsize)  # otherwise captions of more than 131,072 characters are errors
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True, **dialect)
+    try:
+        for cells in reader:
+            yield reader.line_num, cells
     except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num} is not CSV: {error}; check its double quotes") from None
+        raise UserError(f"{path}: line {reader.line_num} is not CSV: {error}; {remedy}") from None
 
 
 def jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

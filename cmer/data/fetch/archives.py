@@ -17,6 +17,7 @@ from typing import Self
 
 from cmer.data.annotations import abbreviate, files_below
 from cmer.errors import UserError
+from cmer.io import read_bytes
 
 GIB = 2**30
 MAX_BYTES = 32 * GIB
@@ -127,13 +128,7 @@ def _folder_members(folder: Path) -> Iterator[Member]:
     for name in names:
         if (file := folder / name).is_file():
             size = file.stat().st_size
-            yield Member(name, size, folder, partial(_head, file, size))
-
-
-def _head(file: Path, size: int) -> bytes:
-    """No more than the declared size, unlike `Path.read_bytes`: files of /proc claim to be empty, and may never end."""
-    with file.open("rb") as opened:
-        return opened.read(size)
+            yield Member(name, size, folder, partial(read_bytes, file, size))
 
 
 def _zip_members(path: Path, file: zipfile.ZipFile) -> Iterator[Member]:
