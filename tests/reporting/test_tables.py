@@ -187,6 +187,17 @@ def test_differences_of_all_pairs(write_metrics):
     assert result["mr_compared"].tolist() == ["20.00", "20.00", "60.00"]
 
 
+def test_edited_ranks_are_refused(write_metrics):
+    rows = [run("a", "linear_probe"), run("b")]
+    files = [file for row in rows for file in write_metrics(row, {1: 20.0})]
+    ranks = files[0].with_suffix(".ranks.csv")
+    text = ranks.read_text()
+    assert ",99," in text
+    ranks.write_text(text.replace(",99,", ",0,", 1))
+    with pytest.raises(UserError, match=r"ranks\.csv is not what was written with the metrics beside it"):
+        table(1, rows, files, seeds=[1])
+
+
 def test_a_comparison_needs_the_ranks(write_metrics):
     rows = [run("a", "linear_probe"), run("b")]
     files = [file for row in rows for file in write_metrics(row, {1: 20.0})]
