@@ -6,6 +6,7 @@ import contextlib
 import glob
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -169,7 +170,7 @@ def parse_json(text: str, what: str) -> Any:
         UserError: it is not JSON, is nested too deeply, repeats a key in an object, or contains NaN or infinity.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_number)
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_number, parse_float=_number)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{what} is not valid JSON: {error}") from None
 
@@ -182,8 +183,11 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_number(constant: str) -> Any:
-    raise ValueError(f"{constant} is not a finite number")
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):  # 1e999 is infinity
+        raise ValueError(f"{text[:100]} is not a finite number")
+    return number
 
 
 def read_json(path: Path | str) -> Any:

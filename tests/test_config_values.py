@@ -119,6 +119,7 @@ def test_an_integer_is_a_number_and_one_band_can_be_all_colours() -> None:
     [
         ('{"seed": 1, "seed": 2}', "'seed' appears twice"),
         ('{"seed": NaN}', "NaN is not a finite number"),
+        ('{"seed": 1e999}', "1e999 is not a finite number"),
         ("[" * 100_000, "not valid JSON"),
         ("[" * 50 + "]" * 50, "nested more than 20 deep"),
         ('{"run": "%s"}' % ("x" * 20_000), "run: text of 20,000 characters"),
