@@ -15,12 +15,13 @@ from typing import Any
 from cmer import features, profiling, retrieval, training
 from cmer.config.datasets import PublishedDataset
 from cmer.config.experiment import Config
+from cmer.config.reranking import RerankerOptions
 from cmer.config.runs import Run, found_modules
 from cmer.data.cards import card, fingerprint
 from cmer.io import digest
 from cmer.profiling.spec import ProfileSpec
 from cmer.provenance import code_digest
-from cmer.registry import FIGURES, TABLES, Registry
+from cmer.registry import FIGURES, RERANKERS, TABLES, Registry
 from cmer.reporting.base import Reported
 from cmer.reporting.paper import printed_file
 
@@ -90,13 +91,17 @@ class Plan:
 
     def _table(self, name: str) -> _Output:
         entry = self.config.tables[name]
-        rows = self.config.rows(entry.runs, entry.datasets)
-        return _Output(TABLES, entry.kind, self.config.matching(entry.runs), rows)
+        return self._output(TABLES, entry.kind, entry.runs, entry.datasets)
 
     def _figure(self, name: str) -> _Output:
         entry = self.config.figures[name]
-        rows = self.config.rows(entry.runs, [self.config.dataset_of(name)])
-        return _Output(FIGURES, entry.kind, self.config.matching(entry.runs), rows)
+        return self._output(FIGURES, entry.kind, entry.runs, [self.config.dataset_of(name)])
+
+    def _output(self, registry: Registry[Any], kind: str, patterns: list[str], datasets: list[str] | None) -> _Output:
+        runs, rows = self.config.matching(patterns), self.config.rows(patterns, datasets)
+        if "efficiency" in registry.get(kind).reads:  # reranking costs no training
+            runs, rows = [run for run in runs if not run.reranker], [row for row in rows if not row[0].reranker]
+        return _Output(registry, kind, runs, rows)
 
     # --- specs --------------------------------------------------------------------------------------------------------
 
@@ -160,6 +165,10 @@ class Plan:
         output = self._figure(figure)
         return _json({"kind": output.name, "runs": self._rows(output), "seeds": self.config.seeds})
 
+    def rerank_spec(self, run: str, reranker: str) -> str:
+        """Settings that reranking a run reads."""
+        return _json({"name": f"{run}.{reranker}", "reranker": _settings(self.config.rerankers[reranker])})
+
     def _data(self, dataset: str) -> dict[str, Any]:
         return self.config.datasets[dataset].model_dump(exclude={"template", "exclude"}) | {"title": dataset}
 
@@ -175,7 +184,8 @@ class Plan:
     def _tabled(self, run: Run) -> dict[str, Any]:
         printed = self.config.backbones[run.backbone].printed if run.backbone else "own towers"
         options = run.options.model_dump()
-        return {"name": run.name, "backbone_printed": printed, "method": run.method, "options": options}
+        tabled = {"name": run.name, "backbone_printed": printed, "method": run.method, "options": options}
+        return tabled | ({"reranker": _settings(run.reranker)} if run.reranker else {})
 
     # --- code ---------------------------------------------------------------------------------------------------------
 
@@ -198,6 +208,10 @@ class Plan:
     def embedding_code(self, run: str) -> str:
         """Code digest of embedding a test split."""
         return digest_code(*retrieval.MODULES, *self._modules(run))
+
+    def reranking_code(self, reranker: str) -> str:
+        """Code digest of evaluating reranked scores."""
+        return digest_code(*retrieval.EVALUATION, RERANKERS.module(self.config.rerankers[reranker].kind))
 
     def profile_code(self, backbone: str) -> str:
         """Code digest of a profile."""
@@ -232,6 +246,18 @@ class Plan:
         leaks = self.config.datasets[dataset].exclude
         return [self._file(f"data/{dataset}/excluded.seed{seed}.csv")] if leaks else []
 
+    def partner_embeddings(self, reranker: str, dataset: str, seed: str) -> list[str]:
+        """Embeddings of a reranker's partner run; none for a reranker without one."""
+        return self._of_partner("embeddings", reranker, dataset, seed)
+
+    def partner_bank(self, reranker: str, dataset: str, seed: str) -> list[str]:
+        """The bank of a reranker's partner run; none for a reranker without one."""
+        return self._of_partner("banks", reranker, dataset, seed)
+
+    def _of_partner(self, phase: str, reranker: str, dataset: str, seed: str) -> list[str]:
+        partner = self.config.rerankers[reranker].partner_run
+        return [self._file(f"{phase}/{dataset}/{partner}/seed{seed}.safetensors")] if partner else []
+
     def checkpoints(self) -> list[str]:
         """Checkpoints of all runs and seeds."""
         every = [(run, dataset) for run in self.config.expanded for dataset in run.datasets]
@@ -253,6 +279,11 @@ class Plan:
         """Metrics of all runs and seeds of a figure; none if it reads no metrics."""
         return self._metrics(self._figure(figure))
 
+    def figure_grids(self, figure: str) -> list[str]:
+        """Grids that lie beside the metrics of the reranked runs of a figure."""
+        rows = [row for row in self._figure(figure).rows if row[0].reranker]
+        return self._of_seeds("metrics", rows, "grid.csv")
+
     def figure_profiles(self, figure: str) -> list[str]:
         """Profiles of all backbones of a figure; none if it reads no profiles."""
         return self._profiles(self._figure(figure))
@@ -272,6 +303,10 @@ class Plan:
 
     def _file(self, name: str) -> str:
         return f"{self.config.results}/{name}"
+
+
+def _settings(reranker: RerankerOptions) -> dict[str, Any]:
+    return reranker.model_dump(exclude={"runs"})
 
 
 def _json(data: Any) -> str:

@@ -106,4 +106,5 @@ BACKBONES: Registry[Any] = Registry("backbone kind", "cmer.backbones", "model")
 LOSSES: Registry[Any] = Registry("loss", "cmer.losses.batch")
 """Losses of a batch of matching pairs."""
 TABLES: Registry[Any] = Registry("table", "cmer.reporting.tables")
+RERANKERS: Registry[Any] = Registry("reranker", "cmer.retrieval.rerankers")
 FIGURES: Registry[Any] = Registry("figure", "cmer.reporting.figures")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cmer.config.datasets import LabelRule
+    from cmer.retrieval.reranking import Fitted
 
 app = typer.Typer(no_args_is_help=True)
 LARGEST_TABLE = 2**26
@@ -47,21 +48,51 @@ def evaluate(
     mr: Annotated[
         Path, typer.Option(help="JSON file for the mR of every label protocol, for `dvc metrics show`."), Writes()
     ],
+    rerank: Annotated[
+        str | None, typer.Option(help="Name and reranker as JSON; its setting is chosen on the bank.")
+    ] = None,
+    bank: Annotated[Path | None, typer.Option(help="Bank of the run (cmer bank), for a reranker."), Reads()] = None,
+    partner: Annotated[
+        Path | None, typer.Option(help="Embeddings of a reranker's partner run (cmer embed)."), Reads()
+    ] = None,
+    partner_bank: Annotated[
+        Path | None, typer.Option(help="Bank of a reranker's partner run (cmer bank)."), Reads()
+    ] = None,
+    grid: Annotated[
+        Path | None, typer.Option(help="CSV file for a reranker's settings with their validation mR."), Writes()
+    ] = None,
     record: Record = None,
 ) -> None:
     """Score the test split: recall at 1, 5 and 10 in both directions, mR and its interval, per label protocol.
 
-    Ties count with their expected outcome under random order. Only `oracle` and `shuffled` use test labels.
+    Ties count with their expected outcome under random order. Only `oracle` and `shuffled` use test labels. With
+    `--rerank`, the scores are reranked first, with the setting that has the best validation mR.
     """
     from cmer.data.frames import write_frame
+    from cmer.retrieval import EVALUATION
     from cmer.retrieval.evaluate import evaluate as evaluate_file
 
     with recorded(record):
-        metrics, table = evaluate_file(embeddings, folder, queries)
-        metrics["record"] |= {"evaluation": {"code": code_digest("cmer.retrieval.evaluate"), "versions": versions()}}
+        fitted = _fitted(rerank, bank, partner, partner_bank)
+        metrics, table = evaluate_file(embeddings, folder, queries, fitted)
+        metrics["record"] |= {"evaluation": {"code": code_digest(*EVALUATION), "versions": versions()}}
+        if fitted and grid:
+            write_frame(grid, fitted.grid)
         write_frame(ranks, table)
         write_json(mr, {"mr": {protocol: found["mr"] for protocol, found in metrics["protocols"].items()}})
         write_sealed(out, metrics | {"ranks": sha256(ranks)}, "cmer evaluate")
+
+
+def _fitted(spec: str | None, bank: Path | None, partner: Path | None, partner_bank: Path | None) -> Fitted | None:
+    from cmer.retrieval.reranking import RerankSpec, fit
+
+    if spec is None:
+        if bank or partner or partner_bank:
+            raise UserError("--bank, --partner and --partner-bank belong to --rerank; give it, or omit them")
+        return None
+    if bank is None:
+        raise UserError("--rerank chooses its setting on --bank; give the file that `cmer bank` wrote")
+    return fit(validate_json(RerankSpec, spec, "--rerank"), bank, partner, partner_bank)
 
 
 @app.command()

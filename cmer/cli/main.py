@@ -35,6 +35,7 @@ STAGES = (
     "train",
     "validation",
     "embed",
+    "bank",
     "profile",
     "evaluate",
     "table",

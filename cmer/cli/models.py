@@ -1,4 +1,4 @@
-"""Commands for models: features, train, validation, embed, params; and for configs: config, schema."""
+"""Commands for models: features, train, validation, embed, bank, params; and for configs: config, schema."""
 
 from __future__ import annotations
 
@@ -132,6 +132,27 @@ def embed(
     run = None if spec is None else validate_json(RunSpec, spec, "--spec")
     with recorded(record):
         embed_run(checkpoint, RunFiles(folder, captions, validation, excluded, features), queries, template, out, run)
+
+
+@app.command()
+def bank(
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint of the trained run (cmer train)."), Reads()],
+    folder: Folder,
+    captions: Captions,
+    validation: Validation,
+    out: Annotated[Path, typer.Option(help="Safetensors file for the embeddings."), Writes()],
+    excluded: Excluded = None,
+    features: Manifest = None,
+    spec: Annotated[str | None, typer.Option(help="The run as JSON; a checkpoint of another run is refused.")] = None,
+    record: Record = None,
+) -> None:
+    """Encode the validation split, on which rerankers are chosen, and the train split, their bank of known queries."""
+    from cmer.training.assembly import RunFiles
+    from cmer.training.embedding import bank_run
+
+    run = None if spec is None else validate_json(RunSpec, spec, "--spec")
+    with recorded(record):
+        bank_run(checkpoint, RunFiles(folder, captions, validation, excluded, features), out, run)
 
 
 @app.command()

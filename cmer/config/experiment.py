@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from cmer.config.base import Model, Name, Seed, Several, require_known, require_
 from cmer.config.datasets import Dataset
 from cmer.config.folders import AMBIGUOUS, Results, is_within
 from cmer.config.reading import read_settings
+from cmer.config.reranking import AnyReranker, RerankerOptions, parse_reranker
 from cmer.config.runs import Run, RunDefaults, RunEntry, RunSpec, expand_runs
 from cmer.config.training import ProfileOptions, Training
 from cmer.registry import FIGURES, TABLES, Registry
@@ -63,24 +64,21 @@ class Config(Model):
     profile: ProfileOptions = ProfileOptions()
     run_defaults: RunDefaults = RunDefaults()
     runs: Annotated[dict[Name, RunEntry], Field(min_length=1)]
+    rerankers: dict[Name, AnyReranker] = Field(
+        default={}, description="rerankers by name; each gives a row {run}.{name} for each of its runs"
+    )
     tables: dict[Name, Table] = Field(default={}, description="tables by the name of their file")
     figures: dict[Name, Figure] = Field(default={}, description="figures by the name of their file")
 
     @field_validator("backbones", mode="before")
     @classmethod
-    def _kinds(cls, data: Any) -> Any:
-        """Parse each backbone here, so that errors can give its name."""
-        if not isinstance(data, dict):
-            return data
-        parsed, mistakes = {}, []
-        for name, value in data.items():
-            try:
-                parsed[name] = parse_backbone(value, f"backbones.{name}")
-            except ValueError as error:
-                mistakes.append(str(error))
-        if mistakes:
-            raise ValueError("\n".join(mistakes))
-        return parsed
+    def _parse_backbones(cls, data: Any) -> Any:
+        return _parse_each("backbones", data, parse_backbone)
+
+    @field_validator("rerankers", mode="before")
+    @classmethod
+    def _parse_rerankers(cls, data: Any) -> Any:
+        return _parse_each("rerankers", data, parse_reranker)
 
     @model_validator(mode="before")
     @classmethod
@@ -113,7 +111,9 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
-        require_unique("runs", [run.name for run in self.expanded])
+        for name, reranker in self.rerankers.items():
+            self._check_reranker(f"rerankers.{name}", reranker)
+        require_unique("runs", [run.name for run in [*self.expanded, *self.reranked]])
         require_known("profile.count_only", self.profile.count_only, list(self.backbones))
         for name, table in self.tables.items():
             _check_kind(f"tables.{name}.kind", table.kind, TABLES)
@@ -124,11 +124,25 @@ class Config(Model):
             self.dataset_of(name)
         return self
 
-    def _check_rows(self, where: str, patterns: list[str], datasets: list[str] | None) -> None:
+    def _check_reranker(self, where: str, reranker: RerankerOptions) -> None:
+        runs, partner = self._trained(reranker.runs), reranker.partner_run
+        if not runs and not reranker.runs:
+            raise ValueError(f"{where}.runs: Field required")
+        self._require_matches(where, reranker.runs, self._trained)
+        if partner is None:
+            return
+        require_known(f"{where}.partner", [partner], [run.name for run in self.expanded])
+        if lacking := [run.name for run in runs if not set(run.datasets) <= set(self.run(partner).datasets)]:
+            raise ValueError(f"{where}.partner: {partner} does not use all datasets of {', '.join(lacking)}")
+
+    def _require_matches(self, where: str, patterns: list[str], matching: Callable[[list[str]], list[Run]]) -> None:
         for pattern in patterns:
-            if not self.matching([pattern]):
+            if not matching([pattern]):
                 known = ", ".join(run.name for run in self.expanded)
                 raise ValueError(f"{where}.runs: {pattern!r} matches no run; known are {known}")
+
+    def _check_rows(self, where: str, patterns: list[str], datasets: list[str] | None) -> None:
+        self._require_matches(where, patterns, self.matching)
         if datasets is not None:
             require_known(f"{where}.datasets", datasets, list(self.datasets))
             if not self.rows(patterns, datasets):
@@ -139,14 +153,25 @@ class Config(Model):
         """All runs, one per backbone and per value of a sweep, in the config's order."""
         return expand_runs(self.runs, self.run_defaults, self.training, list(self.backbones), list(self.datasets))
 
+    @cached_property
+    def reranked(self) -> list[Run]:
+        """The runs under the name and with the scores of each of their rerankers; they train nothing."""
+        return [
+            run.model_copy(update={"name": f"{run.name}.{name}", "reranker": reranker})
+            for name, reranker in self.rerankers.items()
+            for run in self._trained(reranker.runs)
+        ]
+
     def run(self, name: str) -> Run:
         """The run with this name."""
         return next(run for run in self.expanded if run.name == name)
 
     def matching(self, patterns: list[str]) -> list[Run]:
-        """The runs whose names match a pattern, each once, in the order of the patterns."""
-        found = [run for pattern in patterns for run in self.expanded if fnmatchcase(run.name, pattern)]
-        return list({run.name: run for run in found}.values())
+        """The runs, reranked ones included, whose names match a pattern, each once, in the order of the patterns."""
+        return _matching(patterns, [*self.expanded, *self.reranked])
+
+    def _trained(self, patterns: list[str]) -> list[Run]:
+        return _matching(patterns, self.expanded)
 
     def rows(self, patterns: list[str], datasets: list[str] | None) -> list[tuple[Run, str]]:
         """Pairs of a run and one of its datasets, grouped by dataset; None: all datasets."""
@@ -179,6 +204,26 @@ class Config(Model):
             training=row.training,
             source=self.datasets[dataset] if row.training.inputs == "online" else None,
         )
+
+
+def _parse_each(section: str, data: Any, parse: Callable[[Any, str], Any]) -> Any:
+    """Parse every entry of a section by itself, so that errors can give its name."""
+    if not isinstance(data, dict):
+        return data
+    parsed, mistakes = {}, []
+    for name, value in data.items():
+        try:
+            parsed[name] = parse(value, f"{section}.{name}")
+        except ValueError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+    return parsed
+
+
+def _matching(patterns: list[str], runs: Sequence[Run]) -> list[Run]:
+    found = [run for pattern in patterns for run in runs if fnmatchcase(run.name, pattern)]
+    return list({run.name: run for run in found}.values())
 
 
 def _check_kind(key: str, kind: str, registry: Registry[Any]) -> None:

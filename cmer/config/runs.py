@@ -15,6 +15,7 @@ from cmer.config.base import Model, Name, Seed, Several, as_sentences, require_k
 from cmer.config.datasets import Dataset
 from cmer.config.methods import MethodOptions, parse_options, parse_options_field
 from cmer.config.plain import merge, shown
+from cmer.config.reranking import AnyReranker
 from cmer.config.training import Training
 from cmer.registry import METHOD_OPTIONS, METHODS
 
@@ -59,6 +60,7 @@ class Run(Model):
         name: `{backbone}.{run}`, or `{run}` if the method brings its own towers.
         backbone: None if the method brings its own towers.
         training: all training settings, with `inputs` resolved.
+        reranker: reranker of the scores; None for the run itself.
     """
 
     name: Name
@@ -67,6 +69,7 @@ class Run(Model):
     method: str
     options: SerializeAsAny[MethodOptions]
     training: Training
+    reranker: AnyReranker | None = None
 
     @model_validator(mode="after")
     def _a_step_fits(self) -> Self:

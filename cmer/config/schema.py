@@ -10,13 +10,13 @@ from pydantic import BaseModel
 from cmer.config.datasets import published_names
 from cmer.config.experiment import Config
 from cmer.config.training import Training
-from cmer.registry import BACKBONE_OPTIONS, FIGURES, METHOD_OPTIONS, TABLES
+from cmer.registry import BACKBONE_OPTIONS, FIGURES, METHOD_OPTIONS, RERANKERS, TABLES
 
 Schema = dict[str, Any]
 
 
 def config_schema() -> Schema:
-    """The schema, with the settings of every installed method and backbone kind."""
+    """The schema, with the settings of every installed method, and of every kind of backbone and reranker."""
     schema = Config.model_json_schema()
     definitions: Schema = schema["$defs"]
     methods = {name: _define(definitions, METHOD_OPTIONS.get(name)) for name in METHOD_OPTIONS.names()}
@@ -28,12 +28,9 @@ def config_schema() -> Schema:
         entry["allOf"] = [
             _if("method", name, {"properties": {"options": {"$ref": ref}}}) for name, ref in methods.items()
         ]
-    definitions["BackboneOptions"] = {
-        "type": "object",
-        "required": ["kind"],
-        "properties": {"kind": {"enum": list(kinds)}},
-        "allOf": [_if("kind", name, {"$ref": ref}) for name, ref in kinds.items()],
-    }
+    definitions["BackboneOptions"] = _of_kind(kinds)
+    rerankers = {name: _define(definitions, RERANKERS.get(name)) for name in RERANKERS.names()}
+    definitions["RerankerOptions"] = _of_kind(rerankers)
     definitions["PublishedDataset"]["properties"]["source"] |= {"enum": published_names()}
     definitions["Table"]["properties"]["kind"] |= {"enum": TABLES.names()}
     definitions["Figure"]["properties"]["kind"] |= {"enum": FIGURES.names()}
@@ -46,6 +43,16 @@ def _define(definitions: Schema, model: type[BaseModel]) -> str:
     definitions.update(schema.pop("$defs", {}))
     definitions[model.__name__] = schema
     return f"#/$defs/{model.__name__}"
+
+
+def _of_kind(kinds: Mapping[str, str]) -> Schema:
+    """The schema of a mapping whose `kind` selects one of several models."""
+    return {
+        "type": "object",
+        "required": ["kind"],
+        "properties": {"kind": {"enum": list(kinds)}},
+        "allOf": [_if("kind", name, {"$ref": ref}) for name, ref in kinds.items()],
+    }
 
 
 def _if(key: str, value: str, then: Mapping[str, Any]) -> Schema:

@@ -69,6 +69,7 @@ def _match(row: Measured, paper: pd.DataFrame, dataset: str) -> tuple[int | None
     differs = {
         "dataset": run.dataset_title != dataset,
         "method": not same_method.any() or bool(differences(run.options)) or run.options.variant_title() is not None,
+        "scores (reranked)": run.reranker is not None,
         "backbone": not (same_backbone & same_method).any(),
         "label protocol": row.protocol != presumed_protocol(run.method),
     }

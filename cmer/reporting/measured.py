@@ -12,6 +12,7 @@ from pydantic import SerializeAsAny, model_validator
 
 from cmer.config.base import Model, Name
 from cmer.config.methods import MethodOptions, parse_options_field
+from cmer.config.reranking import AnyReranker
 from cmer.errors import UserError
 from cmer.io import read_sealed
 from cmer.reporting.naming import differences
@@ -20,6 +21,7 @@ from cmer.retrieval.evaluate import RanksFile
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 BUDGET = ("train_images", "epochs", "pairs_seen")
 NOTES = {"oracle": "uses test labels", "shuffled": "control: a wrong label in every query"}
+TRANSDUCTIVE = "transductive: every query is scored with all test queries at hand"
 Metrics = Mapping[tuple[str, str, int], Mapping[str, Any]]
 
 
@@ -32,6 +34,7 @@ class TableRun(Model):
     backbone_printed: str
     method: str
     options: SerializeAsAny[MethodOptions]
+    reranker: AnyReranker | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -74,10 +77,13 @@ class Measured:
 
     def cells(self) -> dict[str, str]:
         """Cells that a measured row has in every table; recalls in percent with two decimals."""
+        reranker = self.run.reranker
+        notes = [NOTES[self.protocol]] if self.protocol in NOTES else []
+        notes += [TRANSDUCTIVE] if reranker and reranker.transductive else []
         budget = (self.images, self.epochs, self.pairs) if self.pairs else (0, 0, 0)
         return {
             "run": self.run.name,
-            "options": ", ".join(differences(self.run.options)),
+            "options": ", ".join([*differences(self.run.options), *([reranker.title] if reranker else [])]),
             "dataset": self.run.dataset_title,
             "backbone": self.run.backbone_printed,
             "label_protocol": self.protocol,
@@ -88,7 +94,7 @@ class Measured:
             "mr_ci_high": number(self.interval[1]),
             "seeds": " ".join(map(str, self.seeds)),
             **dict(zip(BUDGET, map(str, budget), strict=True)),
-            "note": NOTES.get(self.protocol, ""),
+            "note": "; ".join(notes),
         }
 
 
@@ -111,8 +117,8 @@ def read_metrics(files: Iterable[Path | str]) -> Metrics:
     found = {}
     for file in map(Path, files):
         metrics = read_sealed(file, "cmer evaluate")
-        spec = metrics["record"]["spec"]
-        key = spec["run"], spec["dataset"], int(spec["seed"])
+        spec, reranking = metrics["record"]["spec"], metrics["record"].get("reranking")
+        key = reranking["name"] if reranking else spec["run"], spec["dataset"], int(spec["seed"])
         found[key] = metrics | {"ranks": RanksFile(file.with_name(f"{file.stem}.ranks.csv"), metrics["ranks"])}
     return found
 

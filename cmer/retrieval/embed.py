@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cmer.config.base import Precision
+from cmer.data.pairs import Pairs
 from cmer.features.device import autocast
 from cmer.features.inputs import Inputs
 from cmer.methods.base import Method
@@ -100,6 +101,30 @@ def _block(method: Method) -> tuple[int, int]:
     return min(IMAGES_PER_BATCH, max(1, method.pairs_per_block // columns)), columns
 
 
+def bank(method: Method, inputs: Inputs, pairs: Pairs, views: int, precision: Precision) -> dict[str, Tensor]:
+    """Content of a bank file: what a reranker is chosen on, and embeddings of the train split.
+
+    It has the validation images and their plain captions in the form of `embeddings`, with the row of each caption's
+    image (`owner`), and for a method that embeds the train images and the different train captions.
+
+    Args:
+        method: trained method.
+        inputs: inputs of the dataset.
+        pairs: the dataset.
+        views: number of dihedral views to average.
+        precision: precision of the encoders.
+    """
+    captions = pairs.captions_of(pairs.val_images)
+    plain = {"none": [pairs.texts[caption] for caption in captions]}
+    tensors = embeddings(method, inputs, pairs.val_images, views, plain, precision)
+    tensors["owner"] = torch.from_numpy(np.searchsorted(pairs.val_images, pairs.caption_image[captions]))
+    if method.scoring == "embedding":
+        known = [pairs.texts[caption] for caption in pairs.captions_of(pairs.train_images)]
+        tensors["bank/images"] = encode_images(method, inputs, pairs.train_images, views, precision)[0].cpu()
+        tensors["bank/captions"] = encode_texts(method, inputs, known, precision)[0].cpu()
+    return tensors
+
+
 def embeddings(
     method: Method,
     inputs: Inputs,
@@ -108,7 +133,7 @@ def embeddings(
     queries: dict[str, list[str]],
     precision: Precision,
 ) -> dict[str, Tensor]:
-    """Content of an embeddings file, which `cmer.retrieval.evaluate.similarity` reads.
+    """Content of an embeddings file, which `cmer.retrieval.scores.similarity` reads.
 
     Args:
         method: trained method.

@@ -1,9 +1,7 @@
-"""Evaluation: the reader of embeddings files, and the metrics of every label protocol. Imports no torch."""
+"""Evaluation: the metrics of every label protocol of an embeddings file. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,88 +9,27 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
-from cmer.config.experiment import PROTOCOLS
 from cmer.data.frames import IMAGES, QUERIES, RANKS, read_frame
 from cmer.errors import UserError
 from cmer.io import sha256
-from cmer.provenance import stored_record
 from cmer.retrieval.bootstrap import ImageHits, mr_interval
 from cmer.retrieval.controls import label_only
-from cmer.retrieval.recall import BLOCK, Ranks, optimistic_hits, pessimistic_hits, ranks, recalls
+from cmer.retrieval.recall import Ranks, optimistic_hits, pessimistic_hits, recalls
+from cmer.retrieval.reranking import Directed, Fitted
+from cmer.retrieval.scores import Indices, protocols, record, similarity, text_index
 
 
-@contextmanager
-def _opened(path: Path | str) -> Iterator[Any]:
-    if not Path(path).is_file():
-        raise UserError(f"{path} does not exist; `cmer embed` writes it")
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            yield file
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged ({error}); remove it and run `cmer embed` again") from None
-
-
-def record(path: Path | str) -> dict[str, Any]:
-    """The record of an embeddings file: spec, seed, code digests and versions.
-
-    Raises:
-        UserError: the file is missing or damaged, or `cmer embed` did not write it.
-    """
-    found = stored_record(path)
-    if "embedding" not in found:
-        raise UserError(f"{path} is not an embeddings file; give one that `cmer embed` wrote")
-    return found
-
-
-def protocols(path: Path | str) -> list[str]:
-    """The label protocols in an embeddings file, in the usual order."""
-    with _opened(path) as file:
-        names = set(file.keys())
-    return [p for p in PROTOCOLS if {f"texts/{p}", f"scores/{p}"} & names]
-
-
-def similarity(path: Path | str, protocol: str) -> NDArray[np.float32]:
-    """Similarity [n_images, n_captions] of all test images and captions under a label protocol.
-
-    Dot products are accumulated in float64 and rounded to float32, so that equal embeddings give equal scores and the
-    number of threads does not affect the result.
-
-    Raises:
-        UserError: the file is missing or damaged, lacks the protocol, or has scores that are not finite.
-    """
-    with _opened(path) as file:
-        names = set(file.keys())
-        if f"scores/{protocol}" in names:
-            return _finite(np.asarray(file.get_tensor(f"scores/{protocol}"), np.float32), path, protocol)
-        if f"texts/{protocol}" not in names:
-            raise UserError(f"{path} has no embeddings for label protocol {protocol!r}; run `cmer embed` again")
-        images, texts = file.get_tensor("images"), file.get_tensor(f"texts/{protocol}").astype(np.float64)
-        index = file.get_tensor(f"index/{protocol}")
-    if np.any(index < 0) or np.any(index >= len(texts)):
-        raise UserError(f"{path} has captions without a text under label protocol {protocol!r}; run `cmer embed` again")
-    scores = np.empty((len(images), len(index)), np.float32)
-    step = max(1, BLOCK // len(texts))
-    for start in range(0, len(images), step):
-        rows = slice(start, start + step)
-        scores[rows] = (images[rows].astype(np.float64) @ texts.T).astype(np.float32)[:, index]
-    return _finite(scores, path, protocol)
-
-
-def _finite(scores: NDArray[np.float32], path: Path | str, protocol: str) -> NDArray[np.float32]:
-    if not np.isfinite(scores).all():
-        raise UserError(f"{path} has scores that are not finite under label protocol {protocol!r}; train the run again")
-    return scores
-
-
-def evaluate(embeddings: Path | str, folder: Path | str, queries: Path | str) -> tuple[dict[str, Any], pd.DataFrame]:
+def evaluate(
+    embeddings: Path | str, folder: Path | str, queries: Path | str, fitted: Fitted | None = None
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """Score the test split under every label protocol of an embeddings file.
 
     Args:
         embeddings: file of unit embeddings or pair scores, with images and captions in the order of the tables below.
         folder: folder of the dataset's `images.csv`.
         queries: table of the test captions, with their image ids.
+        fitted: reranker of the scores; None for the run's own.
 
     Returns:
         the metrics (JSON-ready; recalls in percent), and the ranks of every query: protocol, direction, ids of query
@@ -106,22 +43,29 @@ def evaluate(embeddings: Path | str, folder: Path | str, queries: Path | str) ->
     metrics: dict[str, Any] = {
         "test": {"images": len(images), "captions": len(texts)},
         "controls": {"label_only": _rounded(label_only(images["label"].tolist(), owner).as_dict())},
-        "record": record(embeddings),
+        "record": record(embeddings) | ({"reranking": fitted.facts()} if fitted else {}),
         "protocols": {},
     }
     tables = []
     for protocol in protocols(embeddings):
-        scores = similarity(embeddings, protocol)
-        if scores.shape != (len(images), len(texts)):
-            raise UserError(
-                f"{embeddings} has {scores.shape[0]} images and {scores.shape[1]} captions, but the test split has "
-                f"{len(images)} and {len(texts)}; run `cmer embed` again"
-            )
-        i2t, t2i = ranks(scores, owner)
+        i2t, t2i = _ranked(embeddings, protocol, owner, len(images), fitted)
         metrics["protocols"][protocol] = _summary(i2t, t2i, owner) | _text_counts(embeddings, protocol, owner)
         tables.append(_table(protocol, "i2t", images.index, images.index, i2t))
         tables.append(_table(protocol, "t2i", texts["caption_id"], texts["image_id"], t2i))
     return metrics, pd.concat(tables, ignore_index=True)
+
+
+def _ranked(
+    embeddings: Path | str, protocol: str, owner: Indices, n_images: int, fitted: Fitted | None
+) -> tuple[Ranks, Ranks]:
+    scores = similarity(embeddings, protocol)
+    if scores.shape != (n_images, len(owner)):
+        raise UserError(
+            f"{embeddings} has {scores.shape[0]} images and {scores.shape[1]} captions, but the test split has "
+            f"{n_images} and {len(owner)}; run `cmer embed` again"
+        )
+    directed = fitted.scores(embeddings, protocol) if fitted else Directed(scores, scores)
+    return directed.ranks(owner)
 
 
 def _test_split(folder: Path | str, queries: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -147,8 +91,7 @@ def _summary(i2t: Ranks, t2i: Ranks, owner: NDArray[np.int64]) -> dict[str, Any]
 
 def _text_counts(embeddings: Path | str, protocol: str, owner: NDArray[np.int64]) -> dict[str, int]:
     """Numbers of distinct texts, and of captions whose text describes several test images and is thus ambiguous."""
-    with _opened(embeddings) as file:
-        text = pd.Series(file.get_tensor(f"index/{protocol}"))
+    text = pd.Series(text_index(embeddings, protocol))
     images_of_text = pd.Series(owner).groupby(text).transform("nunique")
     return {"unique_texts": int(text.nunique()), "shared_captions": int((images_of_text > 1).sum())}
 

@@ -1,21 +1,26 @@
-"""Embedding of the test split with a trained run. Called by the commands."""
+"""Embedding of a dataset with a trained run. Called by the commands."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from cmer.config.base import changes, validate
 from cmer.config.runs import RunSpec
 from cmer.data.frames import QUERIES, read_frame
+from cmer.data.pairs import Pairs
 from cmer.data.prompts import predicted_queries
 from cmer.errors import UserError
 from cmer.features.device import device
 from cmer.provenance import code_digest, versions
 from cmer.retrieval import MODULES
-from cmer.retrieval.embed import embeddings
-from cmer.training.assembly import RunFiles, assemble
+from cmer.retrieval.embed import bank, embeddings
+from cmer.training.assembly import Assembled, RunFiles, assemble
 from cmer.training.checkpoint import load, load_tensors, save
 
 
@@ -35,19 +40,59 @@ def embed_run(
     Raises:
         UserError: the checkpoint is missing or damaged, or belongs to another run.
     """
+    trained = _trained(checkpoint, run)
+    torch.set_num_threads(trained.spec.training.threads)
+    pairs = files.pairs(trained.spec)
+    frame = read_frame(queries, QUERIES)
+    texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
+    texts["predicted"] = predicted_queries(template, pairs, texts["none"])
+    ready = trained.assemble(pairs, files, texts["predicted"])
+    precision = trained.spec.training.precision
+    found = embeddings(ready.method, ready.inputs, pairs.test_images, trained.spec.views, texts, precision)
+    save(out, found, trained.record | {"embedding": _made(trained.spec)})
+
+
+def bank_run(checkpoint: Path, files: RunFiles, out: Path, run: RunSpec | None = None) -> None:
+    """Encode the validation split, on which rerankers are chosen, and the train split, and write both.
+
+    Args:
+        checkpoint: checkpoint of the trained run.
+        files: the files that the run was trained on.
+        out: file for the embeddings.
+        run: the run that the checkpoint must be of; None accepts any.
+
+    Raises:
+        UserError: the checkpoint is missing or damaged, or belongs to another run.
+    """
+    trained = _trained(checkpoint, run)
+    torch.set_num_threads(trained.spec.training.threads)
+    pairs = files.pairs(trained.spec)
+    ready = trained.assemble(pairs, files)
+    found = bank(ready.method, ready.inputs, pairs, trained.spec.views, trained.spec.training.precision)
+    save(out, found, trained.record | {"embedding": _made(trained.spec), "bank": True})
+
+
+@dataclass(frozen=True)
+class _Trained:
+    checkpoint: Path
+    spec: RunSpec
+    tensors: dict[str, Tensor]
+    record: dict[str, Any]
+
+    def assemble(self, pairs: Pairs, files: RunFiles, unstored: Collection[str] = ()) -> Assembled:
+        ready = assemble(self.spec, pairs, files.folder, files.features, unstored)
+        load_tensors(ready.method.trained(), self.tensors, self.checkpoint)
+        return ready
+
+
+def _trained(checkpoint: Path, run: RunSpec | None) -> _Trained:
     tensors, record = load(checkpoint)
     spec = validate(RunSpec, record["spec"], str(checkpoint))
     other = changes(spec, run) if run else []
     if other:
         raise UserError(f"{checkpoint} is of another run: its {', '.join(other)}; train this run (cmer train)")
-    torch.set_num_threads(spec.training.threads)
-    pairs = files.pairs(spec)
-    frame = read_frame(queries, QUERIES)
-    texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
-    texts["predicted"] = predicted_queries(template, pairs, texts["none"])
-    ready = assemble(spec, pairs, files.folder, files.features, unstored=texts["predicted"])
-    load_tensors(ready.method.trained(), tensors, checkpoint)
-    code = code_digest(*MODULES, *spec.modules())
-    record |= {"embedding": {"code": code, "versions": versions(), "device": device().type}}
-    precision = spec.training.precision
-    save(out, embeddings(ready.method, ready.inputs, pairs.test_images, spec.views, texts, precision), record)
+    return _Trained(checkpoint, spec, tensors, record)
+
+
+def _made(spec: RunSpec) -> dict[str, Any]:
+    return {"code": code_digest(*MODULES, *spec.modules()), "versions": versions(), "device": device().type}

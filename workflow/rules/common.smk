@@ -10,6 +10,7 @@ from cmer.errors import UserError
 from cmer.plan import Plan
 from cmer.provenance import code_digest
 from cmer.resources import StepResources
+from cmer.retrieval import EVALUATION
 
 # Read here, as Snakemake's own reader takes `no` for false and keeps the last of repeated keys. Errors have no traceback.
 try:
@@ -39,6 +40,7 @@ wildcard_constraints:
     backbone=one_of([*CONFIG.backbones, *PLAN.profiled]),
     run=one_of(run.name for run in CONFIG.expanded),
     seed=one_of(CONFIG.seeds),
+    reranker=one_of(CONFIG.rerankers),
     table=one_of(CONFIG.tables),
     figure=one_of(CONFIG.figures),
 

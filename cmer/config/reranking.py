@@ -1,0 +1,54 @@
+"""Settings that all rerankers have in common; those of one kind are in its module of `cmer/retrieval/rerankers/`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from cmer.config.base import Distinct, Model, validate_part
+from cmer.registry import RERANKERS
+
+
+class RerankerOptions(Model):
+    """A reranker, which gives one more row for each of its runs, named {run}.{reranker}."""
+
+    kind: str = Field(description="module of cmer/retrieval/rerankers/, or entry point of another package")
+    runs: Distinct[str] = Field(
+        default=[], description="names of the runs that are reranked, or patterns such as lite.*"
+    )
+
+    @property
+    def title(self) -> str:
+        """The reranker in words, as in tables."""
+        return self.kind
+
+    @property
+    def transductive(self) -> bool:
+        """Whether the score of a query depends on the other test queries."""
+        return False
+
+    @property
+    def partner_run(self) -> str | None:
+        """Another run whose scores it reads."""
+        return None
+
+
+def parse_reranker(data: Any, key: str = "reranker") -> RerankerOptions:
+    """Parse the settings of a reranker with the model of its `kind`.
+
+    Raises:
+        ValueError: the kind is missing or unknown, or a setting is invalid.
+    """
+    if isinstance(data, RerankerOptions):
+        return data
+    if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
+        raise ValueError(f"  - {key}: a mapping with the field 'kind' is required")
+    try:
+        options: type[RerankerOptions] = RERANKERS.get(data["kind"])
+    except ValueError as error:
+        raise ValueError(f"  - {key}.kind: {error}") from None
+    return validate_part(options, data, key)
+
+
+AnyReranker = Annotated[SerializeAsAny[RerankerOptions], BeforeValidator(parse_reranker)]

@@ -1,0 +1,47 @@
+"""Drawing of the grid of a reranker: a heat map per run."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cmer.reporting.drawing import FONT
+
+PANEL, MARGIN, HEIGHT = 2.2, 1.0, 2.6
+"""Width of a panel, of the rest, and height of the figure, in inches."""
+
+
+def draw(points: pd.DataFrame) -> Figure:
+    """One panel per run, all on one colour scale; the number of seeds that chose a cell is in brackets."""
+    runs = list(dict.fromkeys(points["run"]))
+    low, high = points["val_mr"].min(), points["val_mr"].max()
+    with rc_context(FONT):
+        figure = Figure((PANEL * len(runs) + MARGIN, HEIGHT), dpi=300, layout="constrained")
+        panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
+        for axes, run in zip(panels, runs, strict=True):
+            drawn = _panel(axes, points[points["run"] == run], low, high)
+            axes.set_title(run, size="medium")
+            axes.set_xlabel("γ₁, exponent of P→ (over captions)")
+        panels[0].set_ylabel("γ₂, exponent of P← (over images)")
+        figure.colorbar(drawn, ax=panels, label="validation mR, %", pad=0.02)
+        seeds = int(points["seeds"].iloc[0])
+        whose = "one seed" if seeds == 1 else f"mean of {seeds} seeds"
+        figure.suptitle(f"{points['dataset'].iloc[0]}, {whose}; in brackets: chosen by n seeds", size="small")
+    return figure
+
+
+def _panel(axes: Axes, points: pd.DataFrame, low: float, high: float) -> object:
+    cells = points.pivot(index="gamma2", columns="gamma1", values="val_mr")
+    chosen = points.pivot(index="gamma2", columns="gamma1", values="chosen_by")
+    drawn = axes.imshow(cells, cmap="viridis", vmin=low, vmax=high, origin="lower", aspect="auto")
+    axes.set_xticks(range(len(cells.columns)), [f"{value:g}" for value in cells.columns])
+    axes.set_yticks(range(len(cells.index)), [f"{value:g}" for value in cells.index])
+    for row in range(len(cells.index)):
+        for column in range(len(cells.columns)):
+            value, times = cells.iat[row, column], chosen.iat[row, column]
+            text = f"{value:.1f}" + (f"\n[{times}]" if times else "")
+            bright = value > (low + high) / 2
+            axes.text(column, row, text, ha="center", va="center", color="black" if bright else "white", size=6)
+    return drawn
