@@ -279,11 +279,6 @@ class Plan:
         """Metrics of all runs and seeds of a figure; none if it reads no metrics."""
         return self._metrics(self._figure(figure))
 
-    def figure_grids(self, figure: str) -> list[str]:
-        """Grids that lie beside the metrics of the reranked runs of a figure."""
-        rows = [row for row in self._figure(figure).rows if row[0].reranker]
-        return self._of_seeds("metrics", rows, "grid.csv")
-
     def figure_profiles(self, figure: str) -> list[str]:
         """Profiles of all backbones of a figure; none if it reads no profiles."""
         return self._profiles(self._figure(figure))

@@ -52,7 +52,6 @@ RANKS = Schema(
     ("query", "protocol", "direction", "image", "greater", "tied_negatives", "tied_positives"),
     None,
 )
-GRID = Schema("cmer evaluate --rerank", ("val_mr",), None)
 TABLE = Schema("cmer table", (), None)
 
 

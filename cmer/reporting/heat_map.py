@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from cmer.reporting.drawing import FONT
 
@@ -16,7 +18,8 @@ PANEL, MARGIN, HEIGHT = 2.2, 1.0, 2.6
 def draw(points: pd.DataFrame) -> Figure:
     """One panel per run, all on one colour scale; the number of seeds that chose a cell is in brackets."""
     runs = list(dict.fromkeys(points["run"]))
-    low, high = points["val_mr"].min(), points["val_mr"].max()
+    values = points["val_mr"].to_numpy(float)
+    low, high = float(values.min()), float(values.max())
     with rc_context(FONT):
         figure = Figure((PANEL * len(runs) + MARGIN, HEIGHT), dpi=300, layout="constrained")
         panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
@@ -32,16 +35,15 @@ def draw(points: pd.DataFrame) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, points: pd.DataFrame, low: float, high: float) -> object:
-    cells = points.pivot(index="gamma2", columns="gamma1", values="val_mr")
-    chosen = points.pivot(index="gamma2", columns="gamma1", values="chosen_by")
+def _panel(axes: Axes, points: pd.DataFrame, low: float, high: float) -> AxesImage:
+    table = points.pivot(index="gamma2", columns="gamma1")
+    cells, chosen = table["val_mr"].to_numpy(float), table["chosen_by"].to_numpy(int)
     drawn = axes.imshow(cells, cmap="viridis", vmin=low, vmax=high, origin="lower", aspect="auto")
-    axes.set_xticks(range(len(cells.columns)), [f"{value:g}" for value in cells.columns])
-    axes.set_yticks(range(len(cells.index)), [f"{value:g}" for value in cells.index])
-    for row in range(len(cells.index)):
-        for column in range(len(cells.columns)):
-            value, times = cells.iat[row, column], chosen.iat[row, column]
-            text = f"{value:.1f}" + (f"\n[{times}]" if times else "")
-            bright = value > (low + high) / 2
-            axes.text(column, row, text, ha="center", va="center", color="black" if bright else "white", size=6)
+    for ticks, name in ((axes.set_xticks, "gamma1"), (axes.set_yticks, "gamma2")):
+        values = sorted(set(points[name]))
+        ticks(range(len(values)), [f"{value:g}" for value in values])
+    for (row, column), value in np.ndenumerate(cells):
+        text = f"{value:.1f}" + (f"\n[{times}]" if (times := chosen[row, column]) else "")
+        colour = "black" if value > (low + high) / 2 else "white"
+        axes.text(column, row, text, ha="center", va="center", color=colour, size=6)
     return drawn

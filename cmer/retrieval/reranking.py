@@ -87,7 +87,7 @@ class Fitted:
 
     def facts(self) -> dict[str, Any]:
         """What a record says of the reranking."""
-        return self.spec.model_dump() | {"chosen": dict(self.chosen)}
+        return self.spec.model_dump() | {"chosen": dict(self.chosen), "grid": self.grid.to_dict("records")}
 
 
 def fit(spec: RerankSpec, bank: Path, partner: Path | None = None, partner_bank: Path | None = None) -> Fitted:

@@ -5,7 +5,6 @@ rule figure:
     input:
         metrics=planned(PLAN.figure_metrics),
         efficiency=planned(PLAN.figure_profiles),
-        grids=planned(PLAN.figure_grids),  # read beside the metrics
     output:
         figure="<results>/figures/{figure}.png",
         points="<results>/figures/{figure}.csv",

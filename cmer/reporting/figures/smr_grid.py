@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cmer.data.frames import GRID, read_frame
 from cmer.errors import UserError
 from cmer.registry import FIGURES
 from cmer.reporting.base import Figure, FigureSpec, Files
@@ -37,14 +38,17 @@ def grid_of(files: Files, run: TableRun, seeds: Sequence[int]) -> pd.DataFrame:
     """Validation mR in percent of every pair of exponents, averaged over seeds, and how many seeds chose the pair.
 
     Raises:
-        UserError: the run is not reranked by SMR, or a file is missing.
+        UserError: the run is not reranked by SMR, or its metrics are missing.
     """
     if run.reranker is None or run.reranker.kind != "smr":
         raise UserError(f"{run.name} is not reranked by SMR; list runs such as {run.name}.<name of a reranker>")
-    found = of_run(read_metrics(files.metrics), run, seeds)
-    grids = [read_frame(one["ranks"].path.with_suffix("").with_suffix(".grid.csv"), GRID) for one in found]
-    whole = pd.concat(grids).astype(float).groupby(["gamma1", "gamma2"], as_index=False)["val_mr"].mean()
-    chosen = [one["record"]["reranking"]["chosen"] for one in found]
-    picked = [(pair["gamma1"], pair["gamma2"]) for pair in chosen]
-    whole["chosen_by"] = [picked.count(pair) for pair in zip(whole["gamma1"], whole["gamma2"], strict=True)]
-    return whole.assign(run=run.name, dataset=run.dataset_title, seeds=len(seeds))[COLUMNS]
+    found = [one["record"]["reranking"] for one in of_run(read_metrics(files.metrics), run, seeds)]
+    cells: dict[tuple[float, float], list[float]] = {}
+    for setting in (setting for one in found for setting in one["grid"]):
+        cells.setdefault((setting["gamma1"], setting["gamma2"]), []).append(setting["val_mr"])
+    chosen = Counter((one["chosen"]["gamma1"], one["chosen"]["gamma2"]) for one in found)
+    rows = [
+        (run.name, run.dataset_title, *exponents, fmean(values), len(seeds), chosen[exponents])
+        for exponents, values in cells.items()
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
