@@ -94,6 +94,7 @@ def steps(plan: Plan) -> Iterator[tuple[Rule, dict[str, str]]]:
     """Every step that the config can ask for, with its wildcards."""
     config = plan.config
     on = {(run.name, dataset) for run in config.expanded for dataset in run.datasets}
+    reranked = {run.name for run in config.reranked}
     stored = {file for run, dataset in on for file in plan.features_of_run(run, dataset)}
     known = {
         "dataset": config.datasets,
@@ -102,6 +103,7 @@ def steps(plan: Plan) -> Iterator[tuple[Rule, dict[str, str]]]:
         "seed": [str(seed) for seed in config.seeds],
         "table": config.tables,
         "figure": config.figures,
+        "reranker": config.rerankers,
     }
     only = {"draw_demo": ("dataset", plan.drawn), "fetch_data": ("dataset", plan.fetched)}
     only["profile"] = ("backbone", plan.profiled)
@@ -111,6 +113,8 @@ def steps(plan: Plan) -> Iterator[tuple[Rule, dict[str, str]]]:
         for values in itertools.product(*(constrained[name] for name in rule.wildcards)):
             wildcards = dict(zip(rule.wildcards, values, strict=True))
             if "run" in wildcards and (wildcards["run"], wildcards["dataset"]) not in on:
+                continue
+            if "reranker" in wildcards and f"{wildcards['run']}.{wildcards['reranker']}" not in reranked:
                 continue
             manifest = f"{config.results}/features/{wildcards.get('dataset')}/{wildcards.get('backbone')}.json"
             if rule.name != "extract_features" or manifest in stored:

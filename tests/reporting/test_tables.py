@@ -5,6 +5,7 @@ from reporting_cases import D1, D2, OFF, V2, of, run
 
 from cmer.config.base import validate_json
 from cmer.errors import UserError
+from cmer.io import read_sealed, write_sealed
 from cmer.reporting.base import FigureSpec, Files, TableSpec, build_table
 
 
@@ -153,7 +154,7 @@ def test_a_spec_with_a_mistake_names_it():
             TableSpec,
             r"kind: unknown table 'tabel1'; known are differences, table1, .*, table6$",
         ),
-        (FigureSpec, r"kind: unknown figure 'tabel1'; known are accuracy_cost$"),
+        (FigureSpec, r"kind: unknown figure 'tabel1'; known are accuracy_cost, smr_grid$"),
     ],
 )
 def test_an_unknown_kind_lists_the_known_ones(spec, message):
@@ -204,3 +205,27 @@ def test_a_comparison_needs_the_ranks(write_metrics):
     files[0].with_suffix(".ranks.csv").unlink()
     with pytest.raises(UserError, match=r"rsitmd.a.1.ranks.csv does not exist; `cmer evaluate` writes it"):
         table(1, rows, files, seeds=[1])
+
+
+def test_a_reranked_row_says_what_it_reads(write_metrics):
+    plain = run("lite.cmer", dataset="rsicd", title="RSICD")
+    smr = {"kind": "smr", "temperature": 0.05}
+    rows = [plain] + [
+        plain | {"name": f"lite.cmer.{name}", "reranker": smr | {"queries": queries}}
+        for name, queries in (("smr", "test"), ("bank", "train"))
+    ]
+    files = write_metrics(plain, {1: 20.0})
+    for row in rows[1:]:
+        (file,) = write_metrics(row, {1: 22.0})
+        metrics = read_sealed(file, "cmer evaluate")
+        metrics["record"] |= {"reranking": {"name": row["name"]}}
+        metrics["record"]["spec"]["run"] = "lite.cmer"  # the trained run, which the embeddings are of
+        write_sealed(file, metrics, "cmer evaluate")
+        files.append(file)
+    result = table(2, rows, files, seeds=[1], protocols=["none"])
+    found = [of(result, run=row["name"]) for row in rows]
+    assert [row["mr"] for row in found] == ["20.00", "22.00", "22.00"]
+    ends = ("SMR", "SMR with a bank of training queries")
+    assert all(row["options"].endswith(end) for row, end in zip(found[1:], ends, strict=True))
+    assert ["transductive" in row["note"] for row in found] == [False, True, False]
+    assert all("reranked" in row["status"] for row in found[1:])

@@ -12,8 +12,9 @@ from cmer.data.frames import write_frame
 from cmer.errors import UserError
 from cmer.io import sha256
 from cmer.retrieval.bootstrap import ImageHits
-from cmer.retrieval.evaluate import RanksFile, evaluate, protocols, read_hits, record, similarity
+from cmer.retrieval.evaluate import RanksFile, evaluate, read_hits
 from cmer.retrieval.recall import ranks, recalls
+from cmer.retrieval.scores import protocols, record, similarity
 
 N = 12
 RECORD = {"spec": {"run": "toy", "dataset": "toy", "seed": 1}, "trainable_parameters": 3, "images_seen": 5, "epochs": 1}

@@ -8,8 +8,9 @@ from safetensors.numpy import save_file
 
 from cmer.data.frames import QUERIES, write_frame
 from cmer.retrieval.bootstrap import ImageHits, mr_interval
-from cmer.retrieval.evaluate import evaluate, similarity
+from cmer.retrieval.evaluate import evaluate
 from cmer.retrieval.recall import ranks
+from cmer.retrieval.scores import similarity
 
 OWNER = [0, 0, 1, 1, 2, 2, 3, 3]
 TEXTS = ["a pond", "a pond", "a port", "a boat", "a boat", "trees", "grass", "grass and trees"]
@@ -124,7 +125,7 @@ def test_scores_are_float32_and_the_same_in_blocks_of_any_size(tmp_path, monkeyp
     save_file({"scores/none": images @ texts.T}, tmp_path / "pair.safetensors")
     expected = (tensors["images"].astype(float) @ tensors["texts/none"].T.astype(float))[:, index]
     for block in (1, 9 * 3, 10**6):
-        monkeypatch.setattr("cmer.retrieval.evaluate.BLOCK", block)
+        monkeypatch.setattr("cmer.retrieval.scores.BLOCK", block)
         found = similarity(tmp_path / "e.safetensors", "none")
         assert found.dtype == np.float32 and np.array_equal(found, expected.astype(np.float32))
     assert similarity(tmp_path / "pair.safetensors", "none").dtype == np.float32
