@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
@@ -22,6 +23,12 @@ from cmer.errors import UserError
 
 written: list[Path] = []
 """Files that this process wrote, for its record."""
+REMEDIES = {
+    errno.ENOSPC: "free disk space",
+    errno.EDQUOT: "free disk space",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+"""What to do where a file cannot be written, by the system's error."""
 LARGEST_TEXT = 2**31
 """Maximum size in bytes of a file that is read into memory at once as text."""
 
@@ -54,16 +61,15 @@ def atomic(path: Path | str) -> Iterator[Path]:
         temporary.replace(target)
         written.append(target)
     except OSError as error:
-        raise UserError(
-            f"cannot write {target}: {error.strerror or error}; free disk space or choose another folder"
-        ) from error
+        remedy = REMEDIES.get(error.errno or 0, "choose another folder")
+        raise UserError(f"cannot write {target}: {error.strerror or error}; {remedy}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
 def _prefix(target: Path) -> str:
-    return f".{target.name}.{platform.node()}."
+    return f".{target.name[:40]}.{platform.node()}."  # short, as a file name has at most 255 bytes
 
 
 def _remove_stale(target: Path) -> None:
@@ -126,6 +132,11 @@ def regular_size(path: Path | str) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise UserError(f"{path} is {_kind(status.st_mode)}, not a regular file")
     return status.st_size
+
+
+def resolved(path: Path | str) -> Path:
+    """The absolute path without links; a link that leads to itself stays as it is, for the reader to report."""
+    return Path(os.path.realpath(path))
 
 
 def require_replaceable(path: Path) -> None:

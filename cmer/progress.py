@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,14 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 LINE_EVERY = 10.0
 """Seconds between two lines where stderr is not a terminal."""
+
+
+def visible(text: str) -> str:
+    """The text with � in place of characters that a terminal may obey instead of showing them."""
+    return CONTROL.sub("�", text)
 
 
 def console(stderr: bool = False, width: int | None = None) -> Console:

@@ -192,15 +192,17 @@ def stored_record(path: Path | str) -> dict[str, Any]:
             metadata = file.metadata() or {}
         if "record" not in metadata:
             return {}
-        found: dict[str, Any] = json.loads(metadata["record"])
-        checksum = found.pop("file_sha256", "")
+        found: Any = io.parse_json(metadata["record"], f"the record in {path}")
+        checksum = found.pop("file_sha256", None) if isinstance(found, dict) else None
+        if not isinstance(checksum, str):
+            raise ValueError("its record has no checksum")
         whole = Path(path).read_bytes().replace(_entry(checksum), _entry(_UNSEALED), 1)
         if hashlib.sha256(whole).hexdigest() != checksum:
             raise ValueError("its checksum differs")
-        return found
+        return dict(found)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, SafetensorError, ValueError, AttributeError) as error:
+    except (OSError, SafetensorError, ValueError, UserError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it and rerun the command that wrote it") from None
 
 

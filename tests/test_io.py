@@ -134,3 +134,10 @@ def test_lock_keeps_processes_apart(tmp_path: Path) -> None:
     for process in processes:
         process.join()
     assert path.read_text() == "xxxx"
+
+
+def test_a_name_as_long_as_the_system_allows_is_written(tmp_path: Path) -> None:
+    write_text(tmp_path / ("x" * 250), "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["x" * 250]
+    with pytest.raises(UserError, match="File name too long; choose a shorter name"):
+        write_text(tmp_path / ("x" * 300), "a")

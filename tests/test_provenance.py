@@ -1,10 +1,13 @@
 import ast
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from cmer import provenance, retrieval, training
-from cmer.provenance import code_digest
+from cmer.errors import UserError
+from cmer.provenance import code_digest, stored_record
 
 
 @pytest.fixture
@@ -71,3 +74,10 @@ def test_the_version_of_python_does_not_count() -> None:
     function.later = None  # type: ignore[attr-defined]
     assert provenance._text(function) == plain
     assert plain != provenance._text(ast.parse("def f(x):\n    return y\n").body[0])
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "null", "{}", '{"file_sha256": 1}', "[" * 100_000, '{"a": 1, "a": 2}'])
+def test_a_record_that_is_none_is_a_sentence(tmp_path: Path, text: str) -> None:
+    save_file({"x": np.zeros(2, np.float32)}, tmp_path / "x.safetensors", metadata={"record": text})
+    with pytest.raises(UserError, match=r"x\.safetensors is damaged"):
+        stored_record(tmp_path / "x.safetensors")

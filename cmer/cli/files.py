@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from cmer.errors import UserError
-from cmer.io import expand, regular_size, require_replaceable
+from cmer.io import expand, regular_size, require_replaceable, resolved
 
 PREPARED = ("images.csv", "captions.csv", "hashes.csv")
 FETCHED = ("images.tar", "dataset.json")
@@ -61,16 +63,20 @@ def checked(command: Callable[..., None]) -> Callable[..., None]:
 
 def _check(marked: list[tuple[str, Reads, Path]], spec: str | None) -> None:
     """Check paths, those to read before those to write."""
-    taken = {file.resolve(): "the spec" for file in _files_in(spec) if file.is_file()}
+    named = [file for file in _files_in(spec) if os.path.isfile(file)]  # noqa: PTH113 (Path.is_file raises on long text)
+    taken = {resolved(file): "the spec" for file in named}
     for name, role, path in marked:
         for file in role.files(path):
+            other = taken.get(resolved(file))
             if isinstance(role, Writes):
                 require_replaceable(file)
-                if (other := taken.get(file.resolve())) is not None:
+                if other is not None:
                     raise UserError(f"{_option(name)} would overwrite {file}, a file of {other}; choose another one")
-            elif file.exists():  # commands say how a missing one is made
+            elif other == _option(name):
+                raise UserError(f"{other} names {file} twice; give each file once")
+            elif os.path.lexists(file):  # commands say how a missing one is made
                 regular_size(file)
-            taken[file.resolve()] = _option(name)
+            taken[resolved(file)] = _option(name)
 
 
 def _paths(value: Any) -> list[Path]:
@@ -82,26 +88,21 @@ def _option(name: str) -> str:
 
 
 def _files_in(spec: str | None) -> Iterator[Path]:
-    """Paths that a spec may name: every text in it, alone and below each `root`."""
+    """Paths that a spec may name: every text in it, alone and below the `root` beside or above it."""
     try:
-        texts = list(_texts(json.loads(spec or "null")))
+        places = list(_places(json.loads(spec or "null")))
     except (ValueError, RecursionError):  # reported by the command
         return
-    roots = [text for key, text in texts if key == "root"]
-    for _, text in texts:
-        for place in (text, *(f"{root}/{text}" for root in roots)):
-            try:
-                yield expand(place)
-            except UserError:
-                continue
+    for place in places:
+        with suppress(UserError):
+            yield expand(place)
 
 
-def _texts(data: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(data, str) and len(data) < 1000 and "\0" not in data:
-        yield key, data
-    elif isinstance(data, dict):
-        for name, value in data.items():
-            yield from _texts(value, name)
-    elif isinstance(data, list):
-        for value in data:
-            yield from _texts(value, key)
+def _places(data: Any, root: str = "") -> Iterator[str]:
+    if isinstance(data, str) and "\0" not in data:
+        yield from (data, f"{root}/{data}") if root else (data,)
+    elif isinstance(data, dict | list):
+        own = data.get("root") if isinstance(data, dict) else None
+        inner = own if isinstance(own, str) else root
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from _places(value, inner)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 
 import typer
@@ -16,6 +17,7 @@ from cmer.cli import data, evaluate, leaks, models, profile
 from cmer.cli.files import checked
 from cmer.commands import spelled_out
 from cmer.errors import UserError
+from cmer.progress import visible
 from cmer.training.failure import is_first_to_fail
 
 HELP = (
@@ -57,6 +59,9 @@ def main() -> None:
 
     So does a full output; a closed pipe ends without a message. Characters that a terminal lacks are replaced.
     """
+    for name in ("COLUMNS", "LINES"):  # rich allocates as many characters as they say, or fails on other digits
+        if not re.fullmatch("[0-9]{1,3}", os.environ.get(name, "0")):
+            del os.environ[name]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -76,6 +81,8 @@ def main() -> None:
 
 def _run() -> None:
     try:
+        if foreign := [ascii(word) for word in sys.argv if re.search("[\ud800-\udfff]", word)]:  # undecodable bytes
+            raise UserError(f"the argument {foreign[0]} is not UTF-8; rename the file")
         sys.argv = spelled_out(sys.argv)
         app()
     finally:
@@ -90,4 +97,4 @@ def _discard_output() -> None:
 
 
 def _fail(reason: str) -> None:
-    sys.exit(f"cmer: {reason}" if is_first_to_fail(reason) else 1)
+    sys.exit(visible(f"cmer: {reason}") if is_first_to_fail(reason) else 1)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from cmer.data.rows import csv_lines
 from cmer.errors import UserError
-from cmer.io import atomic
+from cmer.io import atomic, digest
 
 NUMBER, SHA256 = "[0-9]{1,15}", "[0-9a-f]{64}"
 CELLS = {
@@ -32,7 +32,7 @@ class Schema:
     Attributes:
         command: the command that writes it, named in errors.
         columns: columns that it must have; the first one identifies the row.
-        ids: the ids in the first column: consecutive from 0, or ascending; None if rows have no id.
+        ids: the ids in the first column: consecutive from 0, with at least one, or ascending; None if rows have no id.
     """
 
     command: str
@@ -41,7 +41,7 @@ class Schema:
 
 
 IMAGES = Schema("cmer prepare", ("image_id", "file", "label", "split", "width", "height", "sha256"))
-HASHES = Schema("cmer prepare", ("image_id", "hash"))
+HASHES = Schema("cmer prepare", ("image_id", "sha256", "hash"))
 CAPTIONS = Schema("cmer prepare", ("caption_id", "image_id", "caption"))
 PROMPTS = Schema("cmer augment", ("caption_id", "image_id", "caption", "label", "prompt"))
 QUERIES = Schema("cmer augment", ("caption_id", "image_id", "none", "oracle", "shuffled"), "ascending")
@@ -85,10 +85,22 @@ def read_frame(path: Path | str, schema: Schema) -> pd.DataFrame:
         bad = np.flatnonzero(~frame[name].str.fullmatch(CELLS[name]))
         if len(bad):
             raise UserError(f"{path}, row {bad[0] + 1}: {name} is {frame[name][bad[0]][:80]!r}; {remedy}")
+    if not rows and schema.ids == "consecutive":
+        raise UserError(f"{path} has no row; {remedy}")
     frame = frame.astype({name: "int64" for name in schema.columns if CELLS.get(name) == NUMBER})
     if schema.ids and not _ordered(frame[schema.columns[0]].to_numpy(), schema.ids):
         raise UserError(f"{path}: the column {schema.columns[0]} is not {schema.ids}; {remedy}")
     return frame
+
+
+def test_digest(images: pd.DataFrame, queries: pd.DataFrame) -> str:
+    """Digest of a test split: its images' content, and its queries in their order.
+
+    Args:
+        images: rows of images.csv.
+        queries: the test captions under the label protocols that do not depend on a run.
+    """
+    return digest([images.loc[images["split"] == "test", "sha256"].tolist(), queries.astype(str).to_dict("list")])
 
 
 def _cells(path: Path | str, remedy: str) -> tuple[list[str], list[list[str]]]:

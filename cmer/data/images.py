@@ -106,8 +106,8 @@ class TarImages(ImageStore):
         self.path = path
         try:
             with tarfile.open(path, "r:") as tar:
-                self.places = {member.name: (member.offset_data, member.size) for member in tar if member.isfile()}
-        except tarfile.TarError as error:
+                self.places = {member.name: _place(member) for member in tar if member.isfile()}
+        except Exception as error:  # tarfile raises several kinds on broken headers
             raise UserError(
                 f"{path} is broken ({error}); remove it and run `cmer draw` or `cmer fetch` again"
             ) from None
@@ -120,6 +120,13 @@ class TarImages(ImageStore):
         with self.path.open("rb") as tar:
             tar.seek(offset)
             return tar.read(size)
+
+
+def _place(member: tarfile.TarInfo) -> tuple[int, int]:
+    """Offset and size of a member's bytes."""
+    if member.issparse() or not 0 <= member.size <= LARGEST_BYTES:
+        raise ValueError(f"{member.name[:100]!r} is sparse, or has {member.size} bytes")
+    return member.offset_data, member.size
 
 
 def decode(data: bytes, raster: Raster | None = None) -> Image.Image:

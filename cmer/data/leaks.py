@@ -13,9 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 from cmer.config.datasets import Leak
-from cmer.data.frames import CAPTIONS, HASHES, IMAGES, VALIDATION, read_frame
+from cmer.data.frames import CAPTIONS, HASHES, IMAGES, read_frame
+from cmer.data.pairs import read_validation
 from cmer.data.similar import MAX_DISTANCE, packed, similar
 from cmer.errors import UserError
+from cmer.io import resolved
 
 SPLITS = ("test", "val", "train")
 """Order of splits in a pair: `a` is the image that training should not see."""
@@ -56,16 +58,16 @@ def read_parts(folder: Path, validation: Path | None = None) -> list[Part]:
         UserError: a file is missing or damaged, or the files do not describe the same dataset.
     """
     images, hashes = read_frame(folder / "images.csv", IMAGES), read_frame(folder / "hashes.csv", HASHES)
-    if not images["image_id"].equals(hashes["image_id"]):
+    if not images["sha256"].equals(hashes["sha256"]):
         raise UserError(f"{folder}/images.csv and hashes.csv describe different datasets; run cmer prepare again")
     images["hash"] = hashes["hash"]
     if validation is not None:
-        images.loc[images["image_id"].isin(read_frame(validation, VALIDATION)["image_id"]), "split"] = "val"
+        images.loc[read_validation(validation, images["split"].to_numpy()), "split"] = "val"
     captions = read_frame(folder / "captions.csv", CAPTIONS)
     parts = []
     for split in SPLITS:
         own = images.loc[images["split"] == split, ["image_id", "file", "hash"]]
-        parts.append(Part(folder.resolve().name, split, own, captions[captions["image_id"].isin(own["image_id"])]))
+        parts.append(Part(resolved(folder).name, split, own, captions[captions["image_id"].isin(own["image_id"])]))
     return [part for part in parts if len(part.images)]
 
 
@@ -129,7 +131,7 @@ def find_leaks(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _by_name(folders: Sequence[Path]) -> dict[str, Path]:
-    by_name = {folder.resolve().name: folder for folder in folders}
+    by_name = {resolved(folder).name: folder for folder in folders}
     if len(by_name) < len(folders):
         raise UserError(f"two datasets have the same name, which is that of their folder: {', '.join(by_name)}")
     return by_name

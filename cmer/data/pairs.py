@@ -67,7 +67,7 @@ class Pairs:
         split = images["split"].to_numpy(copy=True)
         official_train = np.flatnonzero(split == "train")
         if validation is not None:
-            split[_validation(validation, split)] = "val"
+            split[read_validation(validation, split)] = "val"
         caption_image = texts["image_id"].to_numpy()
         if not np.array_equal(np.unique(caption_image), images["image_id"]) or np.any(np.diff(caption_image) < 0):
             raise UserError(f"{captions} and {folder}/images.csv describe different datasets; run cmer augment again")
@@ -122,7 +122,12 @@ class Pairs:
         return np.concatenate(spans) if spans else np.empty(0, np.int64)
 
 
-def _validation(path: Path | str, split: npt.NDArray[np.object_]) -> Ints:
+def read_validation(path: Path | str, split: npt.NDArray[np.object_]) -> Ints:
+    """Ids of validation images (`cmer split`) of a dataset with these splits.
+
+    Raises:
+        UserError: the file is missing, or names test images or images of another dataset.
+    """
     ids = read_frame(path, VALIDATION)["image_id"].to_numpy()
     if np.any(ids >= len(split)) or np.any(split[ids] == "test"):
         raise UserError(f"{path} names test images or images of another dataset; run cmer split again")

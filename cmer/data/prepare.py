@@ -25,7 +25,7 @@ from cmer.data.raster import UndecodableError
 from cmer.data.similar import image_hash
 from cmer.data.splits import drawn_splits
 from cmer.errors import UserError
-from cmer.io import atomic, cores
+from cmer.io import atomic, cores, resolved
 from cmer.progress import progress
 
 WRITTEN = ("captions.csv", "hashes.csv", "images.csv")
@@ -63,7 +63,7 @@ def prepare(options: Dataset, folder: Path | str) -> list[Finding]:
     """
     folder = Path(folder)
     layout = layout_of(options, folder)
-    if layout.annotations.resolve() in [(folder / name).resolve() for name in WRITTEN]:
+    if resolved(layout.annotations) in [resolved(folder / name) for name in WRITTEN]:
         raise UserError(f"{layout.annotations} would be overwritten; move the dataset, or choose another folder")
     entries = read_entries(layout)
     labels, findings = _labels(options, layout, entries)
@@ -240,7 +240,7 @@ def _write(folder: Path, images: pd.DataFrame, captions: pd.DataFrame) -> None:
     texts = texts.astype({"image_id": "int64"})
     texts["caption_id"] = range(len(texts))
     columns = ["image_id", "file", "label", "split", "width", "height", "sha256"]
-    captioned, hashed = texts[["caption_id", "image_id", "caption"]], kept[["image_id", "hash"]]
+    captioned, hashed = texts[["caption_id", "image_id", "caption"]], kept[["image_id", "sha256", "hash"]]
     frames = dict(zip(WRITTEN, (captioned, hashed, kept[columns]), strict=True))
     with ExitStack() as stack:  # the three files belong together: write all of them before replacing any
         places = {name: stack.enter_context(atomic(folder / name)) for name in frames}

@@ -131,7 +131,7 @@ def _state(path: Path, content: str) -> list[Any]:
     if not path.is_file():
         return []
     stat = path.stat()
-    return [content, stat.st_size, stat.st_mtime_ns, stat.st_ino]
+    return [content, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def _read_checked(path: Path) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import pandas as pd
 from cmer.methods.cmer.options import CmerOptions
 from cmer.reporting.base import Files, Table, TableSpec
 from cmer.reporting.comparison import TO_BEST, to_best
-from cmer.reporting.measured import BUDGET, RECALLS, Measured, TableRun, number, read_metrics, signed, summarise
+from cmer.reporting.measured import BUDGET, Measured, number, signed, summarise
+from cmer.reporting.metrics import RECALLS, TableRun, read_metrics
 from cmer.reporting.naming import differences
 from cmer.reporting.paper import ABLATION_BACKBONE, ABLATION_DATASET, printed
 

@@ -6,15 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import pandas as pd
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from cmer.config.base import Model
+from cmer.config.base import Distinct, Model, Several, require_unique
 from cmer.config.experiment import Protocol
 from cmer.registry import FIGURES, TABLES
-from cmer.reporting.measured import TableRun
+from cmer.reporting.metrics import TableRun
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -40,8 +40,8 @@ class TableSpec(Model):
 
     kind: str
     runs: list[TableRun]
-    protocols: list[Protocol]
-    seeds: list[int]
+    protocols: Distinct[Protocol]
+    seeds: Distinct[int]
 
     @field_validator("kind")
     @classmethod
@@ -49,19 +49,35 @@ class TableSpec(Model):
         TABLES.check(kind)
         return kind
 
+    @model_validator(mode="after")
+    def _measures_something(self) -> Self:
+        _require_different(self.runs)
+        if "metrics" in TABLES.get(self.kind).reads and not (self.protocols and self.seeds):
+            raise ValueError(f"{self.kind} needs at least one label protocol and one seed")
+        return self
+
 
 class FigureSpec(Model):
     """Everything that a figure depends on, besides its files: runs on one dataset, and their seeds."""
 
     kind: str
     runs: Annotated[list[TableRun], Field(min_length=1)]
-    seeds: list[int]
+    seeds: Several[int]
 
     @field_validator("kind")
     @classmethod
     def _kind_is_known(cls, kind: str) -> str:
         FIGURES.check(kind)
         return kind
+
+    @model_validator(mode="after")
+    def _runs_differ(self) -> Self:
+        _require_different(self.runs)
+        return self
+
+
+def _require_different(runs: Sequence[TableRun]) -> None:
+    require_unique("runs", [f"{run.name} on {run.dataset}" for run in runs])
 
 
 class Reported(ABC):

@@ -9,18 +9,8 @@ import pandas as pd
 
 from cmer.reporting.base import Files, Table, TableSpec
 from cmer.reporting.comparison import TO_BEST, to_best
-from cmer.reporting.measured import (
-    BUDGET,
-    RECALLS,
-    Measured,
-    Metrics,
-    TableRun,
-    number,
-    of_run,
-    read_metrics,
-    signed,
-    summarise,
-)
+from cmer.reporting.measured import BUDGET, Measured, number, signed, summarise
+from cmer.reporting.metrics import RECALLS, Metrics, TableRun, of_run, read_metrics
 from cmer.reporting.naming import differences, printed_name, slug
 from cmer.reporting.paper import DATASET, presumed_protocol, printed
 

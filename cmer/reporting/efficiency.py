@@ -17,7 +17,8 @@ from cmer.io import read_sealed
 from cmer.profiling.show import REFERENCES
 from cmer.registry import METHOD_OPTIONS
 from cmer.reporting.base import Files, Table, TableSpec
-from cmer.reporting.measured import TableRun, number
+from cmer.reporting.measured import number
+from cmer.reporting.metrics import TableRun
 from cmer.reporting.naming import differences, printed_name, slug
 from cmer.reporting.paper import printed
 

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
-from pydantic import SerializeAsAny, model_validator
-
-from cmer.config.base import Model, Name
-from cmer.config.methods import MethodOptions, parse_options_field
-from cmer.config.reranking import AnyReranker
 from cmer.errors import UserError
-from cmer.io import read_sealed
+from cmer.reporting.metrics import RECALLS, Metrics, TableRun, of_run
 from cmer.reporting.naming import differences
 from cmer.retrieval.evaluate import RanksFile
 
-RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 BUDGET = ("train_images", "epochs", "pairs_seen")
 NOTES = {"oracle": "uses test labels", "shuffled": "control: a wrong label in every query"}
 TRANSDUCTIVE = "transductive: every query is scored with all test queries at hand"
-Metrics = Mapping[tuple[str, str, int], Mapping[str, Any]]
-
-
-class TableRun(Model):
-    """A run on a dataset, as named in the tables; tables of costs name no dataset."""
-
-    name: Name
-    dataset: Name = ""
-    dataset_title: str = ""
-    backbone_printed: str
-    method: str
-    options: SerializeAsAny[MethodOptions]
-    reranker: AnyReranker | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _parse_options_field(cls, data: Any) -> Any:
-        return parse_options_field(data)
 
 
 @dataclass(frozen=True)
@@ -106,34 +80,6 @@ def number(value: float) -> str:
 def signed(value: float) -> str:
     """`value` with its sign and two decimals."""
     return f"{round(value, 2) + 0.0:+.2f}"  # + 0.0: no "-0.00"
-
-
-def read_metrics(files: Iterable[Path | str]) -> Metrics:
-    """Metrics by (run, dataset, seed), each with the path of its ranks, which lie beside it.
-
-    Raises:
-        UserError: a file is missing or damaged, or was not written by `cmer evaluate`.
-    """
-    found = {}
-    for file in map(Path, files):
-        metrics = read_sealed(file, "cmer evaluate")
-        spec, reranking = metrics["record"]["spec"], metrics["record"].get("reranking")
-        key = reranking["name"] if reranking else spec["run"], spec["dataset"], int(spec["seed"])
-        found[key] = metrics | {"ranks": RanksFile(file.with_name(f"{file.stem}.ranks.csv"), metrics["ranks"])}
-    return found
-
-
-def of_run(metrics: Metrics, run: TableRun, seeds: Sequence[int]) -> list[Mapping[str, Any]]:
-    """The metrics of a run, one entry per seed.
-
-    Raises:
-        UserError: those of a seed are missing.
-    """
-    missing = [seed for seed in seeds if (run.name, run.dataset, seed) not in metrics]
-    if missing:
-        names = ", ".join(f"{run.dataset}/{run.name}/seed{seed}" for seed in missing)
-        raise UserError(f"the table needs metrics that were not given: {names}; run `cmer evaluate` for them")
-    return [metrics[run.name, run.dataset, seed] for seed in seeds]
 
 
 def summarise(metrics: Metrics, run: TableRun, protocol: str, seeds: Sequence[int]) -> Measured:

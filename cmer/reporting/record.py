@@ -16,8 +16,8 @@ from rich.text import Text
 
 from cmer.config.base import validate
 from cmer.errors import UserError
-from cmer.io import parse_json, read_json, sha256
-from cmer.progress import console
+from cmer.io import parse_json, read_json, resolved, sha256
+from cmer.progress import console, visible
 from cmer.provenance import stored_record
 
 ABSENT = "unknown: logs/ has no record of the command; `make pull` fetches the records"
@@ -109,7 +109,7 @@ def provenance(path: Path) -> Provenance:
             f"{path} contains no record, and no record in logs/ lists it: another program or machine made it"
         )
     outputs = {_absolute(path, name): written for name, written in call.get("outputs", {}).items()}
-    written = outputs.get(path.resolve())
+    written = outputs.get(resolved(path))
     changed = written is not None and sha256(path) != written
     return Provenance(own or _of_the_same_call(outputs), call, log, changed)
 
@@ -129,17 +129,16 @@ def _own(path: Path) -> dict[str, Any]:
         own = {key: data[key] for key in ("code", "versions") if key in data}
         if isinstance(data.get("record"), dict):
             own = {"spec": data["spec"], **data["record"]} if "spec" in data else data["record"]
-    validate(_Own, own, f"the record in {path}")
-    return dict(own)
+    return validate(_Own, own, f"the record in {path}").model_dump(exclude_unset=True, exclude_none=True)
 
 
 def _root(path: Path) -> Path | None:
     """The project's folder: the nearest one above the file that has a logs folder, or else the current one."""
-    return next((folder for folder in [*path.resolve().parents, Path.cwd()] if (folder / "logs").is_dir()), None)
+    return next((folder for folder in [*resolved(path).parents, Path.cwd()] if (folder / "logs").is_dir()), None)
 
 
 def _absolute(path: Path, name: str) -> Path:
-    return ((_root(path) or Path.cwd()) / name).resolve()
+    return resolved((_root(path) or Path.cwd()) / name)
 
 
 def _calls(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -150,7 +149,7 @@ def _calls(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     root = _root(path)
     for log in sorted((root / "logs").rglob("*.record.json")) if root else []:
         call = _call(log)
-        if path.resolve() in {_absolute(path, name) for name in call.get("outputs", {})}:
+        if resolved(path) in {_absolute(path, name) for name in call.get("outputs", {})}:
             yield log, call
 
 
@@ -160,7 +159,7 @@ def _call(log: Path) -> dict[str, Any]:
         call: dict[str, Any] = read_json(log)
         validate(_Call, call, f"the record {log}")
     except UserError as error:
-        console(stderr=True).print(f"skipped a damaged record: {error}", soft_wrap=True)
+        console(stderr=True).print(visible(f"skipped a damaged record: {error}"), soft_wrap=True)
         return {}
     return call
 
@@ -175,7 +174,7 @@ def show(path: Path, found: Provenance) -> None:
         "seed": found.seed,
         "versions": _versions(own) or _versions(call),
         "code": str(own.get("code", "")),
-        **{stage: f"code {own[stage]['code']}, {_versions(own[stage])}" for stage in LATER if stage in own},
+        **{stage: f"code {own[stage].get('code')}, {_versions(own[stage])}" for stage in LATER if stage in own},
         "features": str(own.get("features", "")),
         "commit": str(call.get("commit", ABSENT)),
         "host": call.get("host", ""),
@@ -190,7 +189,7 @@ def show(path: Path, found: Provenance) -> None:
     grid.add_column(overflow="fold")
     for name, fact in facts.items():
         if fact:
-            grid.add_row(name, Text(fact))
+            grid.add_row(name, Text(visible(fact)))
     console().print(grid)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -14,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cmer.profiling.show import REFERENCES
-from cmer.progress import console
+from cmer.progress import CONTROL, console, visible
 from cmer.reporting.efficiency import PAPER_RATIOS
-from cmer.reporting.measured import RECALLS
+from cmer.reporting.metrics import RECALLS
 
 LEFT_OUT = (
     *("source", "options", "text_encoder", "mr_ci_low", "mr_ci_high", "seeds", "pairs_seen", "status", "note"),
@@ -48,8 +47,6 @@ WIDTH = 100
 GAP = 2
 """Characters between two columns."""
 MOST_ROWS = 1000
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Characters that a terminal may obey instead of showing them."""
 
 
 def show(table: pd.DataFrame, title: str, printed: bool = False) -> None:
@@ -69,7 +66,7 @@ def show(table: pd.DataFrame, title: str, printed: bool = False) -> None:
     kinds = _chosen(table, printed)
     rows = table.loc[kinds.index]
     short = _columns(rows)
-    terminal.print(Text(title, style="bold"), soft_wrap=True)
+    terminal.print(Text(visible(title), style="bold"), soft_wrap=True)
     terminal.print(_view(short[_fitting(short, terminal.width)][:MOST_ROWS], kinds[:MOST_ROWS], terminal.width))
     for sentence in _sentences(rows, kinds, hidden=len(table) - len(rows)):
         terminal.print(Text(sentence, style="dim"))

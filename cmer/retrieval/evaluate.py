@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cmer.data.frames import IMAGES, QUERIES, RANKS, read_frame
+from cmer.data.frames import IMAGES, QUERIES, RANKS, read_frame, test_digest
 from cmer.errors import UserError
 from cmer.io import sha256
 from cmer.retrieval.bootstrap import ImageHits, mr_interval
@@ -39,14 +39,19 @@ def evaluate(
         UserError: a file is missing, or the embeddings belong to another test split.
     """
     images, texts = _test_split(folder, queries)
+    made = record(embeddings)
+    if made["embedding"].get("test") != test_digest(images.reset_index(), texts):
+        raise UserError(f"{embeddings} is of other test images or queries than {queries}; run `cmer embed` again")
     owner = images.index.get_indexer(pd.Index(texts["image_id"]))
     metrics: dict[str, Any] = {
         "test": {"images": len(images), "captions": len(texts)},
         "controls": {"label_only": _rounded(label_only(images["label"].tolist(), owner).as_dict())},
-        "record": record(embeddings) | ({"reranking": fitted.facts()} if fitted else {}),
+        "record": made | ({"reranking": fitted.facts()} if fitted else {}),
         "protocols": {},
     }
     tables = []
+    if not protocols(embeddings):
+        raise UserError(f"{embeddings} has no label protocol; run `cmer embed` again")
     for protocol in protocols(embeddings):
         i2t, t2i = _ranked(embeddings, protocol, owner, len(images), fitted)
         metrics["protocols"][protocol] = _summary(i2t, t2i, owner) | _text_counts(embeddings, protocol, owner)

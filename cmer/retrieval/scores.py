@@ -39,7 +39,7 @@ def record(path: Path | str) -> dict[str, Any]:
         UserError: the file is missing or damaged, or `cmer embed` did not write it.
     """
     found = stored_record(path)
-    if "embedding" not in found:
+    if not isinstance(found.get("embedding"), dict) or not isinstance(found.get("spec"), dict):
         raise UserError(f"{path} is not an embeddings file; give one that `cmer embed` wrote")
     return found
 
@@ -54,7 +54,7 @@ def protocols(path: Path | str) -> list[str]:
 def text_index(path: Path | str, protocol: str) -> Indices:
     """Number [n_captions] of the text of each caption under a label protocol; equal texts have equal numbers."""
     with _opened(path) as file:
-        return np.asarray(file.get_tensor(f"index/{protocol}"), np.int64)
+        return _tensor(file, f"index/{protocol}", path, "I64", 1)
 
 
 def similarity(path: Path | str, protocol: str) -> Floats:
@@ -66,9 +66,9 @@ def similarity(path: Path | str, protocol: str) -> Floats:
     with _opened(path) as file:
         names = set(file.keys())
         if f"scores/{protocol}" in names:
-            return _finite(np.asarray(file.get_tensor(f"scores/{protocol}"), np.float32), path, protocol)
+            return _finite(_tensor(file, f"scores/{protocol}", path, "F32", 2), path, protocol)
         images, texts = _embeddings(file, path, protocol)
-        index = file.get_tensor(f"index/{protocol}")
+        index = _tensor(file, f"index/{protocol}", path, "I64", 1)
     if np.any(index < 0) or np.any(index >= len(texts)):
         raise UserError(f"{path} has captions without a text under label protocol {protocol!r}; run `cmer embed` again")
     scores = np.empty((len(images), len(index)), np.float32)
@@ -80,7 +80,29 @@ def similarity(path: Path | str, protocol: str) -> Floats:
 def _embeddings(file: Any, path: Path | str, protocol: str) -> tuple[Floats, Floats]:
     if f"texts/{protocol}" not in set(file.keys()):
         raise UserError(f"{path} has no embeddings for label protocol {protocol!r}; run `cmer embed` again")
-    return file.get_tensor("images"), file.get_tensor(f"texts/{protocol}")
+    images, texts = _unit(file, "images", path), _unit(file, f"texts/{protocol}", path)
+    if images.shape[1] != texts.shape[1]:
+        raise UserError(f"{path} has images and texts of different widths; run `cmer embed` again")
+    return images, texts
+
+
+def _unit(file: Any, name: str, path: Path | str) -> Floats:
+    """Unit embeddings [n, e]; averages of views are normalised in float32."""
+    rows = _tensor(file, name, path, "F32", 2)
+    norms = np.linalg.norm(rows, axis=1)
+    if not np.isfinite(norms).all():
+        raise UserError(f"{path} has embeddings that are not finite; train the run again")
+    if np.any(np.abs(norms - 1) > 1e-3):
+        raise UserError(f"{path} has embeddings that are not unit vectors; run `cmer embed` again")
+    return rows
+
+
+def _tensor(file: Any, name: str, path: Path | str, dtype: str, dimensions: int) -> NDArray[Any]:
+    about = file.get_slice(name) if name in set(file.keys()) else None
+    if about is None or about.get_dtype() != dtype or len(about.get_shape()) != dimensions:
+        raise UserError(f"{path} has no tensor {name} of {dtype} with {dimensions} dimensions; run `cmer embed` again")
+    found: NDArray[Any] = file.get_tensor(name)
+    return found
 
 
 def products(rows: Floats, columns: Floats) -> Iterator[tuple[slice, Floats]]:
@@ -148,7 +170,7 @@ def read_scored(path: Path | str, protocol: str, bank: Path | str, partner: Path
     with _opened(bank) as file:
         if "bank/images" not in set(file.keys()):
             return Scored(scores, partner=other)
-        known = Bank(file.get_tensor("bank/images"), file.get_tensor("bank/captions"))
+        known = Bank(_unit(file, "bank/images", bank), _unit(file, "bank/captions", bank))
     with _opened(path) as file:
         images, texts = _embeddings(file, path, protocol)
     return Scored(scores, images, texts[text_index(path, protocol)], known, other)
@@ -163,4 +185,4 @@ def owners(bank: Path | str) -> Indices:
     if "bank" not in record(bank):
         raise UserError(f"{bank} is not a bank; give a file that `cmer bank` wrote")
     with _opened(bank) as file:
-        return np.asarray(file.get_tensor("owner"), np.int64)
+        return _tensor(file, "owner", bank, "I64", 1)

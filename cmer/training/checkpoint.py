@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import Tensor
 
+from cmer.config.base import validate
+from cmer.config.runs import RunSpec
 from cmer.errors import UserError
 from cmer.io import atomic
 from cmer.provenance import seal, sealed_metadata, stored_record
+
+
+class TrainingRecord(BaseModel):
+    """What a checkpoint says of its training.
+
+    Attributes:
+        spec: settings of the run.
+        features: digest of the features, or of the images of an online run.
+        images_seen: number of pairs seen.
+        best_epoch: epoch of the saved weights; 0 if nothing trains.
+        val_mr: validation mR in percent of the best epoch; None if nothing trains.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    spec: RunSpec
+    features: str
+    trainable_parameters: NonNegativeInt
+    train_images: NonNegativeInt
+    images_seen: NonNegativeInt
+    epochs: NonNegativeInt
+    best_epoch: NonNegativeInt
+    val_mr: Annotated[float, Field(ge=0, le=100)] | None
 
 
 def save(path: Path | str, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
@@ -31,6 +57,7 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     record = stored_record(path)
     if "trainable_parameters" not in record or "embedding" in record:
         raise UserError(f"{path} is not a checkpoint; give one that `cmer train` wrote")
+    validate(TrainingRecord, record, f"the record in {path}")
     return load_file(path), record
 
 

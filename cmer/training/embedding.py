@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cmer.config.base import changes, validate
 from cmer.config.runs import RunSpec
-from cmer.data.frames import QUERIES, read_frame
+from cmer.data.frames import IMAGES, QUERIES, read_frame, test_digest
 from cmer.data.pairs import Pairs
 from cmer.data.prompts import predicted_queries
 from cmer.errors import UserError
@@ -49,7 +49,8 @@ def embed_run(
     ready = trained.assemble(pairs, files, texts["predicted"])
     precision = trained.spec.training.precision
     found = embeddings(ready.method, ready.inputs, pairs.test_images, trained.spec.views, texts, precision)
-    save(out, found, trained.record | {"embedding": _made(trained.spec)})
+    split = test_digest(read_frame(files.folder / "images.csv", IMAGES), frame)
+    save(out, found, trained.record | {"embedding": _made(trained.spec) | {"test": split}})
 
 
 def bank_run(checkpoint: Path, files: RunFiles, out: Path, run: RunSpec | None = None) -> None:
@@ -81,6 +82,8 @@ class _Trained:
 
     def assemble(self, pairs: Pairs, files: RunFiles, unstored: Collection[str] = ()) -> Assembled:
         ready = assemble(self.spec, pairs, files.folder, files.features, unstored)
+        if ready.digest != self.record["features"]:
+            raise UserError(f"{self.checkpoint} was trained on other images or features; give its own, or train again")
         load_tensors(ready.method.trained(), self.tensors, self.checkpoint)
         return ready
 

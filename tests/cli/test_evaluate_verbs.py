@@ -31,9 +31,9 @@ def annotations(path, names):
 def test_from_embeddings_to_a_printed_table(tmp_path):
     write_frame(tmp_path / "images.csv", images_table(2, split="test", label=["pond", ""]))
     texts = {protocol: ["a pond", "null"] for protocol in PROTOCOLS}
-    write_frame(tmp_path / "q.csv", pd.DataFrame({"caption_id": [0, 1], "image_id": [0, 1], **texts}))
+    write_frame(tmp_path / "queries.csv", pd.DataFrame({"caption_id": [0, 1], "image_id": [0, 1], **texts}))
     record = {
-        "spec": {"run": "toy", "dataset": "toy", "seed": 1},
+        "spec": {"run": "toy", "dataset": "toy", "seed": 1, "method": "linear_probe", "options": {}},
         "trainable_parameters": 0,
         "train_images": 27,
         "images_seen": 0,
@@ -50,7 +50,7 @@ def test_from_embeddings_to_a_printed_table(tmp_path):
             "--folder",
             tmp_path,
             "--queries",
-            tmp_path / "q.csv",
+            tmp_path / "queries.csv",
         ),
         *("--out", tmp_path / "m.json", "--ranks", tmp_path / "ranks.csv", "--mr", tmp_path / "mr.json"),
         *("--record", tmp_path / "record.json"),

@@ -111,3 +111,38 @@ def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path: Path, command: 
         [sys.executable, "-m", "cmer", *command], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_file_is_given_once(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"x")
+    (tmp_path / "link.safetensors").symlink_to("a.safetensors")
+    given = [tmp_path / "a.safetensors", tmp_path / "link.safetensors"]
+    with pytest.raises(UserError, match=r"--checkpoint names .*link\.safetensors twice"):
+        COMMANDS["validation"](checkpoint=given, out=tmp_path / "v.csv", record=None)
+
+
+@pytest.mark.parametrize("role", ["input", "output", "spec"])
+def test_a_link_that_leads_to_itself_is_no_traceback(tmp_path: Path, role: str) -> None:
+    loop = tmp_path / "loop.csv"
+    loop.symlink_to("loop.csv")
+    if role == "input":
+        with pytest.raises(UserError, match="cannot be read: Too many levels"):
+            COMMANDS["show"](file=loop, printed=False)
+    elif role == "output":
+        COMMANDS["schema"](out=loop)
+        assert json.loads(loop.read_text())
+    else:
+        with pytest.raises(UserError, match=r"images\.csv does not exist"):
+            COMMANDS["augment"](spec=json.dumps({"x": str(loop)}), folder=tmp_path, out=tmp_path / "o.csv",
+                                queries=tmp_path / "q.csv", record=None)  # fmt: skip
+
+
+def test_texts_of_a_spec_are_looked_up_once_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And text that is too long for a path is no error."""
+    asked = []
+    isfile = os.path.isfile
+    monkeypatch.setattr("os.path.isfile", lambda path: asked.append(path) or isfile(path))
+    spec = json.dumps([{"root": f"r{number}", "text": "x" * 300} for number in range(200)])
+    with pytest.raises(UserError, match=r"images\.csv does not exist"):
+        COMMANDS["augment"](spec=spec, folder=tmp_path, out=tmp_path / "o.csv", queries=tmp_path / "q", record=None)
+    assert 200 < len(asked) <= 4 * 200

@@ -118,3 +118,21 @@ def test_a_spec_in_a_file_is_that_on_the_command_line(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r.json").read_text())["command"][2:4] == ["--spec", spec]
     done = shell(f"cd {shlex.quote(str(tmp_path))}; cmer draw --spec @missing.json --folder a")
     assert (done.returncode, done.stderr) == (1, "cmer: missing.json does not exist\n")
+
+
+@pytest.mark.parametrize("width", ["²", "x", "-5", "100000000", "٣"])
+def test_a_width_that_no_terminal_has_is_ignored(width: str) -> None:
+    for command in (f"show {TABLE}", "split --help"):
+        done = shell(f"cmer {command}", COLUMNS=width, LINES=width)
+        assert done.returncode == 0 and done.stderr == "" and len(done.stdout) < 100_000
+
+
+def test_an_argument_that_is_not_utf_8_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    done = shell(f"cd {shlex.quote(str(tmp_path))}; cmer schema --out $'x\\xff.json'")
+    assert done.returncode == 1 and "'x\\udcff.json' is not UTF-8" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_message_contains_no_control_characters(tmp_path: Path) -> None:
+    done = shell(f"cd {shlex.quote(str(tmp_path))}; cmer show $'\\e]0;title\\a.csv'")
+    assert done.returncode == 1 and "does not exist" in done.stderr and "\x1b" not in done.stderr + done.stdout

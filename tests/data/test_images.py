@@ -163,3 +163,24 @@ def test_nothing_is_printed_about_large_odd_or_placeless_images(tmp_path: Path) 
     names = [str(path) for path in sorted(tmp_path.iterdir())]
     done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True)
     assert (done.stdout.splitlines(), done.stderr) == (["(11, 10)", "(4, 4)", "(24, 24)"], "")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"size": "-5"},
+        {"size": str(2**62)},
+        {"GNU.sparse.map": "a,b"},
+        {"GNU.sparse.size": str(2**62), "GNU.sparse.map": "0,5"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(2**62)},
+    ],
+)
+def test_a_tar_that_claims_other_sizes_is_named(tmp_path: Path, headers: dict[str, str]) -> None:
+    picture(tmp_path / "a.png", side=60)
+    with tarfile.open(tmp_path / "images.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tar.gettarinfo(tmp_path / "a.png", "a.png")
+        member.pax_headers = headers
+        with (tmp_path / "a.png").open("rb") as file:
+            tar.addfile(member, file)
+    with pytest.raises(UserError, match=r"images\.tar is broken"):
+        TarImages(tmp_path / "images.tar")

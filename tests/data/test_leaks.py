@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 from dataclasses import dataclass, replace
@@ -36,12 +37,11 @@ class Picture:
 
 
 def write(folder: Path, pictures: list[Picture]) -> Path:
-    rows = [(p.number, p.file, "", p.split, 1, 1, "0" * 64) for p in pictures]
+    rows = [(p.number, p.file, "", p.split, 1, 1, content(p)) for p in pictures]
     columns = ["image_id", "file", "label", "split", "width", "height", "sha256"]
     write_frame(folder / "images.csv", pd.DataFrame(rows, columns=columns))
-    write_frame(
-        folder / "hashes.csv", pd.DataFrame([(p.number, p.hash) for p in pictures], columns=["image_id", "hash"])
-    )
+    hashes = [(p.number, content(p), p.hash) for p in pictures]
+    write_frame(folder / "hashes.csv", pd.DataFrame(hashes, columns=["image_id", "sha256", "hash"]))
     captions = pd.DataFrame(
         [(p.number, text) for p in pictures for text in p.captions], columns=["image_id", "caption"]
     )
@@ -49,6 +49,10 @@ def write(folder: Path, pictures: list[Picture]) -> Path:
     write_frame(folder / "captions.csv", captions)
     write_frame(folder / "prompted.csv", captions.assign(label="", prompt=captions["caption"]))
     return folder
+
+
+def content(picture: Picture) -> str:
+    return hashlib.sha256(f"{picture.dataset} {picture.number}".encode()).hexdigest()
 
 
 def draw_hash(rng: np.random.Generator) -> str:
@@ -177,6 +181,15 @@ def test_files_of_another_dataset_are_named(datasets: dict[str, list[Picture]], 
     (tmp_path / "short/a/hashes.csv").write_bytes((folder / "hashes.csv").read_bytes())
     with pytest.raises(UserError, match="describe different datasets; run cmer prepare again"):
         read_parts(tmp_path / "short/a")
+    write(tmp_path / "long/a", datasets["a"])  # as many images as in hashes.csv, of another dataset
+    other = read_frame(tmp_path / "long/a/hashes.csv", HASHES)
+    write_frame(tmp_path / "long/a/hashes.csv", other.assign(sha256=other["sha256"].to_numpy()[::-1]))
+    with pytest.raises(UserError, match="describe different datasets; run cmer prepare again"):
+        read_parts(tmp_path / "long/a")
+    for ids in ([5, 999_999], [test]):
+        write_frame(tmp_path / "val.csv", pd.DataFrame({"image_id": ids}))
+        with pytest.raises(UserError, match="names test images or images of another dataset"):
+            read_parts(folder, tmp_path / "val.csv")
 
 
 def test_the_verbs_write_tables_and_print_counts(datasets: dict[str, list[Picture]], tmp_path: Path) -> None:

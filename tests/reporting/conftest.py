@@ -6,7 +6,7 @@ import pytest
 
 from cmer.data.frames import write_frame
 from cmer.io import sha256, write_sealed
-from cmer.reporting.measured import RECALLS
+from cmer.reporting.metrics import RECALLS
 
 STEP = {
     "options": {},
@@ -35,6 +35,7 @@ def write_metrics(tmp_path):
         for seed, mr in mrs.items():
             six = {p: dict.fromkeys((*RECALLS, "mr"), mr + add) for p, add in (("none", 0), ("oracle", 10))}
             spec = {"run": run["name"], "dataset": run["dataset"], "seed": seed}
+            spec |= {"method": run["method"], "options": run["options"]}
             metrics = {
                 "protocols": {p: row | {"mr_interval": [row["mr"] - 1.5, row["mr"] + 1.4]} for p, row in six.items()},
                 "controls": {"label_only": dict.fromkeys((*RECALLS, "mr"), 5.0)},

@@ -5,7 +5,7 @@ import pytest
 
 from cmer.config.experiment import parse
 from cmer.plan import Plan
-from cmer.reporting.measured import RECALLS
+from cmer.reporting.metrics import RECALLS
 from cmer.reporting.paper import printed, printed_file
 
 

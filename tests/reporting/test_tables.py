@@ -218,7 +218,7 @@ def test_a_reranked_row_says_what_it_reads(write_metrics):
     for row in rows[1:]:
         (file,) = write_metrics(row, {1: 22.0})
         metrics = read_sealed(file, "cmer evaluate")
-        metrics["record"] |= {"reranking": {"name": row["name"]}}
+        metrics["record"] |= {"reranking": {"name": row["name"], "chosen": {}, "grid": []}}
         metrics["record"]["spec"]["run"] = "lite.cmer"  # the trained run, which the embeddings are of
         write_sealed(file, metrics, "cmer evaluate")
         files.append(file)
@@ -229,3 +229,59 @@ def test_a_reranked_row_says_what_it_reads(write_metrics):
     assert all(row["options"].endswith(end) for row, end in zip(found[1:], ends, strict=True))
     assert ["transductive" in row["note"] for row in found] == [False, True, False]
     assert all("reranked" in row["status"] for row in found[1:])
+
+
+def test_metrics_of_one_run_and_seed_are_given_once(write_metrics, tmp_path):
+    probe = run("vit_b_32.linear_probe", "linear_probe")
+    (file,) = write_metrics(probe, {1: 33.0})
+    (tmp_path / "copy.json").write_bytes(file.read_bytes())
+    with pytest.raises(UserError, match=r"copy\.json are both of rsitmd/vit_b_32\.linear_probe/seed1"):
+        table(1, [probe], [file, tmp_path / "copy.json"], seeds=[1])
+
+
+@pytest.mark.parametrize("other", [run("a", "zero_shot"), run("a", "linear_probe", {"soft_multi_positive": True})])
+def test_metrics_of_another_method_or_options_are_refused(write_metrics, other):
+    files = write_metrics(run("a", "linear_probe"), {1: 33.0})
+    with pytest.raises(UserError, match=r"rsitmd\.a\.1\.json is of method linear_probe with other options than a here"):
+        table(1, [other], files, seeds=[1])
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("protocols", "none", "mr"), 34.0, "mr is 34.0, but the mean of the six recalls is 33.0000"),
+        (("protocols", "none", "i2t_r1"), -5.0, "protocols.none.i2t_r1: Input should be greater than or equal to 0"),
+        (("protocols", "none", "t2i_r5"), None, "protocols.none.t2i_r5"),
+        (("protocols",), {}, "protocols: "),
+        (("record", "spec"), {}, "record.spec.run: Field required"),
+        (("record", "epochs"), "20 or so", "record.epochs"),
+        (("controls", "label_only"), "x", "controls.label_only"),
+    ],
+)
+def test_metrics_that_cannot_be_are_refused(write_metrics, path, value, message):
+    """Their checksum is right: another version, or an editor that knows it, wrote them."""
+    (file,) = write_metrics(run("a", "linear_probe"), {1: 33.0})
+    metrics = inner = read_sealed(file, "cmer evaluate")
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    write_sealed(file, metrics, "cmer evaluate")
+    with pytest.raises(UserError, match=message) as error:
+        table(1, [run("a", "linear_probe")], [file], seeds=[1])
+    assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": [1, 1]}, "seeds: 1 appears more than once"),
+        ({"protocols": ["none", "none"]}, "protocols: none appears more than once"),
+        ({"runs": [run("a"), run("a")]}, "runs: a on rsitmd appears more than once"),
+        ({"seeds": []}, "table1 needs at least one label protocol and one seed"),
+        ({"protocols": []}, "table1 needs at least one label protocol and one seed"),
+    ],
+)
+def test_a_table_of_nothing_or_of_something_twice_is_refused(changes, message):
+    spec = {"kind": "table1", "runs": [run("a")], "protocols": ["none"], "seeds": [1]} | changes
+    with pytest.raises(UserError, match=message):
+        validate_json(TableSpec, json.dumps(spec), "--spec")

@@ -8,7 +8,7 @@ from artifacts import images_table, write_embeddings
 from safetensors.numpy import save_file
 
 from cmer.config.experiment import PROTOCOLS
-from cmer.data.frames import write_frame
+from cmer.data.frames import IMAGES, read_frame, write_frame
 from cmer.errors import UserError
 from cmer.io import sha256
 from cmer.retrieval.bootstrap import ImageHits
@@ -59,7 +59,7 @@ def test_metrics_are_those_of_the_similarity_matrix(split):
     assert found["none"]["mr_interval"][0] < found["none"]["mr"] < found["none"]["mr_interval"][1]
     assert (found["none"]["shared_captions"], found["none"]["unique_texts"]) == (2, 2 * N - 1)
     assert found["none"]["tied_queries"]["t2i"] == 0
-    assert metrics["record"] == RECORD | {"embedding": {}}
+    assert metrics["record"] == RECORD | {"embedding": record(split / "e.safetensors")["embedding"]}
     assert metrics["test"] == {"images": N, "captions": 2 * N}
     assert len(table) == 2 * (N + 2 * N)
     write_frame(split / "ranks.csv", table)
@@ -98,9 +98,24 @@ def test_files_that_do_not_fit_say_so(split):
     with pytest.raises(UserError, match="no embeddings for label protocol 'predicted'"):
         similarity(split / "e.safetensors", "predicted")
     queries = pd.read_csv(split / "queries.csv")
-    write_frame(split / "fewer.csv", queries.iloc[:-1])
-    with pytest.raises(UserError, match=f"12 images and 24 captions, but the test split has {N} and 23"):
-        evaluate(split / "e.safetensors", split, split / "fewer.csv")
+    others = {
+        "fewer": queries.iloc[:-1],
+        "texts": queries.assign(none=queries["none"].to_numpy()[::-1]),
+        "owners": queries.assign(image_id=queries["image_id"].to_numpy()[::-1]),
+    }
+    for name, other in others.items():
+        write_frame(split / f"{name}.csv", other)
+        with pytest.raises(UserError, match="is of other test images or queries than"):
+            evaluate(split / "e.safetensors", split, split / f"{name}.csv")
+    images = read_frame(split / "images.csv", IMAGES)
+    (split / "twin").mkdir()
+    write_frame(split / "twin/images.csv", images.assign(sha256="1" * 64))  # as many images, with other content
+    with pytest.raises(UserError, match="is of other test images or queries than"):
+        evaluate(split / "e.safetensors", split / "twin", split / "queries.csv")
+    scores = np.zeros((N, 5), np.float32)
+    write_embeddings(split / "few.safetensors", {"scores/none": scores, "index/none": np.arange(5)}, RECORD)
+    with pytest.raises(UserError, match=f"12 images and 5 captions, but the test split has {N} and {2 * N}"):
+        evaluate(split / "few.safetensors", split, split / "queries.csv")
     write_frame(split / "other.csv", queries.iloc[2:])
     with pytest.raises(UserError, match="does not describe the test images"):
         evaluate(split / "e.safetensors", split, split / "other.csv")
@@ -123,3 +138,24 @@ def test_measuring_and_reporting_do_not_import_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("images", np.zeros((N, 8), np.float32), "not unit vectors"),
+        ("images", np.full((N, 8), np.nan, np.float32), "not finite"),
+        ("images", np.eye(N, 8, dtype=np.float64), "no tensor images of F32 with 2 dimensions"),
+        ("images", np.ones(N, np.float32), "no tensor images of F32 with 2 dimensions"),
+        ("images", np.eye(N, 9, dtype=np.float32), "not unit vectors|different widths"),
+        ("texts/none", 1000 * np.eye(2 * N, 8, dtype=np.float32), "not unit vectors"),
+        ("index/none", np.zeros(2 * N, np.float32), "no tensor index/none of I64"),
+        ("index/none", np.zeros((2 * N, 1), np.int64), "no tensor index/none of I64 with 1 dimensions"),
+        ("index/none", np.full(2 * N, -1), "captions without a text"),
+    ],
+)
+def test_embeddings_that_no_method_gives_are_refused(split, name, wrong, message):
+    tensors = {"images": unit(np.ones((N, 8))), "texts/none": unit(np.ones((2 * N, 8))), "index/none": np.arange(2 * N)}
+    write_embeddings(split / "e.safetensors", tensors | {name: wrong}, RECORD)
+    with pytest.raises(UserError, match=message):
+        evaluate(split / "e.safetensors", split, split / "queries.csv")

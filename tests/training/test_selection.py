@@ -22,7 +22,7 @@ from cmer.retrieval.embed import encode_texts
 from cmer.training import assembly
 from cmer.training import run as training_run
 from cmer.training.assembly import FEATURES, RunFiles, assemble
-from cmer.training.checkpoint import load_tensors
+from cmer.training.checkpoint import load, load_tensors, save
 from cmer.training.embedding import embed_run
 from cmer.training.loop import Trainer
 from cmer.training.run import train_run
@@ -203,3 +203,13 @@ def test_frozen_towers_have_the_precision_of_their_backbone(monkeypatch) -> None
     for precision in ("float32", "bfloat16"):
         with torch.autocast("cpu", torch.bfloat16), autocast(precision):
             assert product() == getattr(torch, precision)
+
+
+def test_a_checkpoint_of_other_features_is_refused(prepared, workspace) -> None:
+    """Two datasets may give two runs the same settings, apart from the dataset's name."""
+    call(*train_arguments(prepared, spec(prepared, epochs=1)))
+    tensors, record = load("checkpoint.safetensors")
+    save("other.safetensors", tensors, record | {"features": "another dataset's"})
+    files = RunFiles(prepared.folder, prepared.captions, prepared.validation, None, Path("features.json"))
+    with pytest.raises(UserError, match=r"other\.safetensors was trained on other images or features"):
+        embed_run(Path("other.safetensors"), files, prepared.queries, "{label}. {caption}", Path("out"))

@@ -19,7 +19,7 @@ from cmer.data.fetch.download import downloaded
 from cmer.data.fetch.dvc import tracked
 from cmer.data.fetch.hub import from_hub
 from cmer.errors import UserError
-from cmer.io import expand, regular_size
+from cmer.io import expand, regular_size, resolved
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _existing(path: str, folder: Path) -> Path:
             raise SourceError(f"{expanded} is empty")
     except UserError as error:
         raise SourceError(str(error)) from None
-    if expanded.resolve().is_relative_to(folder.resolve()):
+    if resolved(expanded).is_relative_to(resolved(folder)):
         raise SourceError(f"{expanded} would be overwritten; move it out of {folder}")
     return expanded
 

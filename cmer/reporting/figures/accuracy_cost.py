@@ -13,7 +13,8 @@ from cmer.errors import UserError
 from cmer.registry import FIGURES
 from cmer.reporting.base import Figure, FigureSpec, Files
 from cmer.reporting.efficiency import MB, Cost, costs_of, read_costs, significant
-from cmer.reporting.measured import BUDGET, Measured, read_metrics, summarise
+from cmer.reporting.measured import BUDGET, Measured, summarise
+from cmer.reporting.metrics import read_metrics
 from cmer.reporting.naming import printed_name
 from cmer.reporting.paper import printed
 

@@ -12,7 +12,8 @@ import pandas as pd
 from cmer.errors import UserError
 from cmer.registry import FIGURES
 from cmer.reporting.base import Figure, FigureSpec, Files
-from cmer.reporting.measured import TableRun, number, of_run, read_metrics
+from cmer.reporting.measured import number
+from cmer.reporting.metrics import TableRun, of_run, read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

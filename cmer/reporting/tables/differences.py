@@ -9,7 +9,8 @@ import pandas as pd
 from cmer.registry import TABLES
 from cmer.reporting.base import Files, Table, TableSpec
 from cmer.reporting.comparison import difference_cells
-from cmer.reporting.measured import Measured, number, read_metrics, summarise
+from cmer.reporting.measured import Measured, number, summarise
+from cmer.reporting.metrics import read_metrics
 
 COLUMNS = [
     *("dataset", "label_protocol", "run", "compared_with", "mr", "mr_compared"),

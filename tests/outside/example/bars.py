@@ -4,7 +4,8 @@ import pandas as pd
 
 from cmer.registry import FIGURES
 from cmer.reporting.base import Figure
-from cmer.reporting.measured import read_metrics, summarise
+from cmer.reporting.measured import summarise
+from cmer.reporting.metrics import read_metrics
 
 
 @FIGURES.register("bars")

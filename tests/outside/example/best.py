@@ -4,7 +4,8 @@ import pandas as pd
 
 from cmer.registry import TABLES
 from cmer.reporting.base import Table
-from cmer.reporting.measured import read_metrics, summarise
+from cmer.reporting.measured import summarise
+from cmer.reporting.metrics import read_metrics
 
 
 @TABLES.register("best")
