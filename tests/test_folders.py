@@ -92,6 +92,7 @@ def test_a_folder_that_cannot_hold_results_is_refused(
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("EMPTY", "")
     monkeypatch.setenv("EMPTY_BUT_ONE", "/")
+    monkeypatch.setenv("HOME", "/home/of/someone")
     with pytest.raises(ConfigError, match=rf"(?s)^config is not valid:\n  - results: .*{reason}"):
         parse(CONFIG | {"results": results})
 
