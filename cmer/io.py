@@ -104,14 +104,14 @@ def expand(path: str) -> Path:
     """`path` with `~` and environment variables expanded.
 
     Raises:
-        UserError: a variable is not set, or a user unknown.
+        UserError: a variable is not set or empty, or a user unknown.
     """
-    expanded = os.path.expandvars(path)
-    unset = re.search(r"\$\{?(\w+)\}?", expanded)
-    if unset:
-        raise UserError(f"environment variable {unset[1]} is not set; set it for {path}: export {unset[1]}=<folder>")
+    for found in re.findall(r"(?a)\$(\w+|\{[^}]*\}?)", path):
+        name = found.strip("{}")
+        if not os.environ.get(name):  # empty: $DATA/x would be /x
+            raise UserError(f"environment variable {name} is not set; set it for {path}: export {name}=<folder>")
     try:
-        return Path(expanded).expanduser()
+        return Path(os.path.expandvars(path)).expanduser()
     except RuntimeError:
         raise UserError(f"the home folder in {path} is unknown; write the path without ~") from None
 

@@ -159,6 +159,24 @@ def test_every_mistake_is_told_at_once() -> None:
         parse(MINIMAL | {"runs": two})
 
 
+def test_a_table_of_recalls_needs_a_dataset_and_one_of_costs_does_not() -> None:
+    bare = changed("run_defaults", to={"backbones": ["tiny"]}) | {"datasets": {}}
+    with pytest.raises(ConfigError, match=r"tables\.t: none of its runs uses a dataset; add it to their `datasets`"):
+        parse(bare | {"tables": {"t": {"kind": "table1", "runs": ["*"]}}})
+    assert parse(bare | {"tables": {"table3": {"runs": ["*"]}}}).tables
+    with pytest.raises(ConfigError, match=r"runs\.cmer\.datasets: unknown demo; known are none$"):
+        parse(MINIMAL | {"datasets": {}, "tables": {}})
+
+
+def test_the_dataset_of_a_figure_is_named_by_its_key() -> None:
+    figure = {"accuracy_cost": {"runs": ["*"], "dataset": "nope"}}
+    with pytest.raises(ConfigError, match=r"figures\.accuracy_cost\.dataset: unknown nope; known are demo"):
+        parse(MINIMAL | {"figures": figure})
+    data = changed("datasets", "more", to={"source": "demo"})
+    with pytest.raises(ConfigError, match=r"figures\.accuracy_cost: none of its runs uses more"):
+        parse(data | {"figures": {"accuracy_cost": {"runs": ["*"], "dataset": "more"}}})
+
+
 # --- methods, and what planning knows of them -------------------------------------------------------------------------
 
 

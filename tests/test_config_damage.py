@@ -170,7 +170,7 @@ def test_lists_hold_something_and_nothing_twice(number: int, path: Path_) -> Non
 
 PIECES = [
     "", "\t", "  ", "\n", ":", "{", "}", "[", "]", '"', "'", "&a ", "*a", "!!int ", "#", "? ", "\0", "é", "%", "@",
-    "010", "<<: *a\n", "seeds: 1\n",
+    "010", "1_0", "<<: *a\n", "%YAML 1.1\n---\n", "seeds: 1\n",
 ]  # fmt: skip
 EDITS = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 40), st.sampled_from(PIECES)), min_size=1, max_size=3)
 

@@ -20,6 +20,17 @@ from cmer.errors import UserError
 
 CMER = ("runs", "cmer", "options")
 OWN = {"source": "folder", "title": "x", "root": "r"}
+DRAWN = {"source": "demo", "images_per_class": 1000}
+CLIP = {"kind": "open_clip", "model": "ViT-B-32", "quick_gelu": True}
+HUB = {"kind": "hub", "repo": "a/b", "revision": "main", "files": ["x.zip"]}
+
+
+def source(**settings: Any) -> dict[str, Any]:
+    return {"source": "rsicd", "sources": [settings]}
+
+
+def stretched(kind: str, low: float, high: float) -> dict[str, Any]:
+    return OWN | {"raster": {"bands": [3, 2, 1], "stretch": {"kind": kind, "low": low, "high": high}}}
 
 
 @pytest.mark.parametrize(
@@ -67,6 +78,35 @@ OWN = {"source": "folder", "title": "x", "root": "r"}
         (changed("datasets", "No Name", to={"source": "demo"}), ["datasets.No Name", "a name consists of a-z, 0-9"]),
         (changed("backbones", "x" * 300, to={"kind": "tiny"}), ["backbones", "200 characters"]),
         (changed("seeds", to=10**5000), ["seeds", "bits is too large"]),
+        (changed("training", to={"train_images": 10**8}), ["training.train_images", "10000000"]),
+        (changed("datasets", "demo", to=DRAWN | {"size": 2048}), ["datasets.demo", "per class", "draw fewer"]),
+        (changed("datasets", "demo", "title", to=" "), ["datasets.demo.title", "should not be blank"]),
+        (changed("datasets", "x", to=OWN | {"root": ""}), ["datasets.x.root", "should not be blank"]),
+        (changed("datasets", "x", to={"source": "rsicd", "title": ""}), ["datasets.x.title", "not be blank"]),
+        (changed("datasets", "x", to=source(kind="local", path=" ")), ["sources.0", "path", "should not be blank"]),
+        (changed("datasets", "x", to=source(**HUB | {"files": [""]})), ["sources.0", "files.0", "not be blank"]),
+        (changed("datasets", "x", to=source(**HUB | {"repo": ""})), ["sources.0", "repo", "should not be blank"]),
+        (changed("backbones", "x", to=CLIP | {"model": ""}), ["backbones.x.model", "should not be blank"]),
+        (changed("backbones", "x", to=CLIP | {"weights": ""}), ["backbones.x.weights", "should not be blank"]),
+        (changed("backbones", "x", to=CLIP | {"printed": ""}), ["backbones.x.printed", "should not be blank"]),
+        (changed("backbones", "tiny", "features", to={"blocks": [1001]}), ["blocks.0", "1000"]),
+        (changed("backbones", "tiny", "features", to={"text_blocks": [-1]}), ["text_blocks.0", "equal to 0"]),
+        (changed("datasets", to={f"d{i}": {"source": "demo"} for i in range(1001)}), ["datasets", "at most 1000"]),
+        (changed("tables", to={f"t{i}": {"runs": ["*"]} for i in range(1001)}), ["tables", "at most 1000"]),
+        (changed("datasets", "x", to=OWN | {"merge": {"forest": "_"}}), ["datasets.x.merge", "names no class"]),
+        (changed("datasets", "x", to=OWN | {"merge": {"forest": ""}}), ["datasets.x.merge", "names no class"]),
+        (changed("datasets", "x", to=OWN | {"merge": {" - ": "b"}}), ["datasets.x.merge", "names no class"]),
+        (
+            changed("datasets", "x", to=OWN | {"labels": {"rule": "id", "classes": ["", "b"]}}),
+            ["classes.0", "no class"],
+        ),
+        (changed("datasets", "x", to=stretched("range", 0, 1e13)), ["stretch", "high", "1000000000000"]),
+        (
+            changed("datasets", "x", to=stretched("range", 1e9, 1e9 + 0.5)),
+            ["stretch", "must be below high", "at least 1"],
+        ),
+        (changed("datasets", "x", to=stretched("range", 0, 1e-310)), ["stretch", "must be below high"]),
+        (changed("datasets", "x", to=stretched("percentile", 50, 50.05)), ["stretch", "below high", "at least 0.1"]),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_by_name(data: dict[str, Any], words: list[str]) -> None:
@@ -115,6 +155,13 @@ def test_an_integer_is_a_number_and_one_band_can_be_all_colours() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "low", "high"), [("range", -1e12, 1e12), ("range", 0, 1e-4), ("percentile", 98, 98.1)]
+)
+def test_limits_that_rasters_can_have_are_accepted(kind: str, low: float, high: float) -> None:
+    assert parse(changed("datasets", "x", to=stretched(kind, low, high))).datasets["x"].title == "x"
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ('{"seed": 1, "seed": 2}', "'seed' appears twice"),
@@ -160,6 +207,17 @@ def test_yaml_has_none_of_the_surprises_of_its_first_version() -> None:
         ("b: !!python/object:os.system x", 1, "could not determine a constructor"),
         ("a: 1\n---\nb: 2", 2, "another document"),
         ("a: " + "9" * 5000, 1, "cannot be read as int"),
+        *(
+            (f"a: 1\nb: {number}", 2, f"{number} is a number with `_`")
+            for number in ("1_", "1__0", "-_", "0x_1", "1_0.5")
+        ),
+        ('a: 1\nb: "\\UFFFFFFFF"', 2, "cannot be read: Python int too large"),
+        ('a: "\\U00110000"', 1, "cannot be read: chr() arg"),
+        ("%YAML 1.1\n---\na: no", 1, "directives, such as %YAML, are not supported"),
+        ("\ufeff\ufeff# x\n%TAG ! x\n---\na: 1", 2, "directives"),
+        ("a: &a {b: 1}\nc:\n  <<: *a", 3, "merge keys (<<) are not supported; let the run be `based_on` another"),
+        ("a: [{<<: {b: 1}}]", 1, "merge keys"),
+        ("!!merge x: {b: 1}", 1, "merge keys"),
     ],
 )
 def test_an_error_in_yaml_names_file_and_line(tmp_path: Path, text: str, line: int, message: str) -> None:
@@ -199,6 +257,15 @@ def test_aliases_that_multiply_are_refused_at_once() -> None:
     lines = ["a: &a [" + "x," * 9 + "]"] + [f"{b}: &{b} [" + f"*{a}," * 9 + "]" for a, b in pairwise("abcdefghi")]
     with pytest.raises(ConfigError, match="more than 100,000 values"):
         parse_yaml("\n".join(lines), "x")
+    merged = ["a: &a {x: 1}"] + [f"{b}: &{b} {{<<: [" + f"*{a}," * 9 + "]}" for a, b in pairwise("abcdefghi")]
+    with pytest.raises(ConfigError, match=r"x, line 2: merge keys"):
+        parse_yaml("\n".join(merged), "x")
+
+
+def test_a_large_file_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("[" * (2**18 + 1))
+    with pytest.raises(ConfigError, match=r"x\.yaml has 262,145 bytes; a config has at most 262,144"):
+        read_settings([tmp_path / "x.yaml"])
 
 
 def test_later_files_and_entries_override_earlier_ones_key_by_key(tmp_path: Path) -> None:

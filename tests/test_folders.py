@@ -1,6 +1,7 @@
 """The results folder of a config, and names in it that several rules would write."""
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from cmer.config.base import ConfigError
 from cmer.config.experiment import parse
-from cmer.config.folders import SOURCES, results_folder
+from cmer.config.folders import SOURCES, is_within, results_folder
 from cmer.plan import OWN_TOWERS
 
 ROOT = Path(__file__).parents[1]
@@ -60,14 +61,85 @@ def test_an_absolute_path_into_the_project_is_relative(monkeypatch: pytest.Monke
         ("x" * 300, "is longer than 200 bytes"),
         ("config.yaml", "is a file"),
         ("README.md/results", "is a file or inside one"),
+        ("x/.git/y", "is not a visible folder inside the project"),
+        *(
+            (name, "contains other files of the project or machine")
+            for name in (
+                "/etc",
+                "/etc/x",
+                "/usr/share/x",
+                "/proc/1",
+                "/sys/x",
+                "/dev/null",
+                "/boot/x",
+                "/bin/x",
+                "/lib/x",
+                "/tmp",
+                "/x",
+                "~",
+                "~/..",
+                "venv/x",
+                "tests/x",
+                "$EMPTY_BUT_ONE/usr/x",
+            )
+        ),
+        ("$EMPTY/x", "environment variable EMPTY is not set"),
     ],
 )
 def test_a_folder_that_cannot_hold_results_is_refused(
     monkeypatch: pytest.MonkeyPatch, results: str, reason: str
 ) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("EMPTY", "")
+    monkeypatch.setenv("EMPTY_BUT_ONE", "/")
+    monkeypatch.setenv("HOME", "/home/of/someone")
     with pytest.raises(ConfigError, match=rf"(?s)^config is not valid:\n  - results: .*{reason}"):
         parse(CONFIG | {"results": results})
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("cmer", "contains other files"),
+        ("cmer/data", "contains other files"),
+        (".git", "is not a visible folder"),
+        (".", "is not a visible folder"),
+        ("..", "contains other files"),
+        ("../..", "contains other files"),
+        ("/etc", "contains other files"),
+        ("~", "contains other files"),
+        ("link", "broken link"),
+        ("nowhere", "broken link"),
+        ("/dev/null", "contains other files"),
+        ("pipe", "pipe"),
+        ("file", "is a file"),
+    ],
+)
+@pytest.mark.parametrize("below", ["", "/x"])
+def test_a_link_is_as_usable_as_what_it_leads_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, target: str, reason: str, below: str
+) -> None:
+    project = tmp_path / "above/project"
+    for folder in ("cmer/data", ".git"):
+        (project / folder).mkdir(parents=True)
+    (project / "file").touch()
+    os.mkfifo(project / "pipe")
+    (project / "link").symlink_to(Path(target).expanduser())
+    monkeypatch.chdir(project)
+    if below and target in (".", "..", "../..", "~"):  # a folder of its own beside the project
+        assert results_folder("link/x/y") == "link/x/y"
+        return
+    with pytest.raises(ValueError, match=reason):
+        results_folder(f"link{below}")
+
+
+def test_a_link_to_another_disk_holds_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("project", "disk"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    Path("results").symlink_to(tmp_path / "disk")
+    assert results_folder("results") == "results"
+    assert is_within(f"{tmp_path}/disk/x", "results") and not is_within("results/../x", "results")
 
 
 def test_every_folder_of_the_project_that_git_tracks_is_refused() -> None:
@@ -93,6 +165,8 @@ def test_any_text_is_a_plain_folder_or_a_sentence(text: str) -> None:
         ("datasets", "demo.queries", {"source": "demo"}),
         ("datasets", "leaks.csv", {"source": "demo"}),
         ("datasets", "leaks.summary.csv", {"source": "demo"}),
+        ("datasets", "leaks.log", {"source": "demo"}),
+        ("datasets", "leaks.record.json", {"source": "demo"}),
         ("backbones", OWN_TOWERS, {"kind": "tiny"}),
     ],
 )
@@ -107,6 +181,9 @@ def test_a_name_that_another_file_has_is_refused(section: str, name: str, entry:
     "dataset",
     [
         {"source": "folder", "title": "Mine", "root": "results/data/mine", "annotations": "captions.csv"},
+        {"source": "folder", "title": "Mine", "root": "data", "annotations": "../results/x.csv"},
+        {"source": "folder", "title": "Mine", "root": "data", "images": "../results/x"},
+        {"source": "folder", "title": "Mine", "root": "data", "labels": {"rule": "lists", "folder": "../results"}},
         {"source": "rsicd", "root": "$PROJECT/results"},
         {"source": "rsicd", "sources": [{"kind": "local", "path": "results/data/rsicd/images.tar"}]},
     ],
@@ -120,3 +197,9 @@ def test_a_users_files_among_the_results_are_refused(
     with pytest.raises(ConfigError, match=r"datasets\.mine: .* is inside `results`"):
         parse(config)
     parse(config | {"results": "other"})
+
+
+def test_weights_among_the_results_are_refused() -> None:
+    tower = {"kind": "open_clip", "model": "ViT-B-32", "weights": "results/clip.pt", "quick_gelu": True}
+    with pytest.raises(ConfigError, match=r"backbones\.clip: results/clip\.pt is inside `results`"):
+        parse(CONFIG | {"backbones": CONFIG["backbones"] | {"clip": tower}})

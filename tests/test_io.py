@@ -88,8 +88,11 @@ def test_a_file_too_large_to_be_text_is_named(tmp_path: Path) -> None:
         read_json(tmp_path / "sparse.json")
 
 
-@pytest.mark.parametrize("path", ["~nobody-at-all/data", "$NO_SUCH_VARIABLE/data"])
-def test_a_path_that_cannot_be_expanded_is_a_sentence(path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["~nobody-at-all/data", "$NO_SUCH_VARIABLE/data", "$EMPTY/data", "x${EMPTY}", "${a-b}", "${unclosed"]
+)
+def test_a_path_that_cannot_be_expanded_is_a_sentence(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setenv("EMPTY", "")
     with pytest.raises(UserError, match=r"is unknown|is not set"):
         expand(path)
 

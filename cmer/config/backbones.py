@@ -6,14 +6,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 
-from cmer.config.base import Model, Precision, Threads, validate_part
+from cmer.config.base import Model, Precision, Text, Threads, validate_part
 from cmer.config.plain import shown
 from cmer.registry import BACKBONE_OPTIONS, BACKBONES
 
 
 def _ascending(blocks: list[int] | None) -> list[int] | None:
-    if blocks is not None and (blocks != sorted(set(blocks)) or min(blocks, default=0) < 0):
-        raise ValueError(f"{blocks} must be block numbers from 0, ascending, each once")
+    if blocks is not None and blocks != sorted(set(blocks)):
+        raise ValueError(f"{blocks} must be block numbers, ascending, each once")
     return blocks
 
 
@@ -23,7 +23,7 @@ def _integer(value: Any) -> Any:
     return value
 
 
-Blocks = Annotated[list[int] | None, AfterValidator(_ascending)]
+Blocks = Annotated[list[Annotated[int, Field(ge=0, le=1000)]] | None, AfterValidator(_ascending)]
 
 
 class FeatureOptions(Model):
@@ -50,7 +50,7 @@ class BackboneOptions(Model):
     memory_mb: ClassVar[int] = 6000
 
     kind: str = Field(description="folder of cmer/backbones/, or entry point of another package")
-    printed: str = Field(description="name of the vision tower as printed in the tables, e.g. ViT-B-16")
+    printed: Text = Field(description="name of the vision tower as printed in the tables, e.g. ViT-B-16")
     precision: Precision = Field(default="float32", description="precision of the frozen towers, on every device")
     threads: Threads = Field(default=2, description="torch threads of the extraction; on a CPU they affect the result")
     features: FeatureOptions = FeatureOptions()
@@ -59,6 +59,10 @@ class BackboneOptions(Model):
     def named(cls, name: str, kind: str) -> Self | None:
         """The settings for a short name on the command line; None if the name belongs to another kind."""
         return cls(kind=kind, printed=name) if name == kind else None
+
+    def places(self) -> list[str]:
+        """Files of the user that the towers are read from."""
+        return []
 
     def module(self) -> str:
         """The module that builds this backbone; code digests include it."""

@@ -18,9 +18,12 @@ M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 NAME = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$"
+NOT_BLANK = r"\S"
 Precision = Literal["float32", "bfloat16"]
 Name = Annotated[str, Field(pattern=NAME, max_length=200)]
 """A name in file names, which have at most 255 bytes."""
+Text = Annotated[str, Field(pattern=NOT_BLANK)]
+"""Text that is required: with at least one character that is not white space."""
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 BatchSize = Annotated[int, Field(ge=2, le=65_536)]
 """The scores of a batch of 65,536 pairs have 16 GiB in float32."""
@@ -129,7 +132,7 @@ def require_known(key: str, given: list[str], known: list[str]) -> None:
     """Raise `ValueError` if the list under `key` contains a name that is not in `known`."""
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise ValueError(f"{key}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+        raise ValueError(f"{key}: unknown {', '.join(unknown)}; known are {', '.join(known) or 'none'}")
 
 
 def sentences(error: ValidationError, data: Any, within: str = "") -> str:
@@ -167,6 +170,8 @@ def _message(item: ErrorDetails) -> str:
             return "Input should have at least one value"
         case "string_pattern_mismatch", {"pattern": pattern} if pattern == NAME:
             return "a name consists of a-z, 0-9, - and _, with single dots between them"
+        case "string_pattern_mismatch", {"pattern": pattern} if pattern == NOT_BLANK:
+            return "Input should not be blank"
     return item["msg"].removeprefix("Value error, ")
 
 

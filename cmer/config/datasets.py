@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from cmer.config.base import Distinct, Model, Positive, Seed, Several
+from cmer.config.base import Distinct, Model, Positive, Seed, Several, Text
 from cmer.config.reading import parse_yaml
 from cmer.config.sources import LocalSource, Source
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Percentage = Annotated[float, Field(ge=0.0, le=100.0)]
+Limit = Annotated[float, Field(ge=-1e12, le=1e12)]
+"""A limit of the values of pixels, which have at most 32 bits, or are fractions."""
 Leak = Literal["similar_images", "twins", "shared_captions"]
 
 CARDS = resources.files("cmer.data") / "cards"
+MAX_PIXELS = 1e9
+"""Maximum number of pixels that are drawn of a class of the demo, which has ten."""
+
+
+def _require_a_name(text: str) -> str:
+    if not any(map(str.isalnum, text)):
+        raise ValueError(f"{text!r} names no class; a name has a letter or digit")
+    return text
+
+
+ClassName = Annotated[str, AfterValidator(_require_a_name)]
 
 
 class PrefixLabels(Model):
@@ -29,14 +43,14 @@ class ListLabels(Model):
     """One `<class>.txt` per class lists its images; images on no list get their file-name prefix as label."""
 
     rule: Literal["lists"]
-    folder: str = Field(description="folder of the lists, relative to the dataset's root")
+    folder: Text = Field(description="folder of the lists, relative to the dataset's root")
 
 
 class IdLabels(Model):
     """The label of `<n>.tif` is `classes[(n - 1) // per_class]` (UCM-Captions)."""
 
     rule: Literal["id"]
-    classes: Several[str]
+    classes: Several[ClassName]
     per_class: Positive = 100
 
 
@@ -44,7 +58,7 @@ class ColumnLabels(Model):
     """The label is a field of the image's entry in the annotation file."""
 
     rule: Literal["column"] = "column"
-    column: str = "label"
+    column: Text = "label"
 
 
 class FolderLabels(Model):
@@ -69,7 +83,7 @@ class DatasetOptions(Model):
 
     kind: ClassVar[Literal["folder", "demo", "published"]]
 
-    title: str = Field(description="name as printed in the tables, e.g. RSITMD")
+    title: Text = Field(description="name as printed in the tables, e.g. RSITMD")
     template: Annotated[str, Field(max_length=1000)] = Field(
         default="{label}. {caption}", description="scene prompt (Eq. 14-15)"
     )
@@ -78,7 +92,9 @@ class DatasetOptions(Model):
         description="what to do about blank captions, missing or undecodable images and missing labels: stop with a "
         "report, or drop the captions and images",
     )
-    merge: dict[str, str] = Field(default={}, description="classes to merge: class → class that replaces it")
+    merge: dict[ClassName, ClassName] = Field(
+        default={}, description="classes to merge: class → class that replaces it"
+    )
     exclude: Distinct[Leak] = Field(
         default=[], description="leaks of val or test images to exclude from training: which kinds"
     )
@@ -119,9 +135,14 @@ class Stretch(Model):
 
     @model_validator(mode="after")
     def _low_below_high(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.high - self.low < self.least:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high}) by at least {self.least:.3g}")
         return self
+
+    @property
+    def least(self) -> float:
+        """Smallest distance between `low` and `high`; closer ones do not differ in float32."""
+        return max(1e-9 * max(abs(self.low), abs(self.high)), 1e-30)
 
 
 class PercentileStretch(Stretch):
@@ -131,11 +152,18 @@ class PercentileStretch(Stretch):
     low: Percentage = 2.0
     high: Percentage = 98.0
 
+    @property
+    def least(self) -> float:
+        """See `Stretch`; between closer percentiles, nearly every pixel would be black or white."""
+        return 0.1 - 1e-9  # 98.1 - 98 is less than 0.1
+
 
 class RangeStretch(Stretch):
     """Stretch between two fixed values, the same for all images."""
 
     kind: Literal["range"]
+    low: Limit
+    high: Limit
 
 
 class Raster(Model):
@@ -154,7 +182,7 @@ class FolderDataset(DatasetOptions):
     kind: ClassVar[Literal["folder", "demo", "published"]] = "folder"
 
     source: Literal["folder"]
-    root: str = Field(description="folder; environment variables like ${CMER_DATA_ROOT} are expanded")
+    root: Text = Field(description="folder; environment variables like ${CMER_DATA_ROOT} are expanded")
     annotations: Annotated[str, Field(pattern=r"\.(json|csv|jsonl)$")] | None = Field(
         default="dataset.json",
         description="annotation file: .json in the published layout, .csv or .jsonl; null: class folders, captioned by "
@@ -177,7 +205,9 @@ class FolderDataset(DatasetOptions):
 
     def places(self) -> list[str]:
         """See `DatasetOptions`."""
-        return [self.root]
+        lists = [self.labels.folder] if isinstance(self.labels, ListLabels) else []
+        inside = [self.annotations or "", self.images, *lists]
+        return [self.root, *(str(Path(self.root) / place) for place in inside)]
 
 
 class DemoDataset(DatasetOptions):
@@ -186,11 +216,20 @@ class DemoDataset(DatasetOptions):
     kind: ClassVar[Literal["folder", "demo", "published"]] = "demo"
 
     source: Literal["demo"]
-    title: str = "demo"
+    title: Text = "demo"
     seed: Seed = 0
     images_per_class: Annotated[int, Field(ge=5, le=10_000)] = 30
     size: Annotated[int, Field(ge=32, le=2048)] = 128
     labels: LabelRule = PrefixLabels()
+
+    @model_validator(mode="after")
+    def _drawn_in_a_day(self) -> Self:
+        if self.images_per_class * self.size**2 > MAX_PIXELS:
+            raise ValueError(
+                f"images_per_class: {self.images_per_class:,} images of {self.size} x {self.size} pixels are more than "
+                f"{MAX_PIXELS:,.0f} pixels per class; draw fewer or smaller ones"
+            )
+        return self
 
 
 def published_names() -> list[str]:
@@ -210,9 +249,9 @@ class PublishedDataset(DatasetOptions):
 
     kind: ClassVar[Literal["folder", "demo", "published"]] = "published"
 
-    source: str = Field(description="name of a published dataset's card: rsicd, rsitmd, ucm, sydney, …")
-    title: str = Field(default="", description="name as printed in the tables; default: the title on the card")
-    root: str | None = Field(
+    source: Text = Field(description="name of a published dataset's card: rsicd, rsitmd, ucm, sydney, …")
+    title: Text = Field(default="", description="name as printed in the tables; default: the title on the card")
+    root: Text | None = Field(
         default=None, description="folder of a copy to use in place; null: fetch the dataset from its sources"
     )
     sources: Annotated[list[Source], Field(min_length=1)] | None = Field(
@@ -222,7 +261,7 @@ class PublishedDataset(DatasetOptions):
     @model_validator(mode="before")
     @classmethod
     def _title_of_the_card(cls, data: Any) -> Any:
-        if isinstance(data, dict) and not data.get("title") and data.get("source") in published_names():
+        if isinstance(data, dict) and "title" not in data and data.get("source") in published_names():
             return data | {"title": card_settings(data["source"])["title"]}
         return data
 

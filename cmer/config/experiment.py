@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -45,6 +45,11 @@ class Figure(Model):
     )
 
 
+T = TypeVar("T")
+Many = Annotated[dict[Name, T], Field(max_length=1000)]
+"""Entries by name; more take too long to check and to plan."""
+
+
 class Config(Model):
     """Everything an experiment depends on."""
 
@@ -56,19 +61,19 @@ class Config(Model):
         default=[2022],
         description="seeds, with one training per seed; tables give the mean and standard deviation over them",
     )
-    datasets: dict[Name, Dataset]
-    backbones: dict[Name, Backbone] = Field(default={}, description="frozen towers, by the name used in runs")
+    datasets: Many[Dataset]
+    backbones: Many[Backbone] = Field(default={}, description="frozen towers, by the name used in runs")
     training: Training = Field(
         default=Training(), description="training settings of every run; a run's own `training` overrides single keys"
     )
     profile: ProfileOptions = ProfileOptions()
     run_defaults: RunDefaults = RunDefaults()
     runs: Annotated[dict[Name, RunEntry], Field(min_length=1)]
-    rerankers: dict[Name, AnyReranker] = Field(
+    rerankers: Many[AnyReranker] = Field(
         default={}, description="rerankers by name; each gives a row {run}.{name} for each of its runs"
     )
-    tables: dict[Name, Table] = Field(default={}, description="tables by the name of their file")
-    figures: dict[Name, Figure] = Field(default={}, description="figures by the name of their file")
+    tables: Many[Table] = Field(default={}, description="tables by the name of their file")
+    figures: Many[Figure] = Field(default={}, description="figures by the name of their file")
 
     @field_validator("backbones", mode="before")
     @classmethod
@@ -101,13 +106,16 @@ class Config(Model):
             for name in getattr(self, section):
                 if ambiguous.fullmatch(name):
                     raise ValueError(f"{section}.{name}: other files of the workflow have this name; choose another")
-        for name, data in self.datasets.items():
-            for place in data.places():
-                if is_within(place, self.results):
-                    raise ValueError(
-                        f"datasets.{name}: {place} is inside `results`, where the workflow deletes and overwrites files"
-                    )
+        for key, place in self._places():
+            if is_within(place, self.results):
+                raise ValueError(f"{key}: {place} is inside `results`, where the workflow deletes and overwrites files")
         return self
+
+    def _places(self) -> Iterator[tuple[str, str]]:
+        """The user's own files and folders that the experiment reads, with the key that names them."""
+        for section in ("datasets", "backbones"):
+            for name, entry in getattr(self, section).items():
+                yield from ((f"{section}.{name}", place) for place in entry.places())
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -117,36 +125,36 @@ class Config(Model):
         require_known("profile.count_only", self.profile.count_only, list(self.backbones))
         for name, table in self.tables.items():
             _check_kind(f"tables.{name}.kind", table.kind, TABLES)
-            self._check_rows(f"tables.{name}", table.runs, table.datasets)
+            self._check_runs(f"tables.{name}.runs", table.runs, [*self.expanded, *self.reranked])
+            require_known(f"tables.{name}.datasets", table.datasets or [], list(self.datasets))
+            measures = bool(table.datasets) or "metrics" in TABLES.get(table.kind).reads
+            if measures and not self.rows(table.runs, table.datasets):
+                named = ", ".join(table.datasets or []) or "a dataset"
+                raise ValueError(f"tables.{name}: none of its runs uses {named}; add it to their `datasets`")
         for name, figure in self.figures.items():
             _check_kind(f"figures.{name}.kind", figure.kind, FIGURES)
-            self._check_rows(f"figures.{name}", figure.runs, [figure.dataset] if figure.dataset else None)
-            self.dataset_of(name)
+            self._check_runs(f"figures.{name}.runs", figure.runs, [*self.expanded, *self.reranked])
+            require_known(f"figures.{name}.dataset", [figure.dataset] if figure.dataset else [], list(self.datasets))
+            if not self.rows(figure.runs, [self.dataset_of(name)]):
+                raise ValueError(f"figures.{name}: none of its runs uses {figure.dataset}; add it to their `datasets`")
         return self
 
     def _check_reranker(self, where: str, reranker: RerankerOptions) -> None:
         runs, partner = self._trained(reranker.runs), reranker.partner_run
-        if not runs and not reranker.runs:
+        if not reranker.runs:
             raise ValueError(f"{where}.runs: Field required")
-        self._require_matches(where, reranker.runs, self._trained)
+        self._check_runs(f"{where}.runs", reranker.runs, self.expanded)
         if partner is None:
             return
         require_known(f"{where}.partner", [partner], [run.name for run in self.expanded])
         if lacking := [run.name for run in runs if not set(run.datasets) <= set(self.run(partner).datasets)]:
             raise ValueError(f"{where}.partner: {partner} does not use all datasets of {', '.join(lacking)}")
 
-    def _require_matches(self, where: str, patterns: list[str], matching: Callable[[list[str]], list[Run]]) -> None:
+    def _check_runs(self, key: str, patterns: list[str], runs: Sequence[Run]) -> None:
         for pattern in patterns:
-            if not matching([pattern]):
-                known = ", ".join(run.name for run in self.expanded)
-                raise ValueError(f"{where}.runs: {pattern!r} matches no run; known are {known}")
-
-    def _check_rows(self, where: str, patterns: list[str], datasets: list[str] | None) -> None:
-        self._require_matches(where, patterns, self.matching)
-        if datasets is not None:
-            require_known(f"{where}.datasets", datasets, list(self.datasets))
-            if not self.rows(patterns, datasets):
-                raise ValueError(f"{where}: none of its runs uses {', '.join(datasets)}")
+            if not _matching([pattern], runs):
+                known = ", ".join(run.name for run in runs)
+                raise ValueError(f"{key}: {pattern!r} matches no run; known are {known}")
 
     @cached_property
     def expanded(self) -> list[Run]:

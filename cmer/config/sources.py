@@ -6,24 +6,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cmer.config.base import Model, Several
+from cmer.config.base import Model, Several, Text
 
 
 class LocalSource(Model):
     """A folder or an archive on this machine, in the dataset's published layout."""
 
     kind: Literal["local"]
-    path: str = Field(description="path of the folder or archive; environment variables are expanded")
+    path: Text = Field(description="path of the folder or archive; environment variables are expanded")
 
 
 class HubSource(Model):
     """A repository on the Hugging Face hub: an archive, or parquet files with filename, captions and image."""
 
     kind: Literal["hub"]
-    repo: str
+    repo: Text
     repo_type: Literal["dataset", "model"] = "dataset"
-    revision: str
-    files: Several[str]
+    revision: Text
+    files: Several[Text]
 
 
 class UrlSource(Model):
@@ -40,8 +40,8 @@ class DvcSource(Model):
     """Earlier output of `cmer fetch`, restored from the DVC remote of a repository."""
 
     kind: Literal["dvc"]
-    repo: str = Field(default=".", description="folder or URL of the git repository")
-    path: str | None = Field(
+    repo: Text = Field(default=".", description="folder or URL of the git repository")
+    path: Text | None = Field(
         default=None,
         description="folder of images.tar and dataset.json in the repository; null: the same path as the output",
     )

@@ -28,7 +28,7 @@ class Training(Model):
         description="decay of the exponential moving average of the weights, which is validated and saved; 0: validate "
         "and save the weights themselves",
     )
-    train_images: Annotated[int, Field(ge=2)] | None = Field(
+    train_images: Annotated[int, Field(ge=2, le=10_000_000)] | None = Field(
         default=None,
         description="number of train images to use: the first ones in a fixed order, without validation and excluded "
         "images of the seed; null: all",

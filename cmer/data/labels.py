@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 from cmer.config.datasets import ColumnLabels, FolderLabels, IdLabels, LabelRule, ListLabels, NoLabels, PrefixLabels
 from cmer.data.annotations import Entry, abbreviate, normalise_whitespace
@@ -23,10 +24,15 @@ COMPOUNDS = {
 
 
 def display_name(name: str) -> str:
-    """The class as words: "storagetanks", "StorageTanks" and "storage_tanks" all become "storage tanks"."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    words = " ".join(re.split(r"[\s_-]+", spaced.strip())).lower()
-    return COMPOUNDS.get(words, words)
+    """The class as words: "storagetanks", "StorageTanks" and "storage_tanks" all become "storage tanks".
+
+    All of Unicode's dashes separate words, and its format characters, which cannot be seen, are removed. A name without
+    a letter or digit is "", as of an image without a class.
+    """
+    visible = "".join(" " if category(sign) == "Pd" else sign for sign in name if category(sign) != "Cf")
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", visible)
+    words = " ".join(re.split(r"[\s_]+", spaced)).strip().lower()
+    return COMPOUNDS.get(words, words) if any(map(str.isalnum, words)) else ""
 
 
 def labels_of(entries: Sequence[Entry], rule: LabelRule, root: Path) -> list[str]:
@@ -70,22 +76,26 @@ def require_classes(labels: Sequence[str], classes: Mapping[str, str], setting: 
         setting: config key of `classes`.
 
     Raises:
-        UserError: a class does not exist, is merged into one that is merged itself, or is spelled in two ways.
+        UserError: a class does not exist, is merged twice or into one that is merged itself, or is spelled in two ways.
     """
+    known = Counter(map(display_name, classes))
+    if twice := [name for name in classes if known[display_name(name)] > 1]:
+        raise UserError(f"{setting}: {' and '.join(map(repr, twice))} are the same class; merge it once")
     others = {display_name(name): display_name(other) for name, other in classes.items()}
     if unknown := [name for name in classes if display_name(name) not in labels]:
-        known = ", ".join(sorted(set(labels) - {""})) or "none"
-        raise UserError(f"{setting}: no image has the class {', '.join(unknown)}; classes are {known}")
+        found = ", ".join(sorted(set(labels) - {""})) or "none"
+        raise UserError(f"{setting}: no image has the class {', '.join(unknown)}; classes are {found}")
     if chained := [name for name, other in others.items() if other in others]:
-        name = chained[0]
-        raise UserError(f"{setting}: {name} is merged into {others[name]}, which is merged into {others[others[name]]}")
+        name, other = chained[0], others[chained[0]]
+        rest = f"{other}, which is merged into {others[other]}" if other != name else "itself"
+        raise UserError(f"{setting}: {name} is merged into {rest}")
     spellings: dict[str, str] = {}
     for label in dict.fromkeys(merged(labels, classes)):
-        known = spellings.setdefault(normalize("NFKC", label).casefold().replace(" ", ""), label)
-        if known != label:
+        first = spellings.setdefault(normalize("NFKC", label).casefold().replace(" ", ""), label)
+        if first != label:
             raise UserError(
-                f"two classes are called {known!r} and {label!r}; if they are one, set {setting}: "
-                f'{{"{label}": "{known}"}}, otherwise rename one of them'
+                f"two classes are called {first!r} and {label!r}; if they are one, set {setting}: "
+                f'{{"{label}": "{first}"}}, otherwise rename one of them'
             )
 
 

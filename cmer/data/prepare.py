@@ -21,7 +21,7 @@ from cmer.data.frames import write_frame
 from cmer.data.images import ImageStore, open_images
 from cmer.data.labels import known_labels, labels_of, merged, require_classes
 from cmer.data.layout import Layout, layout_of
-from cmer.data.raster import UndecodableError
+from cmer.data.raster import UndecodableError, shows_nothing
 from cmer.data.similar import image_hash
 from cmer.data.splits import drawn_splits
 from cmer.errors import UserError
@@ -110,10 +110,11 @@ def _stop_if_plain(options: Dataset, setting: str, images: pd.DataFrame) -> None
     plain, decoded = images.loc[images["plain"], "file"].tolist(), int((images["problem"] == "").sum())
     if 2 * len(plain) > decoded:
         rendered = isinstance(options, FolderDataset) and options.raster is not None
-        remedy = f"correct {setting}.raster (bands, low, high)" if rendered else "give images that show something"
+        nearly = f"or nearly, or black and white only; correct {setting}.raster (bands, low, high)"
+        remedy = nearly if rendered else "so that nothing can be learned from them; give images that show something"
         raise UserError(
-            f"{len(plain):,} of {decoded:,} images of {options.title} are of a single colour, so that nothing can be "
-            f"learned from them; {remedy}: {abbreviate(plain)}"
+            f"{len(plain):,} of {decoded:,} images of {options.title} are of a single colour, {remedy}: "
+            f"{abbreviate(plain)}"
         )
 
 
@@ -143,8 +144,8 @@ def inspect_images(store: ImageStore, files: list[str], title: str) -> pd.DataFr
     """Decode images once.
 
     Returns:
-        a table with width, height, sha256, hash, `plain` (whether the image is of a single colour), `problem` ("",
-        missing, undecodable) and `reason` of each.
+        a table with width, height, sha256, hash, `plain` (whether the image is of a single colour, or a raster that
+        shows nothing), `problem` ("", missing, undecodable) and `reason` of each.
     """
     found = []
     with (
@@ -177,6 +178,7 @@ def _inspect(store: ImageStore, file: str) -> tuple[int, int, str, str, bool, st
         return 0, 0, "", "", False, "undecodable", str(error)
     found = image_hash(image)
     plain = not int(found, 16) and image.getcolors(1) is not None  # the first is quick, the second exact
+    plain |= "rendered" in image.info and shows_nothing(image)
     return image.width, image.height, hashlib.sha256(data).hexdigest(), found, plain, "", ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,9 +20,11 @@ SHUFFLE_SEED = 2022
 def prompt(template: str, label: str, caption: str) -> str:
     """The template filled with label and caption, or the caption alone if there is no label.
 
-    The label precedes the caption, so a text tower that truncates long texts never removes the label.
+    The label precedes the caption, so a text tower that truncates long texts never removes the label. Braces within
+    label and caption are plain text.
     """
-    return template.replace("{label}", label).replace("{caption}", caption) if label else caption
+    given = {"{label}": label, "{caption}": caption}
+    return re.sub(r"\{(?:label|caption)\}", lambda slot: given[slot[0]], template) if label else caption
 
 
 def augment(template: str, images: pd.DataFrame, captions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -41,8 +41,9 @@ def render(data: bytes, raster: Raster | None, largest: int) -> Image.Image | No
         largest: maximum number of pixels.
 
     Returns:
-        the RGB image, or None for an ordinary picture, which needs no conversion: three bands of 8 bits that the file
-        declares as red, green and blue, or a palette; if `raster` is None, also one band of 8 bits or four with alpha.
+        the RGB image, with "rendered" in its `info`, or None for an ordinary picture, which needs no conversion: three
+        bands of 8 bits that the file declares as red, green and blue, or a palette; if `raster` is None, also one band
+        of 8 bits or four with alpha.
 
     Raises:
         BandsError: the image is not an ordinary picture, and `raster` is None or names a band that does not exist.
@@ -59,7 +60,9 @@ def render(data: bytes, raster: Raster | None, largest: int) -> Image.Image | No
             raise BandsError(f"{held}, but no band {max(raster.bands)}")
         if source.width * source.height > largest:
             raise UndecodableError(f"it has more than {largest:,} pixels; cut it into tiles")
-        return Image.fromarray(np.stack([_band(source, band, raster.stretch) for band in raster.bands], axis=-1))
+        image = Image.fromarray(np.stack([_band(source, band, raster.stretch) for band in raster.bands], axis=-1))
+        image.info["rendered"] = True
+        return image
 
 
 def _is_picture(source: DatasetReader, lenient: bool) -> bool:
@@ -82,6 +85,17 @@ def _band(source: DatasetReader, band: int, how: Stretch) -> npt.NDArray[np.uint
     if isinstance(how, PercentileStretch):
         low, high = np.percentile(values.compressed(), [how.low, how.high])
     # A band with a single value has no contrast to stretch and becomes black.
-    scaled = (values.filled(low) - low) * (255 / (high - low) if high > low else 0)
-    shown: npt.NDArray[np.uint8] = np.rint(scaled.clip(0, 255)).astype(np.uint8)
+    scaled = np.interp(values.filled(low), [low, high], [0, 255 if high > low else 0])
+    shown: npt.NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
     return shown
+
+
+def shows_nothing(image: Image.Image) -> bool:
+    """Whether the settings of a raster do not fit its values: nearly one colour, or nearly all black or white.
+
+    The limits are chosen here: the brightest value of any band is less than 8 of 255 above the darkest, or fewer than
+    one in 1,000 values is neither 0 nor 255.
+    """
+    values = np.asarray(image)
+    between = int(np.count_nonzero((values > 0) & (values < 255)))
+    return int(values.max()) - int(values.min()) < 8 or 1000 * between <= values.size

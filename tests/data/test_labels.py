@@ -27,6 +27,8 @@ def labels(rule: dict[str, object], *names: str, root: Path = Path(), **more: st
         "baseballdiamond": "baseball diamond", "golfcourse": "golf course", "mobilehomepark": "mobile home park",
         "parkinglot": "parking lot", "tenniscourt": "tennis court", "StorageTanks": "storage tanks",
         "BareLand": "bare land", "tennis_court": "tennis court", " River ": "river",
+        "-rf": "rf", "_sea__port_": "sea port", "sea\u2010port": "sea port", "\ufefffor\u200best\u00ad": "forest",
+        "_": "", "-": "", " _-_ ": "", "\u200b": "", "...": "", "\u2014": "", "7": "7", "\u6e2f": "\u6e2f",
     }.items(),
 )  # fmt: skip
 def test_class_names_are_shown_as_words(name: str, shown: str) -> None:
@@ -50,6 +52,11 @@ def test_column_and_none() -> None:
     assert labels({"rule": "none"}, "airport_1.jpg") == [""]
 
 
+@pytest.mark.parametrize("folder", ["_", "-", "\u200b"])
+def test_an_image_in_a_folder_without_a_name_has_no_label(folder: str) -> None:
+    assert labels({"rule": "folder"}, f"{folder}/a.jpg", "-rf/a.jpg") == ["", "rf"]
+
+
 def test_lists_label_numbers_and_merge(tmp_path: Path) -> None:
     (tmp_path / "playfields.txt").write_text("00001.jpg\n00002.jpg\n")
     (tmp_path / "bridge.txt").write_text("bridge_1.jpg\n\n")
@@ -66,7 +73,11 @@ def test_lists_label_numbers_and_merge(tmp_path: Path) -> None:
         (["farm", "pond", ""], {"farms": "pond"}, r"x\.merge: no image has the class farms; classes are farm, pond$"),
         (["", ""], {"farm": "pond"}, r"no image has the class farm; classes are none$"),
         (["farm", "pond"], {"farm": "pond", "pond": "lake"}, "farm is merged into pond, which is merged into lake"),
-        (["farm"], {"farm": "farm"}, "farm is merged into farm, which is"),
+        (["farm"], {"farm": "farm"}, r"x\.merge: farm is merged into itself$"),
+        (["farm"], {"FARM": "_Farm"}, "farm is merged into itself"),
+        (["farm"], {"Farm": "x", "farm": "y"}, r"x\.merge: 'Farm' and 'farm' are the same class; merge it once"),
+        (["sea port"], {"sea port": "x", "sea_port": "x"}, "'sea port' and 'sea_port' are the same class"),
+        (["farm"], {"farm": "x", "farm\u200b": "y"}, r"'farm' and 'farm\\u200b' are the same class"),
         (
             ["sea port", "pond", "seaport"],
             {},

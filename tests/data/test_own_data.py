@@ -196,11 +196,16 @@ def test_rasters_and_pictures_of_one_folder_are_prepared_and_shown_alike(tmp_pat
         assert (np.asarray(store.load(str(name), sha)) == np.asarray(expected)).all()
 
 
-def test_a_stretch_that_renders_most_images_in_one_colour_stops(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(1e6, 2e6), (-2, -1), (0, 262_140), (-1e12, 1e12), (2000.2, 2000.3)],
+    ids=["black", "white", "nearly black", "nearly gray", "black and white"],
+)
+def test_a_stretch_that_renders_most_images_in_one_colour_stops(tmp_path: Path, low: float, high: float) -> None:
     for i in range(4):
         (tmp_path / "images/field").mkdir(parents=True, exist_ok=True)
         (tmp_path / f"images/field/{i}.tif").write_bytes(tiff(sentinel(i)))
-    wrong = {"bands": [3, 2, 1], "stretch": {"kind": "range", "low": 1e6, "high": 2e6}}
+    wrong = {"bands": [3, 2, 1], "stretch": {"kind": "range", "low": low, "high": high}}
     with pytest.raises(UserError) as error:
         prepare(options(tmp_path, annotations=None, raster=wrong, on_bad="drop"), tmp_path / "mine")
     assert "4 of 4 images of Mine are of a single colour" in str(error.value)

@@ -27,6 +27,7 @@ def test_a_prompt_holds_label_and_caption_or_the_caption_alone() -> None:
     assert prompt(TEMPLATE, "bare land", "a {plain} .") == "bare land. a {plain} ."
     assert prompt("a photo of {label}, {caption}", "port", "boats .") == "a photo of port, boats ."
     assert prompt(TEMPLATE, "", "boats .") == "boats ."
+    assert prompt(TEMPLATE, "{caption}", "a {label} .") == "{caption}. a {label} ."
 
 
 def test_queries_under_each_protocol() -> None:

@@ -10,7 +10,7 @@ from rasterio.transform import Affine
 
 from cmer.config.datasets import PercentileStretch, RangeStretch, Raster
 from cmer.data.images import decode
-from cmer.data.raster import BandsError, UndecodableError
+from cmer.data.raster import BandsError, UndecodableError, shows_nothing
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pytest undoes the filters of the modules that are tested
 NATURAL = Raster(bands=(3, 2, 1))
@@ -129,6 +129,41 @@ def test_a_band_of_one_value_is_black_and_one_without_data_is_an_error() -> None
         decode(tiff(np.stack([np.ones((4, 4)), np.full((4, 4), np.nan)])), Raster(bands=(1, 2, 1)))
     with pytest.raises(UndecodableError, match="complex"):
         decode(tiff(np.ones((1, 4, 4), np.complex64)), GRAY)
+
+
+def test_values_far_apart_or_close_together_are_stretched_without_overflow() -> None:
+    bands = np.array([[[-1.7e308, 0, 5e-324, 1e-310, 1.7e308]]])
+    for low, high in ((0, 1), (-1e12, 1e12), (1.0, 1.001)):
+        shown = pixels(
+            decode(tiff(bands), Raster(bands=(1, 1, 1), stretch=RangeStretch(kind="range", low=low, high=high)))
+        )
+        assert shown[0, [0, -1], 0].tolist() == [0, 255]
+    shown = pixels(decode(tiff(bands), Raster(bands=(1, 1, 1), stretch=PercentileStretch(low=0, high=100))))
+    assert shown[0, [0, -1], 0].tolist() == [0, 255]
+    assert pixels(decode(tiff(bands[..., 1:4]), GRAY))[0, :, 0].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "nothing"),
+    [
+        (np.full(5000, 9), True),
+        (np.r_[100, np.full(4999, 107)], True),
+        (np.r_[100, np.full(4999, 108)], False),
+        (np.tile([0, 255], 2500), True),
+        (np.r_[np.full(5, 40), np.zeros(4995)], True),
+        (np.r_[np.full(6, 40), np.zeros(4994)], False),
+    ],
+)
+def test_a_raster_of_nearly_one_colour_or_of_black_and_white_shows_nothing(
+    values: npt.NDArray[Any], nothing: bool
+) -> None:
+    image = Image.fromarray(np.repeat(values.astype(np.uint8).reshape(50, 100, 1), 3, axis=2))
+    assert shows_nothing(image) is nothing
+
+
+def test_a_picture_of_black_and_white_is_no_raster() -> None:
+    assert "rendered" in decode(tiff(sentinel()), NATURAL).info
+    assert "rendered" not in decode(encoded(Image.new("1", (4, 4)), "PNG"), NATURAL).info
 
 
 def test_a_band_that_is_not_there_is_named() -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from cmer.config.backbones import BackboneOptions
-from cmer.config.base import Seed
+from cmer.config.base import Seed, Text
 from cmer.registry import BACKBONE_OPTIONS
 
 QUICK = "-quickgelu"
@@ -20,10 +20,10 @@ class OpenClipOptions(BackboneOptions):
     gpu: ClassVar[bool] = True
     memory_mb: ClassVar[int] = 16000  # ViT-H-14 has 4 GB of weights, there twice while they are read
 
-    printed: str = Field(default="", description="name printed in the tables; by default the model's")
-    model: str = Field(description="open_clip model name, e.g. ViT-B-16-quickgelu")
-    pretrained: str | None = Field(default=None, description="open_clip tag, e.g. openai")
-    weights: str | None = Field(default=None, description="local weight file instead of a tag")
+    printed: Text = Field(default="", description="name printed in the tables; by default the model's")
+    model: Text = Field(description="open_clip model name, e.g. ViT-B-16-quickgelu")
+    pretrained: Text | None = Field(default=None, description="open_clip tag, e.g. openai")
+    weights: Text | None = Field(default=None, description="local weight file instead of a tag")
     quick_gelu: bool | None = Field(
         default=None, description="activation the local weight file was trained with; needed with `weights`"
     )
@@ -32,7 +32,7 @@ class OpenClipOptions(BackboneOptions):
     @model_validator(mode="before")
     @classmethod
     def _printed_is_the_model(cls, data: Any) -> Any:
-        if isinstance(data, dict) and not data.get("printed") and isinstance(data.get("model"), str):
+        if isinstance(data, dict) and "printed" not in data and isinstance(data.get("model"), str):
             return data | {"printed": data["model"].removesuffix(QUICK)}
         return data
 
@@ -48,6 +48,10 @@ class OpenClipOptions(BackboneOptions):
     def named(cls, name: str, kind: str) -> Self | None:
         """Any name may be a model's; building it says whether it is."""
         return None if name == kind else cls(kind=kind, printed=name, model=name)
+
+    def places(self) -> list[str]:
+        """See `BackboneOptions`: the weight file."""
+        return [self.weights] if self.weights else []
 
     def without_weights(self) -> Self:
         """See `BackboneOptions`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cmer.config.backbones import BackboneOptions
-from cmer.config.base import Seed
+from cmer.config.base import Seed, Text
 from cmer.registry import BACKBONE_OPTIONS
 
 
@@ -11,5 +11,5 @@ from cmer.registry import BACKBONE_OPTIONS
 class TinyOptions(BackboneOptions):
     """A two-block random open_clip ViT for tests."""
 
-    printed: str = "tiny (random weights)"
+    printed: Text = "tiny (random weights)"
     seed: Seed = 0
