@@ -209,6 +209,10 @@ class Plan:
         """Code digest of embedding a test split."""
         return digest_code(*retrieval.MODULES, *self._modules(run))
 
+    def evaluation_code(self) -> str:
+        """Code digest of evaluating a run."""
+        return digest_code(*retrieval.EVALUATION)
+
     def reranking_code(self, reranker: str) -> str:
         """Code digest of evaluating reranked scores."""
         return digest_code(*retrieval.EVALUATION, RERANKERS.module(self.config.rerankers[reranker].kind))

@@ -95,6 +95,8 @@ def steps(plan: Plan) -> Iterator[tuple[Rule, dict[str, str]]]:
     config = plan.config
     on = {(run.name, dataset) for run in config.expanded for dataset in run.datasets}
     reranked = {run.name for run in config.reranked}
+    banked = {run.name.removesuffix(f".{name}") for name in config.rerankers for run in config.reranked}
+    banked |= {reranker.partner_run for reranker in config.rerankers.values()}
     stored = {file for run, dataset in on for file in plan.features_of_run(run, dataset)}
     known = {
         "dataset": config.datasets,
@@ -115,6 +117,8 @@ def steps(plan: Plan) -> Iterator[tuple[Rule, dict[str, str]]]:
             if "run" in wildcards and (wildcards["run"], wildcards["dataset"]) not in on:
                 continue
             if "reranker" in wildcards and f"{wildcards['run']}.{wildcards['reranker']}" not in reranked:
+                continue
+            if rule.name == "bank" and wildcards["run"] not in banked:
                 continue
             manifest = f"{config.results}/features/{wildcards.get('dataset')}/{wildcards.get('backbone')}.json"
             if rule.name != "extract_features" or manifest in stored:

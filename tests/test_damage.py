@@ -51,9 +51,11 @@ class Reader:
     named: str = ""
 
 
+OPTIONS = {"text": "side_branch", "queue_batches": 2, "hidden": 8, "heads": 2}
+
+
 def spec(prepared, run: str = "tiny.cmer", **training) -> RunSpec:
-    options = {"text": "side_branch", "queue_batches": 2, "hidden": 8, "heads": 2}
-    data = {"run": run, "dataset": "squares", "seed": 1, "backbone": BACKBONE, "method": "cmer", "options": options}
+    data = {"run": run, "dataset": "squares", "seed": 1, "backbone": BACKBONE, "method": "cmer", "options": OPTIONS}
     given = {"epochs": 1, "batch_size": 6, "lr": 0.002, "threads": 1} | training
     return validate(RunSpec, data | {"training": given, "source": None}, "spec")
 
@@ -68,7 +70,10 @@ def table_spec(kind: str) -> str:
     run = {"backbone_printed": "tiny", "method": "cmer", "options": {}}
     if kind == "table3":
         return json.dumps({"kind": kind, "runs": [run | {"name": "cmer"}], "protocols": [], "seeds": []})
-    runs = [run | {"name": f"tiny.{name}", "dataset": "squares", "dataset_title": "squares"} for name in ("a", "b")]
+    runs = [
+        run | {"options": OPTIONS, "name": f"tiny.{name}", "dataset": "squares", "dataset_title": "squares"}
+        for name in ("a", "b")
+    ]
     return json.dumps({"kind": kind, "runs": runs, "protocols": ["none"], "seeds": [1]})
 
 

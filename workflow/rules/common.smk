@@ -10,7 +10,6 @@ from cmer.errors import UserError
 from cmer.plan import Plan
 from cmer.provenance import code_digest
 from cmer.resources import StepResources
-from cmer.retrieval import EVALUATION
 
 # Read here, as Snakemake's own reader takes `no` for false and keeps the last of repeated keys. Errors have no traceback.
 try:

@@ -44,7 +44,7 @@ rule evaluate:
         ranks="<results>/metrics/{dataset}/{run}/seed{seed}.ranks.csv",
         mr="<results>/mr/{dataset}/{run}/seed{seed}.json",
     params:
-        code=code_digest(*EVALUATION),
+        code=planned(PLAN.evaluation_code),
         folder=subpath(input.images, parent=True),
     log:
         text="<logs>/evaluate/{dataset}/{run}/seed{seed}.log",
