@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from cmer import features, profiling, retrieval, training
+from cmer import captioning, features, profiling, retrieval, training
 from cmer.config.datasets import PublishedDataset
 from cmer.config.experiment import Config
 from cmer.config.runs import Run, found_modules
@@ -125,6 +125,10 @@ class Plan:
         """Settings that feature extraction reads."""
         return _json({"dataset": self._data(dataset), "backbone": self._backbone(backbone)})
 
+    def caption_spec(self, dataset: str, captioner: str) -> str:
+        """Settings that captioning reads."""
+        return _json({"dataset": self._data(dataset), "captioner": self.config.captioners[captioner].model_dump()})
+
     def run_spec(self, run: str, dataset: str, seed: str) -> str:
         """Settings that a training reads."""
         spec = self.config.spec(run, dataset, int(seed)).model_dump()
@@ -191,6 +195,10 @@ class Plan:
         """Code digest of feature extraction."""
         return digest_code(*features.MODULES, self.config.backbones[backbone].module())
 
+    def captioning_code(self, captioner: str) -> str:
+        """Code digest of captioning."""
+        return digest_code(*captioning.MODULES, *self.config.captioners[captioner].modules())
+
     def training_code(self, run: str) -> str:
         """Code digest of a training."""
         return digest_code(*training.MODULES, *self._modules(run))
@@ -226,6 +234,15 @@ class Plan:
         """The manifest of the stored features that a run reads; none for a run that reads pixels."""
         row = self.config.run(run)
         return [self._file(f"features/{dataset}/{row.backbone}.json")] if row.training.inputs == "stored" else []
+
+    def captioner_files(self, captioner: str) -> list[str]:
+        """Files of the user that a captioner reads."""
+        return self.config.captioners[captioner].files()
+
+    def rich_of_run(self, run: str, dataset: str) -> list[str]:
+        """The rich texts that a run reads in place of images; none for other runs."""
+        rich = self.config.run(run).options.rich
+        return [self._file(f"rich/{dataset}/{rich.captioner}.jsonl")] if rich else []
 
     def excluded_of_run(self, dataset: str, seed: str) -> list[str]:
         """The list of captions that are excluded from training, if the dataset excludes any."""

@@ -32,6 +32,7 @@ STAGES = (
     "leaks",
     "exclude",
     "features",
+    "caption",
     "train",
     "validation",
     "embed",

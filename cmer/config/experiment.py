@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cmer.config.backbones import Backbone, parse_backbone
 from cmer.config.base import Model, Name, Seed, Several, require_known, require_plain, require_unique, validate
+from cmer.config.captioners import Captioner, parse_captioner
 from cmer.config.datasets import Dataset
 from cmer.config.folders import AMBIGUOUS, Results, is_within
 from cmer.config.reading import read_settings
@@ -19,8 +20,8 @@ from cmer.config.runs import Run, RunDefaults, RunEntry, RunSpec, expand_runs
 from cmer.config.training import ProfileOptions, Training
 from cmer.registry import FIGURES, TABLES, Registry
 
-Protocol = Literal["none", "predicted", "oracle", "shuffled"]
-PROTOCOLS: tuple[Protocol, ...] = ("none", "predicted", "oracle", "shuffled")
+Protocol = Literal["none", "predicted", "oracle", "shuffled", "rich"]
+PROTOCOLS: tuple[Protocol, ...] = ("none", "predicted", "oracle", "shuffled", "rich")
 
 
 class Table(Model):
@@ -31,7 +32,10 @@ class Table(Model):
     datasets: Several[Name] | None = Field(
         default=None, description="datasets of the measured rows; null: all datasets of the runs"
     )
-    protocols: Several[Protocol] = Field(default=["none", "oracle"], description="label protocols, one row each")
+    protocols: Several[Protocol] = Field(
+        default=["none", "oracle"],
+        description="label protocols, one row each; `rich`, whose queries are no captions, for runs with `query: rich`",
+    )
 
 
 class Figure(Model):
@@ -57,6 +61,9 @@ class Config(Model):
     )
     datasets: dict[Name, Dataset]
     backbones: dict[Name, Backbone] = Field(default={}, description="frozen towers, by the name used in runs")
+    captioners: dict[Name, Captioner] = Field(
+        default={}, description="what writes rich texts of images, by the name used in the options of runs"
+    )
     training: Training = Field(
         default=Training(), description="training settings of every run; a run's own `training` overrides single keys"
     )
@@ -66,16 +73,17 @@ class Config(Model):
     tables: dict[Name, Table] = Field(default={}, description="tables by the name of their file")
     figures: dict[Name, Figure] = Field(default={}, description="figures by the name of their file")
 
-    @field_validator("backbones", mode="before")
+    @field_validator("backbones", "captioners", mode="before")
     @classmethod
-    def _kinds(cls, data: Any) -> Any:
-        """Parse each backbone here, so that errors can give its name."""
+    def _kinds(cls, data: Any, info: ValidationInfo) -> Any:
+        """Parse each entry here, so that errors can give its name."""
+        parse_entry = {"backbones": parse_backbone, "captioners": parse_captioner}[str(info.field_name)]
         if not isinstance(data, dict):
             return data
         parsed, mistakes = {}, []
         for name, value in data.items():
             try:
-                parsed[name] = parse_backbone(value, f"backbones.{name}")
+                parsed[name] = parse_entry(value, f"{info.field_name}.{name}")
             except ValueError as error:
                 mistakes.append(str(error))
         if mistakes:
@@ -114,6 +122,10 @@ class Config(Model):
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         require_unique("runs", [run.name for run in self.expanded])
+        for run in self.expanded:
+            if run.options.rich:
+                named = [run.options.rich.captioner]
+                require_known(f"runs.{run.name}.options.captioner", named, list(self.captioners))
         require_known("profile.count_only", self.profile.count_only, list(self.backbones))
         for name, table in self.tables.items():
             _check_kind(f"tables.{name}.kind", table.kind, TABLES)
@@ -176,6 +188,7 @@ class Config(Model):
             backbone=self.backbones[row.backbone] if row.backbone else None,
             method=row.method,
             options=row.options,
+            captioner=self.captioners[row.options.rich.captioner] if row.options.rich else None,
             training=row.training,
             source=self.datasets[dataset] if row.training.inputs == "online" else None,
         )

@@ -10,17 +10,20 @@ from pydantic import BaseModel
 from cmer.config.datasets import published_names
 from cmer.config.experiment import Config
 from cmer.config.training import Training
-from cmer.registry import BACKBONE_OPTIONS, FIGURES, METHOD_OPTIONS, TABLES
+from cmer.registry import BACKBONE_OPTIONS, CAPTIONER_OPTIONS, FIGURES, METHOD_OPTIONS, TABLES
 
 Schema = dict[str, Any]
 
 
 def config_schema() -> Schema:
-    """The schema, with the settings of every installed method and backbone kind."""
+    """The schema, with the settings of every installed method, backbone kind and captioner kind."""
     schema = Config.model_json_schema()
     definitions: Schema = schema["$defs"]
     methods = {name: _define(definitions, METHOD_OPTIONS.get(name)) for name in METHOD_OPTIONS.names()}
-    kinds = {name: _define(definitions, BACKBONE_OPTIONS.get(name)) for name in BACKBONE_OPTIONS.names()}
+    of_kinds = {
+        name: {kind: _define(definitions, registry.get(kind)) for kind in registry.names()}
+        for name, registry in (("CaptionerOptions", CAPTIONER_OPTIONS), ("BackboneOptions", BACKBONE_OPTIONS))
+    }
     for entry in (definitions["RunDefaults"], definitions["RunEntry"]):
         fields = entry["properties"]
         fields["method"] = {"enum": list(methods), "description": fields["method"]["description"]}
@@ -28,12 +31,13 @@ def config_schema() -> Schema:
         entry["allOf"] = [
             _if("method", name, {"properties": {"options": {"$ref": ref}}}) for name, ref in methods.items()
         ]
-    definitions["BackboneOptions"] = {
-        "type": "object",
-        "required": ["kind"],
-        "properties": {"kind": {"enum": list(kinds)}},
-        "allOf": [_if("kind", name, {"$ref": ref}) for name, ref in kinds.items()],
-    }
+    for name, kinds in of_kinds.items():
+        definitions[name] = {
+            "type": "object",
+            "required": ["kind"],
+            "properties": {"kind": {"enum": list(kinds)}},
+            "allOf": [_if("kind", kind, {"$ref": ref}) for kind, ref in kinds.items()],
+        }
     definitions["PublishedDataset"]["properties"]["source"] |= {"enum": published_names()}
     definitions["Table"]["properties"]["kind"] |= {"enum": TABLES.names()}
     definitions["Figure"]["properties"]["kind"] |= {"enum": FIGURES.names()}

@@ -19,7 +19,11 @@ from cmer.retrieval.evaluate import RanksFile
 
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 BUDGET = ("train_images", "epochs", "pairs_seen")
-NOTES = {"oracle": "uses test labels", "shuffled": "control: a wrong label in every query"}
+NOTES = {
+    "oracle": "uses test labels",
+    "shuffled": "control: a wrong label in every query",
+    "rich": "queries are rich texts of the target images, not captions",
+}
 Metrics = Mapping[tuple[str, str, int], Mapping[str, Any]]
 
 

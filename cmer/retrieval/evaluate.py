@@ -90,7 +90,8 @@ def evaluate(embeddings: Path | str, folder: Path | str, queries: Path | str) ->
     """Score the test split under every label protocol of an embeddings file.
 
     Args:
-        embeddings: file of unit embeddings or pair scores, with images and captions in the order of the tables below.
+        embeddings: file of unit embeddings or pair scores, with images and captions in the order of the tables below;
+            protocol `rich` has queries of its own, and the image of each.
         folder: folder of the dataset's `images.csv`.
         queries: table of the test captions, with their image ids.
 
@@ -101,10 +102,10 @@ def evaluate(embeddings: Path | str, folder: Path | str, queries: Path | str) ->
     Raises:
         UserError: a file is missing, or the embeddings belong to another test split.
     """
-    images, texts = _test_split(folder, queries)
-    owner = images.index.get_indexer(pd.Index(texts["image_id"]))
+    images, captions = _test_split(folder, queries)
+    owner = images.index.get_indexer(pd.Index(captions["image_id"]))
     metrics: dict[str, Any] = {
-        "test": {"images": len(images), "captions": len(texts)},
+        "test": {"images": len(images), "captions": len(captions)},
         "controls": {"label_only": _rounded(label_only(images["label"].tolist(), owner).as_dict())},
         "record": record(embeddings),
         "protocols": {},
@@ -112,6 +113,8 @@ def evaluate(embeddings: Path | str, folder: Path | str, queries: Path | str) ->
     tables = []
     for protocol in protocols(embeddings):
         scores = similarity(embeddings, protocol)
+        texts = _rich_queries(embeddings, images.index) if protocol == "rich" else captions
+        owner = images.index.get_indexer(pd.Index(texts["image_id"]))
         if scores.shape != (len(images), len(texts)):
             raise UserError(
                 f"{embeddings} has {scores.shape[0]} images and {scores.shape[1]} captions, but the test split has "
@@ -130,6 +133,15 @@ def _test_split(folder: Path | str, queries: Path | str) -> tuple[pd.DataFrame, 
     if not len(images) or set(images.index) != set(texts["image_id"]):
         raise UserError(f"{queries} does not describe the test images of {folder}; run `cmer augment` again")
     return images, texts
+
+
+def _rich_queries(embeddings: Path | str, images: pd.Index) -> pd.DataFrame:
+    """Ids, consecutive from 0, and images of queries that are no captions."""
+    with _opened(embeddings) as file:
+        owners = file.get_tensor("owners/rich")
+    if np.any(owners < 0) or np.any(owners >= len(images)):
+        raise UserError(f"{embeddings} has queries of images outside the test split; run `cmer embed` again")
+    return pd.DataFrame({"caption_id": np.arange(len(owners)), "image_id": images[owners]})
 
 
 def _summary(i2t: Ranks, t2i: Ranks, owner: NDArray[np.int64]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ def embed_run(
 ) -> None:
     """Encode the test images and the test captions under every label protocol, and write the embeddings.
 
+    A run whose queries are rich texts has these under protocol `rich`, and no test caption.
+
     Args:
         checkpoint: checkpoint of the trained run.
         files: the files that the run was trained on.
@@ -45,9 +47,15 @@ def embed_run(
     frame = read_frame(queries, QUERIES)
     texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
     texts["predicted"] = predicted_queries(template, pairs, texts["none"])
-    ready = assemble(spec, pairs, files.folder, files.features, unstored=texts["predicted"])
+    ready = assemble(spec, pairs, files.folder, files.features, texts["predicted"], files.rich)
     load_tensors(ready.method.trained(), tensors, checkpoint)
     code = code_digest(*MODULES, *spec.modules())
     record |= {"embedding": {"code": code, "versions": versions(), "device": device().type}}
+    if ready.queries:
+        texts = {"rich": ready.queries.texts}
+        record["embedding"] |= {"rich_queries": ready.queries.counts()}
     precision = spec.training.precision
-    save(out, embeddings(ready.method, ready.inputs, pairs.test_images, spec.views, texts, precision), record)
+    tensors = embeddings(ready.method, ready.inputs, pairs.test_images, spec.views, texts, precision)
+    if ready.queries:
+        tensors["owners/rich"] = torch.from_numpy(ready.queries.owners)
+    save(out, tensors, record)
