@@ -37,16 +37,15 @@ class BM25:
     def __init__(self, documents: Sequence[str]) -> None:
         self._words = CountVectorizer(token_pattern=r"(?u)\w+")
         try:
-            counts = self._words.fit_transform(documents)
+            self.documents = self._words.fit_transform(documents).astype(np.float64)
         except ValueError:
             raise UserError("none of the texts to rank has a word; BM25 needs words") from None
-        frequency = np.bincount(counts.indices, minlength=counts.shape[1])
+        words, tf = self.documents.indices, self.documents.data
+        frequency = np.bincount(words)
         self.idf = np.log1p((len(documents) - frequency + 0.5) / (frequency + 0.5))
-        lengths = np.asarray(counts.sum(axis=1)).ravel()
-        each = np.repeat(lengths / lengths.mean(), np.diff(counts.indptr))  # of the document of every entry
-        self.documents = counts.astype(np.float64)
-        tf = self.documents.data
-        self.documents.data = self.idf[counts.indices] * tf * (K1 + 1) / (tf + K1 * (1 - B + B * each))
+        lengths = self.documents.sum(axis=1).A1
+        each = np.repeat(lengths / lengths.mean(), np.diff(self.documents.indptr))  # of the document of every entry
+        self.documents.data = self.idf[words] * tf * (K1 + 1) / (tf + K1 * (1 - B + B * each))
 
     def counts(self, texts: Sequence[str]) -> Any:
         """Sparse matrix [n, V]: how often each word of the vocabulary occurs in each text."""

@@ -28,7 +28,7 @@ BANKS: dict[str, dict[str, Any]] = json.loads(
 """Field → the prompt that its attributes are embedded in, and the attributes."""
 SENTENCE = "an overhead image of {scene} with {quantity} {objects}, {colours}, {layout}, {surroundings}"
 PARAGRAPH = (
-    "This overhead image shows {scene}. There are {quantity} {objects}. The dominant colours are {colours}. "
+    "This overhead image shows {scene}. It contains {quantity} {objects}. The dominant colours are {colours}. "
     "The main objects are {layout}. The scene is {surroundings}."
 )
 

@@ -10,6 +10,7 @@ import torch
 from huggingface_hub import snapshot_download
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.utils import logging
 
 from cmer.captioning.base import Captioner, RichText
 from cmer.captioning.vlm.options import VlmOptions
@@ -40,6 +41,7 @@ class Vlm(Captioner):
     def __init__(self, options: VlmOptions) -> None:
         super().__init__(options)
         self.folder = _folder(options.model)
+        logging.disable_progress_bar()
         try:
             self.processor = AutoProcessor.from_pretrained(self.folder, local_files_only=True)
             self.model = AutoModelForImageTextToText.from_pretrained(

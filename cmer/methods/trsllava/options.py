@@ -44,4 +44,4 @@ class TrsllavaOptions(MethodOptions):
 
     def differences(self) -> dict[str, str]:
         """See `MethodOptions`; every row says what its queries are."""
-        return {"query": f"query: {self.query}"} | super().differences()
+        return super().differences() | {"query": f"query: {self.query}"}
