@@ -1,6 +1,7 @@
 """What the workflow plans for captioners and for runs that read rich texts."""
 
 import json
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 import yaml
 from planned_steps import changed, config, plan, planned, resources, rules_of
 
+from cmer.captioning.build import build
 from cmer.config import experiment
 from cmer.config.base import ConfigError
+from cmer.config.captioners import parse_captioner
 from cmer.plan import Plan
 
 CONFIG: dict[str, Any] = yaml.safe_load("""
@@ -121,3 +124,15 @@ def test_the_project_reads_its_own_config() -> None:
         "llava",
         "attributes",
     }
+
+
+def test_what_the_guide_shows_is_valid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[1] / "docs/captioning.md").read_text()
+    monkeypatch.setenv("MY_TEXTS", str(tmp_path))
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", guide, re.M | re.S)
+    base = {"datasets": {"demo": {"source": "demo"}}, "backbones": {"lite": {"kind": "lite"}}}
+    assert {run.name for run in plan(base | yaml.safe_load(shown)).config.expanded} == {"lite.by_text", "by_words"}
+    (line,) = re.findall(r"^```json\n(.*?)^```$", guide, re.M | re.S)
+    (tmp_path / "rich.jsonl").write_text(line)
+    options = parse_captioner({"kind": "jsonl", "path": str(tmp_path / "rich.jsonl")})
+    assert build(options).caption(["harbour_001.jpg"], [])[0]["keywords"] == ["harbour", "two piers"]

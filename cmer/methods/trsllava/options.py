@@ -42,6 +42,10 @@ class TrsllavaOptions(MethodOptions):
         """See `MethodOptions`."""
         return RichInput(self.captioner, self.query_granularity if self.query == "rich" else None)
 
+    def variant_title(self) -> str:
+        """See `MethodOptions`: the name as published."""
+        return "TRSLLaVA"
+
     def differences(self) -> dict[str, str]:
         """See `MethodOptions`; every row says what its queries are."""
         return super().differences() | {"query": f"query: {self.query}"}
