@@ -1,7 +1,9 @@
 """`cmer caption`: what it writes, what an interruption leaves, and what stops it."""
 
 import json
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -134,9 +136,6 @@ def test_another_prompt_does_not_resume_what_is_unfinished(prepared, monkeypatch
 
 @pytest.mark.parametrize("damage", ["missing", "broken", "changed"])
 def test_an_image_that_cannot_be_read_is_named(prepared, tmp_path, damage: str) -> None:
-    import shutil
-    from dataclasses import replace
-
     shutil.copytree(prepared.options.root, tmp_path / "copy")
     own = replace(prepared, options=prepared.options.model_copy(update={"root": str(tmp_path / "copy")}))
     file = prepared.pairs.files[17]
