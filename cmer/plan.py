@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from cmer import features, profiling, retrieval, training
+from cmer import captioning, features, profiling, retrieval, training
 from cmer.config.datasets import PublishedDataset
-from cmer.config.experiment import Config
 from cmer.config.reranking import RerankerOptions
 from cmer.config.runs import Run, found_modules
 from cmer.data.cards import card, fingerprint
 from cmer.io import digest
+from cmer.plan_inputs import RunInputs
 from cmer.profiling.spec import ProfileSpec
 from cmer.provenance import code_digest
 from cmer.registry import FIGURES, RERANKERS, TABLES, Registry
@@ -51,15 +51,8 @@ class _Output:
         return digest([digest_code(self.registry.module(self.name)), printed])
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The workflow of a config.
-
-    Args:
-        config: the experiment.
-    """
-
-    config: Config
+class Plan(RunInputs):
+    """The workflow of a config."""
 
     # --- datasets and backbones ---------------------------------------------------------------------------------------
 
@@ -129,6 +122,10 @@ class Plan:
     def features_spec(self, dataset: str, backbone: str) -> str:
         """Settings that feature extraction reads."""
         return _json({"dataset": self._data(dataset), "backbone": self._backbone(backbone)})
+
+    def caption_spec(self, dataset: str, captioner: str) -> str:
+        """Settings that captioning reads."""
+        return _json({"dataset": self._data(dataset), "captioner": self.config.captioners[captioner].model_dump()})
 
     def run_spec(self, run: str, dataset: str, seed: str) -> str:
         """Settings that a training reads."""
@@ -201,6 +198,10 @@ class Plan:
         """Code digest of feature extraction."""
         return digest_code(*features.MODULES, self.config.backbones[backbone].module())
 
+    def captioning_code(self, captioner: str) -> str:
+        """Code digest of captioning."""
+        return digest_code(*captioning.MODULES, *self.config.captioners[captioner].modules())
+
     def training_code(self, run: str) -> str:
         """Code digest of a training."""
         return digest_code(*training.MODULES, *self._modules(run))
@@ -238,29 +239,7 @@ class Plan:
     def dataset_files(self, dataset: str) -> list[str]:
         """Images and annotations that the workflow generates or fetches; none for a user's own folder."""
         kept = dataset in self.drawn + self.fetched
-        return [self._file(f"data/{dataset}/{name}") for name in ("images.tar", "dataset.json")] if kept else []
-
-    def features_of_run(self, run: str, dataset: str) -> list[str]:
-        """The manifest of the stored features that a run reads; none for a run that reads pixels."""
-        row = self.config.run(run)
-        return [self._file(f"features/{dataset}/{row.backbone}.json")] if row.training.inputs == "stored" else []
-
-    def excluded_of_run(self, dataset: str, seed: str) -> list[str]:
-        """The list of captions that are excluded from training, if the dataset excludes any."""
-        leaks = self.config.datasets[dataset].exclude
-        return [self._file(f"data/{dataset}/excluded.seed{seed}.csv")] if leaks else []
-
-    def partner_embeddings(self, reranker: str, dataset: str, seed: str) -> list[str]:
-        """Embeddings of a reranker's partner run; none for a reranker without one."""
-        return self._of_partner("embeddings", reranker, dataset, seed)
-
-    def partner_bank(self, reranker: str, dataset: str, seed: str) -> list[str]:
-        """The bank of a reranker's partner run; none for a reranker without one."""
-        return self._of_partner("banks", reranker, dataset, seed)
-
-    def _of_partner(self, phase: str, reranker: str, dataset: str, seed: str) -> list[str]:
-        partner = self.config.rerankers[reranker].partner_run
-        return [self._file(f"{phase}/{dataset}/{partner}/seed{seed}.safetensors")] if partner else []
+        return [self.file(f"data/{dataset}/{name}") for name in ("images.tar", "dataset.json")] if kept else []
 
     def checkpoints(self) -> list[str]:
         """Checkpoints of all runs and seeds."""
@@ -294,14 +273,11 @@ class Plan:
         names = [
             f"{phase}/{dataset}/{run.name}/seed{seed}.{suffix}" for run, dataset in rows for seed in self.config.seeds
         ]
-        return [self._file(name) for name in names]
+        return [self.file(name) for name in names]
 
     def _profiles(self, output: _Output) -> list[str]:
         names = dict.fromkeys(run.backbone or OWN_TOWERS for run in output.runs)
-        return [self._file(f"efficiency/{name}.json") for name in names] if "efficiency" in output.kind.reads else []
-
-    def _file(self, name: str) -> str:
-        return f"{self.config.results}/{name}"
+        return [self.file(f"efficiency/{name}.json") for name in names] if "efficiency" in output.kind.reads else []
 
 
 def _settings(reranker: RerankerOptions) -> dict[str, Any]:

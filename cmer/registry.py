@@ -103,6 +103,9 @@ METHODS: Registry[Any] = Registry("method", "cmer.methods", "model")
 BACKBONE_OPTIONS: Registry[Any] = Registry("backbone kind", "cmer.backbones", "options")
 """Settings of backbones; imports no torch."""
 BACKBONES: Registry[Any] = Registry("backbone kind", "cmer.backbones", "model")
+CAPTIONER_OPTIONS: Registry[Any] = Registry("captioner kind", "cmer.captioning", "options")
+"""Settings of captioners; imports no torch."""
+CAPTIONERS: Registry[Any] = Registry("captioner kind", "cmer.captioning", "model")
 LOSSES: Registry[Any] = Registry("loss", "cmer.losses.batch")
 """Losses of a batch of matching pairs."""
 TABLES: Registry[Any] = Registry("table", "cmer.reporting.tables")

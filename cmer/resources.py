@@ -48,6 +48,18 @@ class StepResources:
         """Threads of an extraction: a setting, not the number of cores: results on a CPU depend on it."""
         return self.config.backbones[backbone].threads
 
+    def captioner_threads(self, captioner: str) -> int:
+        """Threads of a captioning: a setting, not the number of cores: results on a CPU depend on it."""
+        return self.config.captioners[captioner].cpu_threads
+
+    def gpus_of_captioner(self, captioner: str) -> int:
+        """Number of GPUs of a captioning: 1, or 0 if it runs no large model."""
+        return int(self.config.captioners[captioner].gpu)
+
+    def memory_of_captioner(self, captioner: str) -> int:
+        """Memory in MB of a captioning, without its images."""
+        return self.config.captioners[captioner].memory_mb
+
     def gpus_of_backbone(self, backbone: str) -> int:
         """Number of GPUs of a step that runs a backbone: 1, or 0 if it is too small to gain from one."""
         return int(backbone != OWN_TOWERS and self.config.backbones[backbone].gpu)

@@ -101,6 +101,7 @@ def steps(plan: Plan) -> Iterator[tuple[Rule, dict[str, str]]]:
     known = {
         "dataset": config.datasets,
         "backbone": config.backbones,
+        "captioner": config.captioners,
         "run": [run.name for run in config.expanded],
         "seed": [str(seed) for seed in config.seeds],
         "table": config.tables,

@@ -34,6 +34,7 @@ STAGES = (
     "leaks",
     "exclude",
     "features",
+    "caption",
     "train",
     "validation",
     "embed",

@@ -1,4 +1,4 @@
-"""Commands for models: features, train, validation, embed, bank, params; and for configs: config, schema."""
+"""Commands for models: features, caption, train, validation, embed, bank, params; and for configs: config, schema."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ Manifest = Annotated[
 ]
 
 
+Rich = Annotated[
+    Path | None,
+    typer.Option(help="JSONL of the images' rich texts (cmer caption), for runs that read them in place of images."),
+    Reads(("", ".json")),
+]
 Validation = Annotated[Path, typer.Option(help="CSV of the validation images (cmer split)."), Reads()]
 Excluded = Annotated[Path | None, typer.Option(help="CSV of train captions to exclude (cmer exclude)."), Reads()]
 
@@ -62,6 +67,27 @@ def features(
 
 
 @app.command()
+def caption(
+    spec: Annotated[str, typer.Option(help='JSON: {"dataset": …, "captioner": …}, with their entries in the config.')],
+    folder: Folder,
+    out: Annotated[
+        Path, typer.Option(help="JSONL file for the texts; their record goes beside it."), Writes(("", ".json"))
+    ],
+    record: Record = None,
+) -> None:
+    """Write rich texts of all images of a prepared dataset: one JSON line per image, with captions by granularity.
+
+    For a folder of images, run `cmer prepare` first; class folders need no annotations. Rerun the same command to
+    resume an interrupted captioning: finished batches are kept in work/captions.
+    """
+    from cmer.captioning.write import CaptionSpec, caption_dataset
+
+    options = validate_json(CaptionSpec, spec, "--spec")
+    with recorded(record) as facts:
+        facts |= caption_dataset(options, folder, out) | {"captioner": options.captioner.model_dump()}
+
+
+@app.command()
 def train(
     spec: Annotated[str, typer.Option(help="The run as JSON: backbone, method, options, training, seed.")],
     folder: Folder,
@@ -74,6 +100,7 @@ def train(
     ],
     excluded: Excluded = None,
     features: Manifest = None,
+    rich: Rich = None,
     record: Record = None,
 ) -> None:
     """Train one run, with selection on validation mR. Rerun the same command to resume an interrupted training.
@@ -90,7 +117,7 @@ def train(
     torch.set_num_threads(run.training.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     with joined(run.training.processes), recorded(record if rank() == 0 else None) as facts:
-        facts |= train_run(run, RunFiles(folder, captions, validation, excluded, features), out)
+        facts |= train_run(run, RunFiles(folder, captions, validation, excluded, features, rich), out)
 
 
 @app.command()
@@ -118,10 +145,11 @@ def embed(
     out: Annotated[Path, typer.Option(help="Safetensors file for the embeddings of the test split."), Writes()],
     excluded: Excluded = None,
     features: Manifest = None,
+    rich: Rich = None,
     spec: Annotated[str | None, typer.Option(help="The run as JSON; a checkpoint of another run is refused.")] = None,
     record: Record = None,
 ) -> None:
-    """Encode the test images, and the test captions under every label protocol.
+    """Encode the test images, and the test captions under every label protocol, or the run's own queries.
 
     Needs the same captions as the training: vocabularies, and the labels of protocol `predicted`, are learned from
     them.
@@ -131,7 +159,8 @@ def embed(
 
     run = None if spec is None else validate_json(RunSpec, spec, "--spec")
     with recorded(record):
-        embed_run(checkpoint, RunFiles(folder, captions, validation, excluded, features), queries, template, out, run)
+        files = RunFiles(folder, captions, validation, excluded, features, rich)
+        embed_run(checkpoint, files, queries, template, out, run)
 
 
 @app.command()
@@ -143,6 +172,7 @@ def bank(
     out: Annotated[Path, typer.Option(help="Safetensors file for the embeddings."), Writes()],
     excluded: Excluded = None,
     features: Manifest = None,
+    rich: Rich = None,
     spec: Annotated[str | None, typer.Option(help="The run as JSON; a checkpoint of another run is refused.")] = None,
     record: Record = None,
 ) -> None:
@@ -152,7 +182,7 @@ def bank(
 
     run = None if spec is None else validate_json(RunSpec, spec, "--spec")
     with recorded(record):
-        bank_run(checkpoint, RunFiles(folder, captions, validation, excluded, features), out, run)
+        bank_run(checkpoint, RunFiles(folder, captions, validation, excluded, features, rich), out, run)
 
 
 @app.command()

@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 
-from cmer.config.base import Model, Precision, Text, Threads, validate_part
+from cmer.config.base import M, Model, Precision, Text, Threads, validate_part
 from cmer.config.plain import shown
-from cmer.registry import BACKBONE_OPTIONS, BACKBONES
+from cmer.registry import BACKBONE_OPTIONS, BACKBONES, Registry
 
 
 def _ascending(blocks: list[int] | None) -> list[int] | None:
@@ -79,12 +79,19 @@ def parse_backbone(data: Any, key: str = "backbone") -> BackboneOptions:
     Raises:
         ValueError: the kind is missing or unknown, or a setting is invalid.
     """
-    if isinstance(data, BackboneOptions):
-        return data
+    return data if isinstance(data, BackboneOptions) else parse_kind(BACKBONE_OPTIONS, data, key)
+
+
+def parse_kind(registry: Registry[type[M]], data: Any, key: str) -> M:
+    """Parse settings with the model that the registry has for their `kind`.
+
+    Raises:
+        ValueError: the kind is missing or unknown, or a setting is invalid.
+    """
     if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
         raise ValueError(f"  - {key}: a mapping with the field 'kind' is required")
     try:
-        options: type[BackboneOptions] = BACKBONE_OPTIONS.get(data["kind"])
+        options = registry.get(data["kind"])
     except ValueError as error:
         raise ValueError(f"  - {key}.kind: {error}") from None
     return validate_part(options, data, key)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cmer.config.backbones import Backbone, parse_backbone
 from cmer.config.base import Model, Name, Seed, Several, require_known, require_plain, require_unique, validate
+from cmer.config.captioners import Captioner, parse_captioner
 from cmer.config.datasets import Dataset
 from cmer.config.folders import AMBIGUOUS, Results, is_within
 from cmer.config.reading import read_settings
@@ -20,8 +21,12 @@ from cmer.config.runs import Run, RunDefaults, RunEntry, RunSpec, expand_runs
 from cmer.config.training import ProfileOptions, Training
 from cmer.registry import FIGURES, TABLES, Registry
 
-Protocol = Literal["none", "predicted", "oracle", "shuffled"]
-PROTOCOLS: tuple[Protocol, ...] = ("none", "predicted", "oracle", "shuffled")
+Protocol = Literal["none", "predicted", "oracle", "shuffled", "rich"]
+PROTOCOLS: tuple[Protocol, ...] = ("none", "predicted", "oracle", "shuffled", "rich")
+
+
+PARSERS = {"backbones": parse_backbone, "captioners": parse_captioner, "rerankers": parse_reranker}
+"""Functions that parse an entry of a section with the model of its `kind`."""
 
 
 class Table(Model):
@@ -32,7 +37,10 @@ class Table(Model):
     datasets: Several[Name] | None = Field(
         default=None, description="datasets of the measured rows; null: all datasets of the runs"
     )
-    protocols: Several[Protocol] = Field(default=["none", "oracle"], description="label protocols, one row each")
+    protocols: Several[Protocol] = Field(
+        default=["none", "oracle"],
+        description="label protocols, one row each; `rich`, whose queries are no captions, for runs with `query: rich`",
+    )
 
 
 class Figure(Model):
@@ -63,6 +71,9 @@ class Config(Model):
     )
     datasets: Many[Dataset]
     backbones: Many[Backbone] = Field(default={}, description="frozen towers, by the name used in runs")
+    captioners: Many[Captioner] = Field(
+        default={}, description="what writes rich texts of images, by the name used in the options of runs"
+    )
     training: Training = Field(
         default=Training(), description="training settings of every run; a run's own `training` overrides single keys"
     )
@@ -75,15 +86,21 @@ class Config(Model):
     tables: Many[Table] = Field(default={}, description="tables by the name of their file")
     figures: Many[Figure] = Field(default={}, description="figures by the name of their file")
 
-    @field_validator("backbones", mode="before")
+    @field_validator("backbones", "captioners", "rerankers", mode="before")
     @classmethod
-    def _parse_backbones(cls, data: Any) -> Any:
-        return _parse_each("backbones", data, parse_backbone)
-
-    @field_validator("rerankers", mode="before")
-    @classmethod
-    def _parse_rerankers(cls, data: Any) -> Any:
-        return _parse_each("rerankers", data, parse_reranker)
+    def _parse_each(cls, data: Any, info: ValidationInfo) -> Any:
+        """Parse each entry here, so that errors can give its name."""
+        if not isinstance(data, dict):
+            return data
+        parsed, mistakes = {}, []
+        for name, value in data.items():
+            try:
+                parsed[name] = PARSERS[str(info.field_name)](value, f"{info.field_name}.{name}")
+            except ValueError as error:
+                mistakes.append(str(error))
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return parsed
 
     @model_validator(mode="before")
     @classmethod
@@ -119,6 +136,10 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
+        for run in self.expanded:
+            if run.options.rich:
+                wanted = [run.options.rich.captioner]
+                require_known(f"runs.{run.name}.options.captioner", wanted, list(self.captioners))
         for name, reranker in self.rerankers.items():
             self._check_reranker(f"rerankers.{name}", reranker)
         require_unique("runs", [run.name for run in [*self.expanded, *self.reranked]])
@@ -209,24 +230,10 @@ class Config(Model):
             backbone=self.backbones[row.backbone] if row.backbone else None,
             method=row.method,
             options=row.options,
+            captioner=self.captioners[row.options.rich.captioner] if row.options.rich else None,
             training=row.training,
             source=self.datasets[dataset] if row.training.inputs == "online" else None,
         )
-
-
-def _parse_each(section: str, data: Any, parse: Callable[[Any, str], Any]) -> Any:
-    """Parse every entry of a section by itself, so that errors can give its name."""
-    if not isinstance(data, dict):
-        return data
-    parsed, mistakes = {}, []
-    for name, value in data.items():
-        try:
-            parsed[name] = parse(value, f"{section}.{name}")
-        except ValueError as error:
-            mistakes.append(str(error))
-    if mistakes:
-        raise ValueError("\n".join(mistakes))
-    return parsed
 
 
 def _matching(patterns: list[str], runs: Sequence[Run]) -> list[Run]:

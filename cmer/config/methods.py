@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from cmer.config.base import Model, validate_part
 from cmer.registry import METHOD_OPTIONS
+
+
+class RichInput(NamedTuple):
+    """Rich texts that a method reads in place of images.
+
+    Attributes:
+        captioner: name of the captioner that wrote them.
+        query: granularity of the texts that are queries in place of captions, and are then left out of the gallery;
+            None: captions are the queries.
+    """
+
+    captioner: str
+    query: str | None
 
 
 class MethodOptions(Model):
@@ -14,31 +27,36 @@ class MethodOptions(Model):
     Class attributes:
         trains: whether the method has anything to train.
         own_towers: whether the method brings its own towers and needs no backbone.
-        image_input: input of `encode_images`: frozen features or pixels.
+        image_input: input of `encode_images`: frozen features, pixels, or rich texts of the images.
         gpu: whether a method with its own towers needs a GPU of its own.
         note: remark for readers of the method's row in a cost table.
     """
 
     trains: ClassVar[bool] = True
     own_towers: ClassVar[bool] = False
-    image_input: ClassVar[Literal["features", "pixels"]] = "features"
+    image_input: ClassVar[Literal["features", "pixels", "captions"]] = "features"
     gpu: ClassVar[bool] = False
     note: ClassVar[str] = ""
 
     @property
     def text_input(self) -> Literal["features", "tokens"]:
         """Input of `encode_texts`: frozen features or tokens."""
-        return "tokens" if self.image_input == "pixels" else "features"
+        return "features" if self.image_input == "features" else "tokens"
 
     @property
     def usual_inputs(self) -> Literal["stored", "online"]:
         """Default of a run's `inputs`: stored features if they can replace the towers, otherwise online."""
-        return "online" if self.image_input == "pixels" else "stored"
+        return "stored" if self.image_input == "features" else "online"
 
     @property
     def runs_backbone(self) -> bool:
         """Whether the method runs a tower of the backbone; if not, stored features are sufficient."""
         return not self.own_towers and (self.image_input == "pixels" or self.text_input == "tokens")
+
+    @property
+    def rich(self) -> RichInput | None:
+        """The rich texts that stand for the images if `image_input` is captions, otherwise None."""
+        return None
 
     def modules(self) -> tuple[str, ...]:
         """Modules named in these settings, in addition to the method's own; the code digest includes them."""

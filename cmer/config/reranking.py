@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from cmer.config.base import Distinct, Model, validate_part
+from cmer.config.backbones import parse_kind
+from cmer.config.base import Distinct, Model
 from cmer.registry import RERANKERS
 
 
@@ -40,15 +41,7 @@ def parse_reranker(data: Any, key: str = "reranker") -> RerankerOptions:
     Raises:
         ValueError: the kind is missing or unknown, or a setting is invalid.
     """
-    if isinstance(data, RerankerOptions):
-        return data
-    if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
-        raise ValueError(f"  - {key}: a mapping with the field 'kind' is required")
-    try:
-        options: type[RerankerOptions] = RERANKERS.get(data["kind"])
-    except ValueError as error:
-        raise ValueError(f"  - {key}.kind: {error}") from None
-    return validate_part(options, data, key)
+    return data if isinstance(data, RerankerOptions) else parse_kind(RERANKERS, data, key)
 
 
 AnyReranker = Annotated[SerializeAsAny[RerankerOptions], BeforeValidator(parse_reranker)]

@@ -12,6 +12,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from cmer.config.backbones import Backbone, BackboneOptions
 from cmer.config.base import Model, Name, Seed, Several, as_sentences, require_known, validate_part
+from cmer.config.captioners import Captioner
 from cmer.config.datasets import Dataset
 from cmer.config.methods import MethodOptions, parse_options, parse_options_field
 from cmer.config.plain import merge, shown
@@ -86,6 +87,9 @@ class RunSpec(Model):
     backbone: Backbone | None = None
     method: str
     options: SerializeAsAny[MethodOptions]
+    captioner: Captioner | None = Field(
+        default=None, description="what wrote the rich texts that a run reads in place of images"
+    )
     training: Training
     source: Dataset | None = Field(default=None, description="the dataset's settings, for a run that opens images")
 
@@ -104,6 +108,8 @@ class RunSpec(Model):
         if self.options.own_towers != (self.backbone is None):
             needs = "has its own towers and takes no backbone" if self.options.own_towers else "needs a backbone"
             raise ValueError(f"method {self.method} {needs}")
+        if (self.options.rich is None) != (self.captioner is None):
+            raise ValueError("captioner: required by methods that read rich texts, and by no others")
         _require_bounded_step(self.options, self.training)
         return self
 
@@ -113,8 +119,8 @@ class RunSpec(Model):
 
     @property
     def views(self) -> int:
-        """Dihedral views of an image; 1 for a method with its own towers."""
-        return self.backbone.features.views if self.backbone else 1
+        """Dihedral views of an image; 1 for a method that has its own towers or reads texts in place of images."""
+        return self.backbone.features.views if self.backbone and self.captioner is None else 1
 
 
 def _require_bounded_step(options: MethodOptions, training: Training) -> None:
@@ -234,7 +240,8 @@ def _training(
     """The top-level training settings overridden by the run's own; one process if the method does not train."""
     given = training.model_dump() | settings["training"] | ({} if options.trains else {"processes": 1})
     if given["inputs"] == "stored" and options.usual_inputs == "online" and settings.get("datasets"):
-        raise ValueError(f"{where}: {method} trains within the image tower and reads pixels; remove `inputs: stored`")
+        what = "rich texts" if options.image_input == "captions" else "pixels, and trains within the image tower"
+        raise ValueError(f"{where}: {method} reads {what}; remove `inputs: stored`")
     given["inputs"] = given["inputs"] or options.usual_inputs
     return validate_part(Training, given, f"{where}.training")
 

@@ -10,17 +10,26 @@ from pydantic import BaseModel
 from cmer.config.datasets import published_names
 from cmer.config.experiment import Config
 from cmer.config.training import Training
-from cmer.registry import BACKBONE_OPTIONS, FIGURES, METHOD_OPTIONS, RERANKERS, TABLES
+from cmer.registry import BACKBONE_OPTIONS, CAPTIONER_OPTIONS, FIGURES, METHOD_OPTIONS, RERANKERS, TABLES
 
 Schema = dict[str, Any]
+KINDS = {
+    "BackboneOptions": BACKBONE_OPTIONS,
+    "CaptionerOptions": CAPTIONER_OPTIONS,
+    "RerankerOptions": RERANKERS,
+}
+"""Registries of the models of which an entry's `kind` selects one."""
 
 
 def config_schema() -> Schema:
-    """The schema, with the settings of every installed method, and of every kind of backbone and reranker."""
+    """The schema, with the settings of all installed methods, backbone kinds, captioner kinds and rerankers."""
     schema = Config.model_json_schema()
     definitions: Schema = schema["$defs"]
     methods = {name: _define(definitions, METHOD_OPTIONS.get(name)) for name in METHOD_OPTIONS.names()}
-    kinds = {name: _define(definitions, BACKBONE_OPTIONS.get(name)) for name in BACKBONE_OPTIONS.names()}
+    of_kinds = {
+        name: {kind: _define(definitions, registry.get(kind)) for kind in registry.names()}
+        for name, registry in KINDS.items()
+    }
     for entry in (definitions["RunDefaults"], definitions["RunEntry"]):
         fields = entry["properties"]
         fields["method"] = {"enum": list(methods), "description": fields["method"]["description"]}
@@ -28,9 +37,13 @@ def config_schema() -> Schema:
         entry["allOf"] = [
             _if("method", name, {"properties": {"options": {"$ref": ref}}}) for name, ref in methods.items()
         ]
-    definitions["BackboneOptions"] = _of_kind(kinds)
-    rerankers = {name: _define(definitions, RERANKERS.get(name)) for name in RERANKERS.names()}
-    definitions["RerankerOptions"] = _of_kind(rerankers)
+    for name, kinds in of_kinds.items():
+        definitions[name] = {
+            "type": "object",
+            "required": ["kind"],
+            "properties": {"kind": {"enum": list(kinds)}},
+            "allOf": [_if("kind", kind, {"$ref": ref}) for kind, ref in kinds.items()],
+        }
     definitions["PublishedDataset"]["properties"]["source"] |= {"enum": published_names()}
     definitions["Table"]["properties"]["kind"] |= {"enum": TABLES.names()}
     definitions["Figure"]["properties"]["kind"] |= {"enum": FIGURES.names()}
@@ -43,16 +56,6 @@ def _define(definitions: Schema, model: type[BaseModel]) -> str:
     definitions.update(schema.pop("$defs", {}))
     definitions[model.__name__] = schema
     return f"#/$defs/{model.__name__}"
-
-
-def _of_kind(kinds: Mapping[str, str]) -> Schema:
-    """The schema of a mapping whose `kind` selects one of several models."""
-    return {
-        "type": "object",
-        "required": ["kind"],
-        "properties": {"kind": {"enum": list(kinds)}},
-        "allOf": [_if("kind", name, {"$ref": ref}) for name, ref in kinds.items()],
-    }
 
 
 def _if(key: str, value: str, then: Mapping[str, Any]) -> Schema:

@@ -84,7 +84,14 @@ def extract(
         code = code_digest(*MODULES, spec.backbone.module())
         texts = sorted(set(texts), key=lambda text: (len(text), text))
         shown = images.raster and images.raster.model_dump()  # another conversion gives other pixels
-        made_of = [spec.backbone.model_dump(exclude={"printed"}), _weights(backbone), list(hashes), shown, texts, code]
+        made_of = [
+            spec.backbone.model_dump(exclude={"printed"}),
+            weights_digest(backbone),
+            list(hashes),
+            shown,
+            texts,
+            code,
+        ]
         name = digest([*made_of, device().type])
         with locked(cache / f"{name}.lock"):
             finished = cache / name / "manifest.json"
@@ -144,7 +151,7 @@ def open_store(manifest: Manifest, cache: Path, rebuild: Callable[[Manifest], Ma
     return Store(manifest, cache)
 
 
-def _weights(backbone: Backbone) -> str:
+def weights_digest(backbone: Backbone) -> str:
     """SHA-256 over all weights and buffers."""
     total = hashlib.sha256()
     for name, tensor in sorted(backbone.state_dict().items()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -28,12 +28,23 @@ class Inputs:
     """Functions that turn the images and texts of a batch into a method's inputs, on the training device.
 
     Attributes:
-        images: (image ids [B], dihedral views [B], whether this is training) → frozen features or pixels.
+        images: (image ids [B], dihedral views [B], whether this is training) → frozen features, pixels, or numbers of
+            rich texts.
         texts: (B texts) → frozen features or tokens.
     """
 
     images: Callable[[np.ndarray, np.ndarray, bool], Features | Tensor]
     texts: Callable[[Sequence[str]], Features | Tokens]
+
+
+def caption_images(texts: Mapping[int, Sequence[int]]) -> Callable[[np.ndarray, np.ndarray, bool], Tensor]:
+    """Numbers [B, K] of the images' rich texts, -1 where an image has fewer; `texts` has them by image id."""
+
+    def images(images: np.ndarray, _views: np.ndarray, _training: bool) -> Tensor:
+        rows = [torch.tensor(texts[image]) for image in images.tolist()]
+        return pad_sequence(rows, batch_first=True, padding_value=-1).to(device())
+
+    return images
 
 
 def stored_images(store: Store, blocks: Sequence[int]) -> Callable[[np.ndarray, np.ndarray, bool], Features]:

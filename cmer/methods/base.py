@@ -28,6 +28,7 @@ class Context:
         backbone: the backbone; None unless the method runs one of its towers.
         captions: captions of the train images, for vocabularies.
         seed: seed of the initial weights.
+        gallery: distinct rich texts of the test images, for a method that reads them in place of images.
     """
 
     shapes: Shapes | None
@@ -35,6 +36,7 @@ class Context:
     backbone: Backbone | None
     captions: Sequence[str]
     seed: int
+    gallery: Sequence[str] = ()
 
     def backbone_shapes(self) -> Shapes:
         """The shapes, for a method that has a backbone."""
@@ -107,7 +109,12 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def encode_images(self, batch: Features | Tensor) -> Items:
-        """One item per image, from frozen features or normalised pixels [B, 3, H, W]."""
+        """One item per image.
+
+        Args:
+            batch: frozen features, normalised pixels [B, 3, H, W], or the numbers [B, K] of the images' rich texts in
+                the context's gallery, -1 where an image has fewer.
+        """
 
     @abstractmethod
     def encode_texts(self, batch: Features | Tokens) -> Items:

@@ -34,6 +34,7 @@ def context_of(
     features: FeatureOptions,
     captions: Sequence[str],
     seed: int,
+    gallery: Sequence[str] = (),
 ) -> Context:
     """The context of a method, with its backbone if it has one.
 
@@ -41,6 +42,6 @@ def context_of(
         UserError: `features` names a block that the backbone lacks.
     """
     if backbone is None:
-        return Context(None, features, None, captions, seed)
+        return Context(None, features, None, captions, seed, gallery)
     given = backbone if options.runs_backbone else None
-    return Context(backbone.shapes, resolve_blocks(features, backbone), given, captions, seed)
+    return Context(backbone.shapes, resolve_blocks(features, backbone), given, captions, seed, gallery)

@@ -12,7 +12,11 @@ from cmer.reporting.naming import differences
 from cmer.retrieval.evaluate import RanksFile
 
 BUDGET = ("train_images", "epochs", "pairs_seen")
-NOTES = {"oracle": "uses test labels", "shuffled": "control: a wrong label in every query"}
+NOTES = {
+    "oracle": "uses test labels",
+    "shuffled": "control: a wrong label in every query",
+    "rich": "queries are rich texts of the target images, not captions",
+}
 TRANSDUCTIVE = "transductive: every query is scored with all test queries at hand"
 
 

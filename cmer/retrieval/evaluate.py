@@ -17,7 +17,7 @@ from cmer.retrieval.bootstrap import ImageHits, mr_interval
 from cmer.retrieval.controls import label_only
 from cmer.retrieval.recall import Ranks, optimistic_hits, pessimistic_hits, recalls
 from cmer.retrieval.reranking import Directed, Fitted
-from cmer.retrieval.scores import Indices, protocols, record, similarity, text_index
+from cmer.retrieval.scores import Indices, protocols, record, rich_owners, similarity, text_index
 
 
 def evaluate(
@@ -26,7 +26,8 @@ def evaluate(
     """Score the test split under every label protocol of an embeddings file.
 
     Args:
-        embeddings: file of unit embeddings or pair scores, with images and captions in the order of the tables below.
+        embeddings: file of unit embeddings or pair scores, with images and captions in the order of the tables below;
+            protocol `rich` has queries of its own, and the image of each.
         folder: folder of the dataset's `images.csv`.
         queries: table of the test captions, with their image ids.
         fitted: reranker of the scores; None for the run's own.
@@ -38,13 +39,13 @@ def evaluate(
     Raises:
         UserError: a file is missing, or the embeddings belong to another test split.
     """
-    images, texts = _test_split(folder, queries)
+    images, captions = _test_split(folder, queries)
     made = record(embeddings)
-    if made["embedding"].get("test") != test_digest(images.reset_index(), texts):
+    if made["embedding"].get("test") != test_digest(images.reset_index(), captions):
         raise UserError(f"{embeddings} is of other test images or queries than {queries}; run `cmer embed` again")
-    owner = images.index.get_indexer(pd.Index(texts["image_id"]))
+    owner = images.index.get_indexer(pd.Index(captions["image_id"]))
     metrics: dict[str, Any] = {
-        "test": {"images": len(images), "captions": len(texts)},
+        "test": {"images": len(images), "captions": len(captions)},
         "controls": {"label_only": _rounded(label_only(images["label"].tolist(), owner).as_dict())},
         "record": made | ({"reranking": fitted.facts()} if fitted else {}),
         "protocols": {},
@@ -53,6 +54,8 @@ def evaluate(
     if not protocols(embeddings):
         raise UserError(f"{embeddings} has no label protocol; run `cmer embed` again")
     for protocol in protocols(embeddings):
+        texts = _rich_queries(embeddings, images.index) if protocol == "rich" else captions
+        owner = images.index.get_indexer(pd.Index(texts["image_id"]))
         i2t, t2i = _ranked(embeddings, protocol, owner, len(images), fitted)
         metrics["protocols"][protocol] = _summary(i2t, t2i, owner) | _text_counts(embeddings, protocol, owner)
         tables.append(_table(protocol, "i2t", images.index, images.index, i2t))
@@ -79,6 +82,14 @@ def _test_split(folder: Path | str, queries: Path | str) -> tuple[pd.DataFrame, 
     if not len(images) or set(images.index) != set(texts["image_id"]):
         raise UserError(f"{queries} does not describe the test images of {folder}; run `cmer augment` again")
     return images, texts
+
+
+def _rich_queries(embeddings: Path | str, images: pd.Index) -> pd.DataFrame:
+    """Ids, consecutive from 0, and images of queries that are no captions."""
+    owners = rich_owners(embeddings)
+    if np.any(owners < 0) or np.any(owners >= len(images)):
+        raise UserError(f"{embeddings} has queries of images outside the test split; run `cmer embed` again")
+    return pd.DataFrame({"caption_id": np.arange(len(owners)), "image_id": images[owners]})
 
 
 def _summary(i2t: Ranks, t2i: Ranks, owner: NDArray[np.int64]) -> dict[str, Any]:

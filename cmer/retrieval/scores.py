@@ -176,6 +176,12 @@ def read_scored(path: Path | str, protocol: str, bank: Path | str, partner: Path
     return Scored(scores, images, texts[text_index(path, protocol)], known, other)
 
 
+def rich_owners(path: Path | str) -> Indices:
+    """Row [n_queries] of the image of each query under protocol `rich`, whose queries are no captions."""
+    with _opened(path) as file:
+        return _tensor(file, "owners/rich", path, "I64", 1)
+
+
 def owners(bank: Path | str) -> Indices:
     """Row [n_captions] of the image of each validation caption in a file of `cmer bank`.
 

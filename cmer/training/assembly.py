@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmer.backbones.build import build as build_backbone
+from cmer.captioning.rich import RichQueries, RichTexts
 from cmer.config.backbones import FeatureOptions
 from cmer.config.runs import RunSpec
 from cmer.data.images import open_images
-from cmer.data.pairs import Pairs
+from cmer.data.pairs import Ints, Pairs
 from cmer.errors import UserError
 from cmer.features.device import device
 from cmer.features.extract import extract, open_store
 from cmer.features.inputs import (
     Inputs,
     OnlineImages,
+    caption_images,
     online_images,
     online_texts,
     stored_images,
@@ -41,6 +43,7 @@ class RunFiles:
         validation: ids of the validation images (`cmer split`).
         excluded: train captions to exclude (`cmer exclude`).
         features: manifest of the stored features; None for an online run.
+        rich: rich texts of the images (`cmer caption`), for a run that reads them in place of images.
     """
 
     folder: Path
@@ -48,6 +51,7 @@ class RunFiles:
     validation: Path
     excluded: Path | None = None
     features: Path | None = None
+    rich: Path | None = None
 
     def pairs(self, spec: RunSpec) -> Pairs:
         """The dataset with the validation split, exclusions and subsample of the run."""
@@ -56,21 +60,35 @@ class RunFiles:
 
     def hashes(self) -> list[str]:
         """SHA-256 of all files except the features, whose digest is in the record."""
-        files = (self.folder / "images.csv", self.captions, self.validation, self.excluded)
+        files = (self.folder / "images.csv", self.captions, self.validation, self.excluded, self.rich)
         return [sha256(file) for file in files if file is not None]
 
 
 @dataclass(frozen=True)
 class Assembled:
-    """A run that is ready to train or embed: its method on the training device, its inputs, and their digest."""
+    """A run that is ready to train or embed.
+
+    Attributes:
+        method: the method on the training device.
+        inputs: its inputs.
+        digest: digest of the inputs.
+        queries: queries in place of the test captions, if the run has them.
+    """
 
     method: Method
     inputs: Inputs
     digest: str
+    queries: RichQueries | None = None
 
 
 def assemble(
-    spec: RunSpec, pairs: Pairs, folder: Path, manifest: Path | None, unstored: Collection[str] = ()
+    spec: RunSpec,
+    pairs: Pairs,
+    folder: Path,
+    manifest: Path | None,
+    unstored: Collection[str] = (),
+    rich: Path | None = None,
+    gallery: Ints | None = None,
 ) -> Assembled:
     """Build the method of a run and its inputs.
 
@@ -84,11 +102,19 @@ def assemble(
         folder: folder of the prepared dataset.
         manifest: manifest of the stored features; None for an online run.
         unstored: texts that need not be among the stored ones.
+        rich: rich texts of the images, for a method that reads them in place of images.
+        gallery: ids of the images that are ranked by their rich texts; None: the test images.
 
     Raises:
-        UserError: the method needs pixels and the run has stored features, or the features do not fit the images.
+        UserError: the method needs pixels and the run has stored features, the features do not fit the images, or the
+            method needs rich texts and has none.
     """
     train_captions = [pairs.texts[caption] for caption in pairs.captions_of(pairs.train_images)]
+    if spec.options.rich is not None:
+        if rich is None:
+            raise UserError(f"run {spec.run} reads rich texts; give the file that `cmer caption` wrote as --rich")
+        shown = pairs.test_images if gallery is None else gallery
+        return _captioned(spec, RichTexts.read(rich, pairs.files, pairs.sha256), shown, train_captions)
     if spec.training.inputs == "online":
         return _online(spec, pairs, folder, train_captions)
     if spec.options.image_input == "pixels":
@@ -121,6 +147,20 @@ def _stored(spec: RunSpec, store: Store, captions: Sequence[str], unstored: Coll
     tokens = spec.options.text_input == "tokens"
     texts = token_texts(method.tokenize) if tokens else stored_texts(store, method.text_blocks, unstored)
     return Assembled(method, Inputs(stored_images(store, method.image_blocks), texts), store.manifest.digest)
+
+
+def _captioned(spec: RunSpec, rich: RichTexts, images: Ints, captions: Sequence[str]) -> Assembled:
+    """A run whose images are represented by their rich texts; it opens no image."""
+    assert spec.options.rich is not None
+    entries, queries = rich.split(images, spec.options.rich.query)
+    gallery = sorted({text for texts in entries for text in texts}, key=lambda text: (len(text), text))
+    numbers = {text: number for number, text in enumerate(gallery)}
+    backbone = None if spec.backbone is None else build_backbone(spec.backbone).to(device())
+    features = FeatureOptions() if spec.backbone is None else spec.backbone.features
+    context = context_of(spec.options, backbone, features, captions, spec.seed, gallery)
+    method = build(spec.method, spec.options, context).to(device())
+    texts = {image: [numbers[text] for text in entry] for image, entry in zip(images.tolist(), entries, strict=True)}
+    return Assembled(method, Inputs(caption_images(texts), token_texts(method.tokenize)), rich.digest, queries)
 
 
 def _online(spec: RunSpec, pairs: Pairs, folder: Path, captions: Sequence[str]) -> Assembled:

@@ -13,7 +13,7 @@ from torch import Tensor
 from cmer.config.base import changes, validate
 from cmer.config.runs import RunSpec
 from cmer.data.frames import IMAGES, QUERIES, read_frame, test_digest
-from cmer.data.pairs import Pairs
+from cmer.data.pairs import Ints, Pairs
 from cmer.data.prompts import predicted_queries
 from cmer.errors import UserError
 from cmer.features.device import device
@@ -28,6 +28,8 @@ def embed_run(
     checkpoint: Path, files: RunFiles, queries: Path, template: str, out: Path, run: RunSpec | None = None
 ) -> None:
     """Encode the test images and the test captions under every label protocol, and write the embeddings.
+
+    A run whose queries are rich texts has these under protocol `rich`, and no test caption.
 
     Args:
         checkpoint: checkpoint of the trained run.
@@ -46,11 +48,16 @@ def embed_run(
     frame = read_frame(queries, QUERIES)
     texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
     texts["predicted"] = predicted_queries(template, pairs, texts["none"])
-    ready = trained.assemble(pairs, files, texts["predicted"])
+    ready = trained.assemble(pairs, files, pairs.test_images, texts["predicted"])
+    made = _made(trained.spec) | {"test": test_digest(read_frame(files.folder / "images.csv", IMAGES), frame)}
+    if ready.queries:
+        texts = {"rich": ready.queries.texts}
+        made |= {"rich_queries": ready.queries.counts()}
     precision = trained.spec.training.precision
     found = embeddings(ready.method, ready.inputs, pairs.test_images, trained.spec.views, texts, precision)
-    split = test_digest(read_frame(files.folder / "images.csv", IMAGES), frame)
-    save(out, found, trained.record | {"embedding": _made(trained.spec) | {"test": split}})
+    if ready.queries:
+        found["owners/rich"] = torch.from_numpy(ready.queries.owners)
+    save(out, found, trained.record | {"embedding": made})
 
 
 def bank_run(checkpoint: Path, files: RunFiles, out: Path, run: RunSpec | None = None) -> None:
@@ -68,7 +75,7 @@ def bank_run(checkpoint: Path, files: RunFiles, out: Path, run: RunSpec | None =
     trained = _trained(checkpoint, run)
     torch.set_num_threads(trained.spec.training.threads)
     pairs = files.pairs(trained.spec)
-    ready = trained.assemble(pairs, files)
+    ready = trained.assemble(pairs, files, pairs.val_images)
     found = bank(ready.method, ready.inputs, pairs, trained.spec.views, trained.spec.training.precision)
     save(out, found, trained.record | {"embedding": _made(trained.spec), "bank": True})
 
@@ -80,8 +87,8 @@ class _Trained:
     tensors: dict[str, Tensor]
     record: dict[str, Any]
 
-    def assemble(self, pairs: Pairs, files: RunFiles, unstored: Collection[str] = ()) -> Assembled:
-        ready = assemble(self.spec, pairs, files.folder, files.features, unstored)
+    def assemble(self, pairs: Pairs, files: RunFiles, gallery: Ints, unstored: Collection[str] = ()) -> Assembled:
+        ready = assemble(self.spec, pairs, files.folder, files.features, unstored, files.rich, gallery)
         if ready.digest != self.record["features"]:
             raise UserError(f"{self.checkpoint} was trained on other images or features; give its own, or train again")
         load_tensors(ready.method.trained(), self.tensors, self.checkpoint)

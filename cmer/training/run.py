@@ -29,7 +29,7 @@ def train_run(spec: RunSpec, files: RunFiles, out: Path) -> dict[str, Any]:
         UserError: an input does not match the run, the loss is not finite, or the disk is full.
     """
     pairs = files.pairs(spec)
-    ready = assemble(spec, pairs, files.folder, files.features)
+    ready = assemble(spec, pairs, files.folder, files.features, rich=files.rich)
     record = _record(spec, ready)
     state_file = STATES / _state_digest(spec, record, files) / "state.pt"
     state = Trainer(ready.method, ready.inputs, pairs, spec, state_file).run() if ready.method.trained() else None

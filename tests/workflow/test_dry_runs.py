@@ -86,6 +86,13 @@ def test_published_dataset_is_fetched_unless_the_user_has_it(fresh: Project, tmp
     assert "results/known/data/ucm/images.tar" not in plan.outputs
 
 
+def test_texts_about_images_are_written_before_the_runs_that_read_them(fresh: Project) -> None:
+    plan = fresh.plan("--configfile=config/trsllava.yaml", "results/trsllava/metrics/rsitmd/llava_bm25/seed2022.json")
+    once = ("fetch_data", "prepare_data", "augment_captions", "split_validation", "caption_images")
+    assert plan.counts == dict.fromkeys((*once, "train", "embed", "evaluate"), 1)
+    assert "results/trsllava/rich/rsitmd/llava.jsonl" in plan.outputs
+
+
 def test_changed_ranks_are_compared_again(project: Project) -> None:
     """Tables read them beside the metrics, under a name that no command line gives."""
     (project.folder / "results/metrics/demo/lite.cmer_v1/seed2022.ranks.csv").write_text("other ranks")

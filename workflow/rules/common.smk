@@ -37,6 +37,7 @@ def one_of(names):
 wildcard_constraints:
     dataset=one_of(CONFIG.datasets),
     backbone=one_of([*CONFIG.backbones, *PLAN.profiled]),
+    captioner=one_of(CONFIG.captioners),
     run=one_of(run.name for run in CONFIG.expanded),
     seed=one_of(CONFIG.seeds),
     reranker=one_of(CONFIG.rerankers),

@@ -11,6 +11,7 @@ rule embed:
         validation="<results>/data/{dataset}/validation.seed{seed}.csv",
         excluded=planned(PLAN.excluded_of_run),
         features=planned(PLAN.features_of_run),
+        rich=planned(PLAN.rich_of_run),
     output:
         "<results>/embeddings/{dataset}/{run}/seed{seed}.safetensors",
     params:
@@ -18,7 +19,7 @@ rule embed:
         code=planned(PLAN.embedding_code),
         template=planned(PLAN.template),
         folder=subpath(input.images, parent=True),
-        inputs=options(excluded="--excluded", features="--features"),
+        inputs=options(excluded="--excluded", features="--features", rich="--rich"),
     log:
         text="<logs>/embed/{dataset}/{run}/seed{seed}.log",
         record="<logs>/embed/{dataset}/{run}/seed{seed}.record.json",
@@ -67,13 +68,14 @@ rule bank:
         validation="<results>/data/{dataset}/validation.seed{seed}.csv",
         excluded=planned(PLAN.excluded_of_run),
         features=planned(PLAN.features_of_run),
+        rich=planned(PLAN.rich_of_run),
     output:
         "<results>/banks/{dataset}/{run}/seed{seed}.safetensors",
     params:
         spec=planned(PLAN.run_spec),
         code=planned(PLAN.embedding_code),
         folder=subpath(input.images, parent=True),
-        inputs=options(excluded="--excluded", features="--features"),
+        inputs=options(excluded="--excluded", features="--features", rich="--rich"),
     log:
         text="<logs>/banks/{dataset}/{run}/seed{seed}.log",
         record="<logs>/banks/{dataset}/{run}/seed{seed}.record.json",

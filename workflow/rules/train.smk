@@ -15,6 +15,7 @@ rule train:
         validation="<results>/data/{dataset}/validation.seed{seed}.csv",
         excluded=planned(PLAN.excluded_of_run),
         features=planned(PLAN.features_of_run),
+        rich=planned(PLAN.rich_of_run),
     output:
         checkpoint="<results>/checkpoints/{dataset}/{run}/seed{seed}.safetensors",
         curve="<results>/checkpoints/{dataset}/{run}/seed{seed}.curve.jsonl",
@@ -23,7 +24,7 @@ rule train:
         code=planned(PLAN.training_code),
         cmer=launcher,
         folder=subpath(input.images, parent=True),
-        inputs=options(excluded="--excluded", features="--features"),
+        inputs=options(excluded="--excluded", features="--features", rich="--rich"),
     log:
         text="<logs>/train/{dataset}/{run}/seed{seed}.log",
         record="<logs>/train/{dataset}/{run}/seed{seed}.record.json",

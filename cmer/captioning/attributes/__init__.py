@@ -1,0 +1,1 @@
+"""Attributes by zero-shot scores of an aligned backbone."""

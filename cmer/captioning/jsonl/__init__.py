@@ -1,0 +1,1 @@
+"""Precomputed rich texts."""

@@ -1,0 +1,1 @@
+"""A local vision-language model."""

@@ -1,0 +1,1 @@
+"""Text-to-text retrieval with rich texts of the images."""
