@@ -15,14 +15,12 @@ class MethodOptions(Model):
         trains: whether the method has anything to train.
         own_towers: whether the method brings its own towers and needs no backbone.
         image_input: input of `encode_images`: frozen features or pixels.
-        gpu: whether a method with its own towers needs a GPU of its own.
         note: remark for readers of the method's row in a cost table.
     """
 
     trains: ClassVar[bool] = True
     own_towers: ClassVar[bool] = False
     image_input: ClassVar[Literal["features", "pixels"]] = "features"
-    gpu: ClassVar[bool] = False
     note: ClassVar[str] = ""
 
     @property
@@ -39,6 +37,15 @@ class MethodOptions(Model):
     def runs_backbone(self) -> bool:
         """Whether the method runs a tower of the backbone; if not, stored features are sufficient."""
         return not self.own_towers and (self.image_input == "pixels" or self.text_input == "tokens")
+
+    @property
+    def gpu(self) -> bool:
+        """Whether a method with its own towers needs a GPU of its own."""
+        return False
+
+    def without_weights(self) -> Self:
+        """The same method with random weights if pretrained ones would have to be fetched for its own towers."""
+        return self
 
     def modules(self) -> tuple[str, ...]:
         """Modules named in these settings, in addition to the method's own; the code digest includes them."""
