@@ -86,7 +86,7 @@ class CmpaglOptions(MethodOptions):
     def differences(self) -> dict[str, str]:
         """See `MethodOptions`; the sizes are described together, the weight of an absent term as its absence."""
         found = super().differences()
-        if any(found.pop(name, None) for name in SIZES):
+        if [name for name in SIZES if found.pop(name, None)]:
             depths = "-".join(map(str, self.depths))
             found["sizes"] = f"{self.image_size} pixels, blocks {depths} from {self.width} wide, {self.text_model}"
         if not self.intra_class:
