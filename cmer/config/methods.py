@@ -43,6 +43,11 @@ class MethodOptions(Model):
         """Whether a method with its own towers needs a GPU of its own."""
         return False
 
+    @property
+    def plain_queries_only(self) -> bool:
+        """Whether the test has label protocol `none` only, as other protocols would cost a forward pass per pair."""
+        return False
+
     def without_weights(self) -> Self:
         """The same method with random weights if pretrained ones would have to be fetched for its own towers."""
         return self

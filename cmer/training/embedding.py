@@ -22,7 +22,7 @@ from cmer.training.checkpoint import load, load_tensors, save
 def embed_run(
     checkpoint: Path, files: RunFiles, queries: Path, template: str, out: Path, run: RunSpec | None = None
 ) -> None:
-    """Encode the test images and the test captions under every label protocol, and write the embeddings.
+    """Encode the test images and the test captions under the label protocols, and write the embeddings.
 
     Args:
         checkpoint: checkpoint of the trained run.
@@ -45,7 +45,9 @@ def embed_run(
     frame = read_frame(queries, QUERIES)
     texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
     texts["predicted"] = predicted_queries(template, pairs, texts["none"])
-    ready = assemble(spec, pairs, files.folder, files.features, unstored=texts["predicted"])
+    if spec.options.plain_queries_only:
+        texts = {"none": texts["none"]}
+    ready = assemble(spec, pairs, files.folder, files.features, unstored=texts.get("predicted", []))
     load_tensors(ready.method.trained(), tensors, checkpoint)
     code = code_digest(*MODULES, *spec.modules())
     record |= {"embedding": {"code": code, "versions": versions(), "device": device().type}}

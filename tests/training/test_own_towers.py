@@ -48,4 +48,6 @@ def test_cmpagl_resumes_and_is_evaluated(prepared, tmp_path, monkeypatch, pre_al
         assert tensors["images"].shape == (9, 256) and tensors["texts/none"].shape[1] == 256
     else:
         assert tensors["scores/none"].shape == (9, 45)
-    assert 0 < evaluate(prepared)["protocols"]["none"]["mr"] < 100
+    found = evaluate(prepared)["protocols"]
+    assert set(found) == ({"none", "predicted", "oracle", "shuffled"} if pre_alignment else {"none"})
+    assert 0 < found["none"]["mr"] < 100

@@ -79,6 +79,11 @@ class CmpaglOptions(MethodOptions):
         """See `MethodOptions`: at full size."""
         return self.text_model == "bert-base-uncased"
 
+    @property
+    def plain_queries_only(self) -> bool:
+        """See `MethodOptions`: without pre-alignment, every pair is fused."""
+        return not self.pre_alignment
+
     def without_weights(self) -> Self:
         """See `MethodOptions`."""
         return self.model_copy(update={"pretrained": False})
