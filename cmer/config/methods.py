@@ -28,14 +28,12 @@ class MethodOptions(Model):
         trains: whether the method has anything to train.
         own_towers: whether the method brings its own towers and needs no backbone.
         image_input: input of `encode_images`: frozen features, pixels, or rich texts of the images.
-        gpu: whether a method with its own towers needs a GPU of its own.
         note: remark for readers of the method's row in a cost table.
     """
 
     trains: ClassVar[bool] = True
     own_towers: ClassVar[bool] = False
     image_input: ClassVar[Literal["features", "pixels", "captions"]] = "features"
-    gpu: ClassVar[bool] = False
     note: ClassVar[str] = ""
 
     @property
@@ -57,6 +55,20 @@ class MethodOptions(Model):
     def rich(self) -> RichInput | None:
         """The rich texts that stand for the images if `image_input` is captions, otherwise None."""
         return None
+
+    @property
+    def gpu(self) -> bool:
+        """Whether a method with its own towers needs a GPU of its own."""
+        return False
+
+    @property
+    def plain_queries_only(self) -> bool:
+        """Whether the test has label protocol `none` only, as other protocols would cost a forward pass per pair."""
+        return False
+
+    def without_weights(self) -> Self:
+        """The same method with random weights if pretrained ones would have to be fetched for its own towers."""
+        return self
 
     def modules(self) -> tuple[str, ...]:
         """Modules named in these settings, in addition to the method's own; the code digest includes them."""

@@ -77,7 +77,7 @@ class Method(nn.Module, ABC):
     """A retrieval system that runs a frozen backbone, reads its stored features, or has its own towers.
 
     Class attributes:
-        scoring: `embedding` (items are unit embeddings [B, e], one per image or text), `conditioned` (the items of one
+        scoring: `embedding` (the scored parts are unit embeddings [B, e]), `conditioned` (the items of one
             side are adapted to those of the other) or `pair` (every pair needs a forward pass).
         pairs_per_block: number of pairs that `score` computes at once, unless it is a dot product.
 
@@ -121,8 +121,12 @@ class Method(nn.Module, ABC):
         """One item per text, from frozen features or tokens."""
 
     def score(self, images: Items, texts: Items) -> Tensor:
-        """Similarity [n, m] of n image items and m text items; higher is closer."""
+        """Similarity [n, m] of the scored parts of n images and m texts; higher is closer."""
         return torch.as_tensor(images @ texts.T)
+
+    def scored_part(self, items: Items) -> Items:
+        """The part of encoded images or texts that `score` reads, which evaluation keeps; the losses read all of it."""
+        return items
 
     @abstractmethod
     def losses(

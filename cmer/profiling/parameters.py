@@ -23,7 +23,7 @@ def count_parameters(backbone: str, method: str) -> int:
         UserError: the backbone or the method is unknown, or the method does not support the backbone.
     """
     try:
-        options: MethodOptions = METHOD_OPTIONS.get(method)()
+        options: MethodOptions = METHOD_OPTIONS.get(method)().without_weights()
         towers = named_backbone(backbone)
     except ValueError as error:
         raise UserError(str(error)) from None

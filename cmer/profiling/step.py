@@ -73,7 +73,7 @@ class Model:
             features = spec.backbone.features
         captions = synthetic_pairs(max(spec.profile.batches)).texts
         context = context_of(row.options, backbone, features, captions, seed=0)
-        method = build(row.method, row.options, context).to(device())
+        method = build(row.method, row.options.without_weights(), context).to(device())
         if not method.count():
             raise UserError(f"method {row.method} trains nothing, so there is no training step to measure")
         return cls(backbone, method)

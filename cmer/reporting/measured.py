@@ -95,7 +95,10 @@ def summarise(metrics: Metrics, run: TableRun, protocol: str, seeds: Sequence[in
     found = of_run(metrics, run, seeds)
     rows = [one["protocols"].get(protocol) for one in found]
     if None in rows:
-        raise UserError(f"{run.dataset}/{run.name} was not evaluated under label protocol {protocol!r}; embed it again")
+        raise UserError(
+            f"{run.dataset}/{run.name} was not evaluated under label protocol {protocol!r}; embed it again, "
+            "or remove the protocol from the table if the run has plain queries only"
+        )
     records = [one["record"] for one in found]
     return Measured(
         run=run,

@@ -23,7 +23,7 @@ TEXTS_PER_BATCH = 256
 
 @torch.inference_mode()
 def encode_images(method: Method, inputs: Inputs, images: np.ndarray, views: int, precision: Precision) -> list[Items]:
-    """Items of the images in every dihedral view; embeddings are averaged over the views and normalised.
+    """Scored parts of the images in every dihedral view; embeddings are averaged over the views and normalised.
 
     Args:
         method: method that encodes.
@@ -45,25 +45,25 @@ def encode_images(method: Method, inputs: Inputs, images: np.ndarray, views: int
 
 def _images_of_view(method: Method, inputs: Inputs, images: np.ndarray, view: int) -> Items:
     batches = [images[start : start + IMAGES_PER_BATCH] for start in range(0, len(images), IMAGES_PER_BATCH)]
-    return concatenate(
-        [method.encode_images(inputs.images(batch, np.full(len(batch), view), False)) for batch in batches]
-    )
+    encoded = (method.encode_images(inputs.images(batch, np.full(len(batch), view), False)) for batch in batches)
+    return concatenate([method.scored_part(items) for items in encoded])
 
 
 @torch.inference_mode()
 def encode_texts(
     method: Method, inputs: Inputs, texts: Sequence[str], precision: Precision
 ) -> tuple[Items, np.ndarray]:
-    """Items of the unique texts, and the row of each text in them. Equal strings are encoded once and share a row.
+    """Scored parts of the unique texts, and the row of each text in them.
 
-    Batches consist of texts of similar length to minimise padding. The encoder computes in `precision`; the items are
-    float32.
+    Equal strings are encoded once and share a row. Batches consist of texts of similar length to minimise padding. The
+    encoder computes in `precision`; the items are float32.
     """
     method.eval()
     unique = sorted(set(texts), key=lambda text: (len(text), text))
     batches = [unique[start : start + TEXTS_PER_BATCH] for start in range(0, len(unique), TEXTS_PER_BATCH)]
     with autocast(precision):
-        items = full_precision(concatenate([method.encode_texts(inputs.texts(batch)) for batch in batches]))
+        encoded = (method.encode_texts(inputs.texts(batch)) for batch in batches)
+        items = full_precision(concatenate([method.scored_part(items) for items in encoded]))
     rows = {text: row for row, text in enumerate(unique)}
     return items, np.array([rows[text] for text in texts])
 

@@ -27,7 +27,7 @@ from cmer.training.checkpoint import load, load_tensors, save
 def embed_run(
     checkpoint: Path, files: RunFiles, queries: Path, template: str, out: Path, run: RunSpec | None = None
 ) -> None:
-    """Encode the test images and the test captions under every label protocol, and write the embeddings.
+    """Encode the test images and the test captions under the label protocols, and write the embeddings.
 
     A run whose queries are rich texts has these under protocol `rich`, and no test caption.
 
@@ -48,7 +48,9 @@ def embed_run(
     frame = read_frame(queries, QUERIES)
     texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
     texts["predicted"] = predicted_queries(template, pairs, texts["none"])
-    ready = trained.assemble(pairs, files, pairs.test_images, texts["predicted"])
+    if trained.spec.options.plain_queries_only:
+        texts = {"none": texts["none"]}
+    ready = trained.assemble(pairs, files, pairs.test_images, texts.get("predicted", ()))
     made = _made(trained.spec) | {"test": test_digest(read_frame(files.folder / "images.csv", IMAGES), frame)}
     if ready.queries:
         texts = {"rich": ready.queries.texts}

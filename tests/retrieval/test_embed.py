@@ -30,6 +30,9 @@ class Small(nn.Module):
         self.batches.append(len(batch))
         return batch
 
+    def scored_part(self, items):
+        return items
+
     def score(self, images, texts):
         self.blocks.append((len(images), len(texts)))
         return images @ texts.T if self.scoring == "embedding" else -torch.cdist(images, texts)
@@ -54,6 +57,14 @@ def test_an_embedding_is_the_normalised_mean_over_the_views() -> None:
     for image, row in zip((4, 2), found, strict=True):
         mean = sum(IMAGES[image].roll(view) / IMAGES[image].norm() for view in range(3)) / 3
         assert torch.allclose(row, mean / mean.norm(), atol=1e-6)
+
+
+def test_only_the_scored_part_of_items_is_kept() -> None:
+    method = Small("conditioned")
+    method.scored_part = lambda items: items[:, :2]
+    (images,) = embed.encode_images(method, inputs(), np.array([4, 2]), 1, "float32")
+    texts, _ = embed.encode_texts(method, inputs(), TEXTS, "float32")
+    assert torch.allclose(images, F.normalize(IMAGES[[4, 2]], dim=-1)[:, :2]) and texts.shape == (4, 2)
 
 
 def test_a_costly_method_keeps_every_view() -> None:

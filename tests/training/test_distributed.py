@@ -51,17 +51,19 @@ def train(prepared, run, out, *, processes):
 def cases(prepared):
     """Toys of every kind of scoring, a queue on stored features, training within the towers, trained heads on lite.
 
-    Their batches of seven do not divide evenly.
+    CMPAGL draws masks and negatives within its losses. The batches of seven do not divide evenly.
     """
     stored = {"options": {"text": "lora"}, "batch_size": 7}
     online = {"inputs": "online", "batch_size": 7}
     heads = spec(prepared, "linear_probe", {"projection": {"kind": "mlp"}}, **online)
     lite = LiteOptions(kind="lite", printed="lite", size=64)
+    own = {"image_size": 16, "width": 8, "depths": [1, 1], "heads": [2, 2], "window": 2, "text_model": "tiny"}
     toys = [spec(prepared, name, **online) for name in ("toy_pairs", "toy_conditioned", "toy_rates")]
     return [
         *toys,
         spec(prepared, **stored),
         spec(prepared, "clip_lora", **online),
+        spec(prepared, "cmpagl", own, **online),
         heads.model_copy(update={"backbone": lite}),
     ]
 
