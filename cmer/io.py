@@ -24,8 +24,7 @@ from cmer.errors import UserError
 written: list[Path] = []
 """Files that this process wrote, for its record."""
 REMEDIES = {
-    errno.ENOSPC: "free disk space",
-    errno.EDQUOT: "free disk space",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free disk space or choose another folder"),
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 """What to do where a file cannot be written, by the system's error."""

@@ -8,10 +8,10 @@ from artifacts import images_table, write_embeddings
 from typer.testing import CliRunner
 
 from cmer.cli.evaluate import app
-from cmer.config.experiment import PROTOCOLS
 from cmer.data.frames import RANKS, TABLE, read_frame, write_frame
 from cmer.errors import UserError
 
+PROTOCOLS = ("none", "predicted", "oracle", "shuffled")
 PROBE = {"name": "toy", "dataset": "toy", "dataset_title": "toy", "backbone_printed": "tiny", "method": "linear_probe"}
 
 

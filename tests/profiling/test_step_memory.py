@@ -86,6 +86,7 @@ keep_freed_memory(False)
 def run():
     for _ in range(3):
         torch.ones(8 * 2**20).add_(1)  # 32 MiB each, freed before the next
+run()  # loads the library's code, as the steps before a measurement do
 print(*peak_bytes(run))
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

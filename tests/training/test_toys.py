@@ -64,7 +64,12 @@ def test_a_method_goes_all_the_way_to_a_table(prepared, workspace, monkeypatch, 
     assert name == "toy_rates" or tensors["scores/none"].shape == expected == (9, 45)
 
     row = {"name": run.run, "dataset": "squares", "dataset_title": "squares", "backbone_printed": "toy"}
-    table = {"kind": "table1", "runs": [row | {"method": name, "options": {}}], "protocols": ["none"], "seeds": [0]}
+    table = {
+        "kind": "table1",
+        "runs": [row | {"method": name, "options": TOYS[name]}],
+        "protocols": ["none"],
+        "seeds": [0],
+    }
     call("table", "--spec", json.dumps(table), "--metrics", "metrics.json", "--out", "table1.csv")
     assert run.run in Path("table1.csv").read_text()
 

@@ -37,7 +37,7 @@ def test_a_rule_runs_in_a_folder_and_with_an_interpreter_of_any_name(tmp_path: P
 
 def test_a_spec_too_long_for_a_command_line_is_run_and_recorded(tmp_path: Path) -> None:
     project = Project.copy(tmp_path / "project")
-    merge = {f"class {number}": "pond" for number in range(20_000)}
+    merge = {f"class {number}": "pond" for number in range(8_000)}
     project.edit_config(lambda config: (few_images(config), config["datasets"]["demo"].update(merge=merge)))
     run = project.snakemake("--cores=1", IMAGES)
     assert run.code == 0, run.text
