@@ -170,6 +170,15 @@ def test_official_cross_modal_adapter_shares_by_block() -> None:
     assert CrossModalAdapterOptions().preset == "paper_count"
 
 
+@pytest.mark.parametrize("preset", ["official", "paper_count"])
+def test_cross_modal_adapters_start_near_zero(preset) -> None:
+    """Maps from a normal distribution of standard deviation 0.01, biases zero."""
+    named = dict(baseline("cross_modal_adapter", preset=preset).adapters.named_parameters())
+    weights = torch.cat([parameter.flatten() for parameter in named.values() if parameter.ndim == 2])
+    assert weights.std() == pytest.approx(0.01, rel=0.05) and weights.mean().abs() < 0.001
+    assert all(not parameter.any() for parameter in named.values() if parameter.ndim == 1)
+
+
 def test_houlsby_has_two_adapters_a_block_and_paper_count_one() -> None:
     assert len(baseline("clip_adapter", preset="houlsby64").adapters) == 2 * len(baseline("clip_adapter").adapters) == 8
     assert ClipAdapterOptions().preset == "paper_count"

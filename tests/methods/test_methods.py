@@ -54,6 +54,14 @@ def test_the_count_is_the_sum_of_its_parts() -> None:
     assert parts == count_parameters("ViT-B-16", "cmer")
 
 
+def test_the_image_branch_alone_has_the_focus_options(tower) -> None:
+    method = cmer(tower, text="side_branch", focus_field=2, focus_dropout=0.3, focus_drop_path=0.6)
+    assert (method.image_branch.dropout.p, method.image_branch.drop_path.p) == (0.3, 0.6)
+    assert (method.text_branch.dropout.p, method.text_branch.drop_path.p) == (0.0, 0.0)
+    assert [adapter.field for adapter in method.image_branch.adapters] == [2, 2]
+    assert [adapter.field for adapter in method.text_branch.adapters] == [0, 0]
+
+
 @pytest.mark.parametrize("text", ["lora", "side_branch"])
 def test_training_starts_at_v1(tower, text) -> None:
     with torch.no_grad():
