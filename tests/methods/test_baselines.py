@@ -174,7 +174,7 @@ def test_official_cross_modal_adapter_shares_by_block() -> None:
 def test_cross_modal_adapters_start_near_zero(preset) -> None:
     """Maps from a normal distribution of standard deviation 0.01, biases zero."""
     named = dict(baseline("cross_modal_adapter", preset=preset).adapters.named_parameters())
-    weights = torch.cat([parameter.flatten() for parameter in named.values() if parameter.ndim == 2])
+    weights = torch.cat([parameter.detach().flatten() for parameter in named.values() if parameter.ndim == 2])
     assert weights.std() == pytest.approx(0.01, rel=0.05) and weights.mean().abs() < 0.001
     assert all(not parameter.any() for parameter in named.values() if parameter.ndim == 1)
 
