@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cmer.config.sources import DvcSource
-from cmer.data.fetch.archives import SourceError, reading
+from cmer.data.fetch.archives import SourceError, open_archive
 from cmer.data.fetch.download import scratch
 
 
@@ -31,9 +30,19 @@ def tracked(source: DvcSource, folder: Path) -> Iterator[Path]:
     with scratch() as copy:
         for name in ("images.tar", "dataset.json"):
             _get(source.repo, f"{path}/{name}", copy / name)
-        with reading(f"{path}/images.tar"), tarfile.open(copy / "images.tar", "r:") as tar:
-            tar.extractall(copy, filter="data")
+        _unpack(copy / "images.tar", copy, f"{path}/images.tar")
         yield copy
+
+
+def _unpack(archive: Path, folder: Path, what: str) -> None:
+    """Write all files of an archive into a folder. tarfile's own filter of names needs Python 3.11.4."""
+    with open_archive(archive) as members:
+        for member in members:
+            if member.fault:
+                raise SourceError(f"{what} cannot be read: {member.name} {member.fault}")
+            file = folder / member.path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(member.read())
 
 
 def _get(repo: str, path: str, target: Path) -> None:
