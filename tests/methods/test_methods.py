@@ -241,3 +241,8 @@ def test_the_registry_knows_its_files_and_refuses_a_second() -> None:
 
 
 STEP = StepInfo(0, 1)
+
+
+def test_items_of_any_precision_are_scored_in_float32() -> None:
+    found = full_precision({"vectors": torch.ones(2, 3, dtype=torch.bfloat16), "lengths": torch.ones(2).long()})
+    assert (found["vectors"].dtype, found["lengths"].dtype) == (torch.float32, torch.int64)
