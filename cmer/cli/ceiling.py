@@ -35,7 +35,7 @@ def t2t_ceiling(
 
     Each test image is represented by all its captions but one, which is the query, in turn for each of them. Queries
     whose text is also another caption of the image are counted, and the recalls without them are given too.
-    """  # fmt: skip
+    """
     from cmer.data.frames import write_frame
     from cmer.reporting.ceiling import ceiling_table, view
 

@@ -40,6 +40,11 @@ Rich = Annotated[
 ]
 Validation = Annotated[Path, typer.Option(help="CSV of the validation images (cmer split)."), Reads()]
 Excluded = Annotated[Path | None, typer.Option(help="CSV of train captions to exclude (cmer exclude)."), Reads()]
+Wanted = Annotated[str | None, typer.Option(help="The run as JSON; a checkpoint of another run is refused.")]
+
+
+def _wanted(spec: str | None) -> RunSpec | None:
+    return None if spec is None else validate_json(RunSpec, spec, "--spec")
 
 
 @app.command()
@@ -146,7 +151,7 @@ def embed(
     excluded: Excluded = None,
     features: Manifest = None,
     rich: Rich = None,
-    spec: Annotated[str | None, typer.Option(help="The run as JSON; a checkpoint of another run is refused.")] = None,
+    spec: Wanted = None,
     record: Record = None,
 ) -> None:
     """Encode the test images, and the test captions under every label protocol, or the run's own queries.
@@ -157,7 +162,7 @@ def embed(
     from cmer.training.assembly import RunFiles
     from cmer.training.embedding import embed_run
 
-    run = None if spec is None else validate_json(RunSpec, spec, "--spec")
+    run = _wanted(spec)
     with recorded(record):
         files = RunFiles(folder, captions, validation, excluded, features, rich)
         embed_run(checkpoint, files, queries, template, out, run)
@@ -173,14 +178,14 @@ def bank(
     excluded: Excluded = None,
     features: Manifest = None,
     rich: Rich = None,
-    spec: Annotated[str | None, typer.Option(help="The run as JSON; a checkpoint of another run is refused.")] = None,
+    spec: Wanted = None,
     record: Record = None,
 ) -> None:
     """Encode the validation split, on which rerankers are chosen, and the train split, their bank of known queries."""
     from cmer.training.assembly import RunFiles
     from cmer.training.embedding import bank_run
 
-    run = None if spec is None else validate_json(RunSpec, spec, "--spec")
+    run = _wanted(spec)
     with recorded(record):
         bank_run(checkpoint, RunFiles(folder, captions, validation, excluded, features, rich), out, run)
 
