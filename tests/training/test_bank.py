@@ -81,3 +81,12 @@ def test_half_a_reranking_is_refused(prepared, trained, monkeypatch, given, mess
     with pytest.raises(Exception, match=message):
         call("evaluate", *files, *given, "--out", "no.json", "--ranks", "no.csv", "--mr", "no.mr.json")
     assert not Path("no.json").exists()
+
+
+def test_a_checkpoint_of_another_run_than_wanted_gives_no_bank(prepared, trained, monkeypatch) -> None:
+    monkeypatch.chdir(trained)
+    files = ["--folder", prepared.folder, "--captions", prepared.captions, "--validation", prepared.validation]
+    files += ["--spec", spec(prepared, "linear_probe", epochs=3).model_dump_json(), "--out", "no.safetensors"]
+    with pytest.raises(Exception, match=r"is of another run: its training\.epochs is 2, not 3"):
+        call("bank", "--checkpoint", "checkpoint.safetensors", "--features", "features.json", *files)
+    assert not Path("no.safetensors").exists()
