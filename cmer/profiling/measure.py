@@ -38,7 +38,8 @@ def saved_bytes(run: Callable[[], object], kept: Iterable[Tensor]) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in known:
             found[storage.data_ptr()] = storage
-        return tensor
+        # Not the tensor itself: if its own graph holds it, only a backward pass frees it, which a step may not reach.
+        return tensor.detach()
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         run()

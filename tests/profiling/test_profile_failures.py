@@ -1,9 +1,11 @@
 """Runs that cannot be measured."""
 
+import gc
 import os
 import signal
 from multiprocessing import Pipe
 from typing import ClassVar
+from weakref import ref
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from profiling_cases import spec
 from cmer.errors import UserError
 from cmer.profiling import worker
 from cmer.profiling.bench import Bench
+from cmer.profiling.measure import saved_bytes
 from cmer.profiling.profile import profile
 from cmer.profiling.step import Step
 from cmer.profiling.worker import Worker
@@ -74,6 +77,19 @@ def test_what_does_not_fit_a_gpus_memory_is_a_gap_in_the_row(monkeypatch) -> Non
     assert bench.time("today", 4, 2) == []
     assert len(bench.time("today", 2, 2)) == 2
     assert bench.count("today", 2, True)["saved_bytes"] == whole["saved_bytes"]
+
+
+def test_a_step_that_does_not_fit_leaves_no_tensor_behind() -> None:
+    made = []
+
+    def run() -> None:
+        made.append(ref(torch.ones(8, requires_grad=True).exp()))  # exp keeps its own output
+        raise torch.OutOfMemoryError("tried to allocate 2.00 GiB")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        saved_bytes(run, [])
+    gc.collect()
+    assert made[0]() is None
 
 
 def test_a_mistake_of_ours_is_passed_on(monkeypatch) -> None:
