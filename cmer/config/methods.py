@@ -27,12 +27,14 @@ class MethodOptions(Model):
     Class attributes:
         trains: whether the method has anything to train.
         own_towers: whether the method brings its own towers and needs no backbone.
+        towers: name of the method's own image towers in the tables, as the paper prints it.
         image_input: input of `encode_images`: frozen features, pixels, or rich texts of the images.
         note: remark for readers of the method's row in a cost table.
     """
 
     trains: ClassVar[bool] = True
     own_towers: ClassVar[bool] = False
+    towers: ClassVar[str] = "own towers"
     image_input: ClassVar[Literal["features", "pixels", "captions"]] = "features"
     note: ClassVar[str] = ""
 
@@ -62,9 +64,9 @@ class MethodOptions(Model):
         return False
 
     @property
-    def plain_queries_only(self) -> bool:
-        """Whether the test has label protocol `none` only, as other protocols would cost a forward pass per pair."""
-        return False
+    def protocols(self) -> tuple[str, ...] | None:
+        """Label protocols of the test, fewer where each costs a forward pass per pair; None: all of them."""
+        return None
 
     def without_weights(self) -> Self:
         """The same method with random weights if pretrained ones would have to be fetched for its own towers."""
