@@ -27,14 +27,12 @@ class MethodOptions(Model):
     Class attributes:
         trains: whether the method has anything to train.
         own_towers: whether the method brings its own towers and needs no backbone.
-        towers: name of the method's own image towers in the tables, as the paper prints it.
         image_input: input of `encode_images`: frozen features, pixels, or rich texts of the images.
         note: remark for readers of the method's row in a cost table.
     """
 
     trains: ClassVar[bool] = True
     own_towers: ClassVar[bool] = False
-    towers: ClassVar[str] = "own towers"
     image_input: ClassVar[Literal["features", "pixels", "captions"]] = "features"
     note: ClassVar[str] = ""
 
@@ -57,6 +55,11 @@ class MethodOptions(Model):
     def rich(self) -> RichInput | None:
         """The rich texts that stand for the images if `image_input` is captions, otherwise None."""
         return None
+
+    @property
+    def towers(self) -> str:
+        """Name of the method's own image towers in tables: as the paper prints it, if they are of that size."""
+        return "own towers"
 
     @property
     def gpu(self) -> bool:

@@ -17,7 +17,7 @@ def table(row, files):
 
 @pytest.mark.parametrize(("method", "printed", "mr"), [("pir", "PIR", "38.24"), ("ieft", "IEFT", "35.44")])
 def test_the_full_size_is_the_printed_system(write_metrics, method, printed, mr) -> None:
-    row = run(method, method, backbone=METHOD_OPTIONS.get(method).towers)
+    row = run(method, method, backbone=METHOD_OPTIONS.get(method)().towers)
     measured = of(table(row, write_metrics(row, {1: 40.0})), source="measured", label_protocol="none")
     assert (measured["method"], measured["paper_mr"]) == (printed, mr)
     assert measured["status"] == "same setting as the printed row"
@@ -27,11 +27,11 @@ def test_a_table_names_the_towers_as_the_paper_prints_them() -> None:
     config = parse({
         "datasets": {"demo": {"source": "demo"}},
         "run_defaults": {"datasets": ["demo"]},
-        "runs": {"pir": {"method": "pir"}, "cmpagl": {"method": "cmpagl"}},
+        "runs": {"a": {"method": "pir"}, "b": {"method": "ieft", "options": {"blocks": 4}}, "c": {"method": "cmpagl"}},
         "tables": {"table1": {"runs": ["*"]}},
     })  # fmt: skip
     rows = TableSpec.model_validate_json(Plan(config).table_spec("table1")).runs
-    assert [row.backbone_printed for row in rows] == ["Swin-T+ResNet50", "own towers"]
+    assert [row.backbone_printed for row in rows] == ["Swin-T+ResNet50", "own towers", "own towers"]
 
 
 def test_the_note_says_how_many_pairs_were_scored(write_metrics) -> None:

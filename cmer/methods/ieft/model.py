@@ -15,7 +15,7 @@ from cmer.backbones.weights import reading_weights
 from cmer.losses.memory import Memory, PairIds
 from cmer.methods.base import Context, Method, StepInfo
 from cmer.methods.ieft.options import IeftOptions
-from cmer.methods.ieft.stream import DROPOUT, Stream
+from cmer.methods.ieft.stream import Stream
 from cmer.methods.items import Items
 from cmer.methods.layers.bert import WordPieces, quiet_transformers
 from cmer.methods.layers.draws import step_generator
@@ -55,7 +55,7 @@ class Ieft(Method):
             parts.token_type_embeddings,
         )
         self.cls_token, self.positions = parts.cls_token, parts.position_embeddings
-        self.dropout = nn.Dropout(DROPOUT)
+        self.dropout = nn.Dropout(options.dropout)
         self.stream, self.rank = Stream(vilt, options), nn.Linear(options.width, 1)
 
     @property
@@ -135,8 +135,8 @@ def _vilt(options: IeftOptions) -> Any:
         "intermediate_size": 4 * options.width,
         "image_size": options.image_size,
         "patch_size": options.patch_size,
-        "hidden_dropout_prob": DROPOUT,
-        "attention_probs_dropout_prob": DROPOUT,
+        "hidden_dropout_prob": options.dropout,
+        "attention_probs_dropout_prob": options.dropout,
     }
     if options.weights is None:
         return ViltModel(ViltConfig(**sizes))

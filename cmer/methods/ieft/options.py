@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cmer.config.base import Text, Width
+from cmer.config.base import Rate, Text, Width
 from cmer.config.methods import MethodOptions
 from cmer.methods.layers.settings import ImageSize
 from cmer.registry import METHOD_OPTIONS
@@ -22,7 +22,6 @@ class IeftOptions(MethodOptions):
     """IEFT (a single stream of words and patches, scored pair by pair); the defaults are the published sizes."""
 
     own_towers: ClassVar[bool] = True
-    towers: ClassVar[str] = "Vision Trans"
     image_input: ClassVar[Literal["features", "pixels"]] = "pixels"
     note: ClassVar[str] = "a forward pass per pair: sixteen texts per image in training, all texts at test"
 
@@ -31,6 +30,7 @@ class IeftOptions(MethodOptions):
     width: Annotated[Width, Field(multiple_of=MAPS_HEADS)] = Field(default=768, description="channels of a token")
     heads: Annotated[int, Field(ge=1, le=64)] = Field(default=12, description="attention heads of a block")
     blocks: Annotated[int, Field(ge=4, le=12)] = Field(default=6, description="blocks of the single stream")
+    dropout: Rate = Field(default=0.1, description="in the embeddings and in all blocks")
     false_texts: Annotated[int, Field(ge=1, le=255)] = Field(
         default=15, description="texts of the batch that each image is told from in training"
     )
@@ -58,6 +58,11 @@ class IeftOptions(MethodOptions):
         """Number of patches of an image."""
         side = self.image_size // self.patch_size
         return side * side
+
+    @property
+    def towers(self) -> str:
+        """See `MethodOptions`."""
+        return super().towers if "sizes" in self.differences() else "Vision Trans"
 
     @property
     def gpu(self) -> bool:

@@ -17,7 +17,6 @@ ENHANCED = (1, 2, 3)
 """Blocks before which the patches are enhanced."""
 EXPANSION = 2.66
 """Channels of the gated convolutions, relative to the width."""
-DROPOUT = 0.1
 EPS = 1e-6
 
 
@@ -41,7 +40,11 @@ class Enhancement(nn.Module):
     def __init__(self, options: IeftOptions) -> None:
         super().__init__()
         width, hidden = options.width, int(options.width * EXPANSION)
-        drops = {"proj_drop": DROPOUT, "attn_drop": DROPOUT, "norm_layer": partial(nn.LayerNorm, eps=EPS)}
+        drops = {
+            "proj_drop": options.dropout,
+            "attn_drop": options.dropout,
+            "norm_layer": partial(nn.LayerNorm, eps=EPS),
+        }
         self.channels = Block(options.patches, options.heads, qkv_bias=True, **drops)
         self.norm, self.side = nn.LayerNorm(width), options.image_size // options.patch_size
         self.expand, self.mix = pointwise(width, 2 * hidden), depthwise(2 * hidden)

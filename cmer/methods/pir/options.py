@@ -23,7 +23,6 @@ class PirOptions(BertOptions):
     """PIR (Swin, a frozen ResNet of scenes, BERT, progressive attention); the defaults are the published sizes."""
 
     own_towers: ClassVar[bool] = True
-    towers: ClassVar[str] = "Swin-T+ResNet50"
     image_input: ClassVar[Literal["features", "pixels"]] = "pixels"
     note: ClassVar[str] = "the ResNet is frozen; its forward pass counts"
 
@@ -58,6 +57,11 @@ class PirOptions(BertOptions):
         """Tokens of an image: those of Swin's last stage, and their mean."""
         side = self.image_size // (PATCH << len(self.depths) - 1)
         return side**2 + 1
+
+    @property
+    def towers(self) -> str:
+        """See `MethodOptions`."""
+        return super().towers if "sizes" in self.differences() else "Swin-T+ResNet50"
 
     def without_weights(self) -> Self:
         """See `MethodOptions`."""
