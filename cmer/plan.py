@@ -179,7 +179,7 @@ class Plan(RunInputs):
         ]
 
     def _tabled(self, run: Run) -> dict[str, Any]:
-        printed = self.config.backbones[run.backbone].printed if run.backbone else "own towers"
+        printed = self.config.backbones[run.backbone].printed if run.backbone else run.options.towers
         options = run.options.model_dump()
         tabled = {"name": run.name, "backbone_printed": printed, "method": run.method, "options": options}
         return tabled | ({"reranker": _settings(run.reranker)} if run.reranker else {})

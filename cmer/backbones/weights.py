@@ -8,6 +8,11 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from cmer.errors import UserError
 from cmer.io import regular_size
@@ -24,6 +29,10 @@ KINDS = {
     "pickle": PICKLE,
     "data": "it is not in a format of weights, or is damaged; get it again",
 }
+WRAPPERS = ("state_dict", "model")
+"""Keys under which training scripts save the state dict beside their other state."""
+PARALLEL = "module."
+"""Prefix of every name in a model that was trained in several processes."""
 SHOWN = 3
 """Number of tensors that an error names."""
 
@@ -45,6 +54,30 @@ def reading_weights(what: str, local: bool = True) -> Iterator[None]:
         yield
     except Exception as error:  # a file may be anything, and loaders raise nearly anything
         raise UserError(f"cannot load weights {what}: {_reason(Path(what) if local else None, error)}") from error
+
+
+def read_state(path: str) -> dict[str, Tensor]:
+    """Tensors by name from a weight file in any of the published layouts.
+
+    These are safetensors, and files of torch.save with a state dict, alone or beside other state, with or without the
+    prefix of a model trained in several processes.
+
+    Raises:
+        UserError: the file is missing or holds no tensors by name.
+    """
+    with reading_weights(path):
+        state: Any = (
+            load_file(path)
+            if path.endswith(".safetensors")
+            else torch.load(path, weights_only=True, map_location="cpu")
+        )
+        while nested := next((state[key] for key in WRAPPERS if isinstance(state.get(key), dict)), None):
+            state = nested
+        if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+            raise ValueError("it has no tensors by name; give the file of a model's state_dict()")
+        if all(name.startswith(PARALLEL) for name in state):
+            state = {name.removeprefix(PARALLEL): tensor for name, tensor in state.items()}
+        return dict(state)
 
 
 def _reason(path: Path | None, error: Exception) -> str:

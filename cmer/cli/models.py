@@ -204,7 +204,7 @@ def params(
     from cmer.profiling.parameters import count_parameters
 
     if show_list:
-        typer.echo("backbones: " + ", ".join(PARAM_BACKBONES) + ", or any ViT of open_clip")
+        typer.echo("backbones: " + ", ".join(PARAM_BACKBONES) + ", any ViT of open_clip, or a card (cmer backbones)")
         typer.echo("methods:   " + ", ".join(METHOD_OPTIONS.names()))
         return
     rows = [

@@ -57,14 +57,19 @@ class MethodOptions(Model):
         return None
 
     @property
+    def towers(self) -> str:
+        """Name of the method's own image towers in tables: as the paper prints it, if they are of that size."""
+        return "own towers"
+
+    @property
     def gpu(self) -> bool:
         """Whether a method with its own towers needs a GPU of its own."""
         return False
 
     @property
-    def plain_queries_only(self) -> bool:
-        """Whether the test has label protocol `none` only, as other protocols would cost a forward pass per pair."""
-        return False
+    def protocols(self) -> tuple[str, ...] | None:
+        """Label protocols of the test, fewer where each costs a forward pass per pair; None: all of them."""
+        return None
 
     def without_weights(self) -> Self:
         """The same method with random weights if pretrained ones would have to be fetched for its own towers."""

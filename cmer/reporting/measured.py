@@ -32,6 +32,7 @@ class Measured:
         images: number of train images that training drew from.
         epochs: number of epochs over these images.
         ranks: files with the ranks of every query, one per seed.
+        forwards: number of pairs that the test scored one by one; 0 for embeddings.
         pairs: number of pairs seen in training, averaged over seeds; 0 where nothing trains, and images and epochs are
             meaningless.
     """
@@ -45,6 +46,7 @@ class Measured:
     parameters: int
     images: int
     epochs: int
+    forwards: int
     pairs: int
     ranks: tuple[RanksFile, ...]
 
@@ -58,6 +60,7 @@ class Measured:
         reranker = self.run.reranker
         notes = [NOTES[self.protocol]] if self.protocol in NOTES else []
         notes += [TRANSDUCTIVE] if reranker and reranker.transductive else []
+        notes += [f"scores {self.forwards:,} pairs one by one"] if self.forwards else []
         budget = (self.images, self.epochs, self.pairs) if self.pairs else (0, 0, 0)
         return {
             "run": self.run.name,
@@ -97,7 +100,7 @@ def summarise(metrics: Metrics, run: TableRun, protocol: str, seeds: Sequence[in
     if None in rows:
         raise UserError(
             f"{run.dataset}/{run.name} was not evaluated under label protocol {protocol!r}; embed it again, "
-            "or remove the protocol from the table if the run has plain queries only"
+            "or remove the protocol from the table if the run's method is not tested under it"
         )
     records = [one["record"] for one in found]
     return Measured(
@@ -110,6 +113,7 @@ def summarise(metrics: Metrics, run: TableRun, protocol: str, seeds: Sequence[in
         parameters=records[0]["trainable_parameters"],
         images=records[0]["train_images"],
         epochs=records[0]["epochs"],
+        forwards=records[0].get("embedding", {}).get("pair_forwards", {}).get(protocol, 0),
         pairs=round(fmean(record["images_seen"] for record in records)),
         ranks=tuple(one["ranks"] for one in found),
     )

@@ -84,12 +84,17 @@ class _Reranking(_Read):
     grid: list[dict[str, float]]
 
 
+class _Embedding(_Read):
+    pair_forwards: dict[str, NonNegativeInt] = {}
+
+
 class _Record(_Read):
     spec: _Spec
     trainable_parameters: NonNegativeInt
     train_images: NonNegativeInt
     epochs: NonNegativeInt
     images_seen: NonNegativeInt
+    embedding: _Embedding = _Embedding()
     reranking: _Reranking | None = None
 
 

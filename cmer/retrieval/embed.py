@@ -93,6 +93,11 @@ def score(method: Method, images: list[Items], texts: Items, index: np.ndarray) 
     return (total / len(images)).numpy()[:, index]
 
 
+def pair_forwards(method: Method, images: int, texts: Sequence[str], views: int) -> int:
+    """Pairs that scoring these images and texts costs: every different text with every view; 0 for embeddings."""
+    return 0 if method.scoring == "embedding" else images * views * len(set(texts))
+
+
 def _block(method: Method) -> tuple[int, int]:
     """Numbers of images and texts to score at once; methods with costly pairs limit the number of pairs."""
     if method.scoring == "embedding":

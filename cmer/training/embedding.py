@@ -19,7 +19,7 @@ from cmer.errors import UserError
 from cmer.features.device import device
 from cmer.provenance import code_digest, versions
 from cmer.retrieval import MODULES
-from cmer.retrieval.embed import bank, embeddings
+from cmer.retrieval.embed import bank, embeddings, pair_forwards
 from cmer.training.assembly import Assembled, RunFiles, assemble
 from cmer.training.checkpoint import load, load_tensors, save
 
@@ -48,15 +48,18 @@ def embed_run(
     frame = read_frame(queries, QUERIES)
     texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
     texts["predicted"] = predicted_queries(template, pairs, texts["none"])
-    if trained.spec.options.plain_queries_only:
-        texts = {"none": texts["none"]}
+    if (wanted := trained.spec.options.protocols) is not None:
+        texts = {name: texts[name] for name in wanted}
     ready = trained.assemble(pairs, files, pairs.test_images, texts.get("predicted", ()))
     made = _made(trained.spec) | {"test": test_digest(read_frame(files.folder / "images.csv", IMAGES), frame)}
     if ready.queries:
         texts = {"rich": ready.queries.texts}
         made |= {"rich_queries": ready.queries.counts()}
-    precision = trained.spec.training.precision
-    found = embeddings(ready.method, ready.inputs, pairs.test_images, trained.spec.views, texts, precision)
+    precision, views = trained.spec.training.precision, trained.spec.views
+    if ready.method.scoring != "embedding":
+        count = len(pairs.test_images)
+        made["pair_forwards"] = {name: pair_forwards(ready.method, count, texts[name], views) for name in texts}
+    found = embeddings(ready.method, ready.inputs, pairs.test_images, views, texts, precision)
     if ready.queries:
         found["owners/rich"] = torch.from_numpy(ready.queries.owners)
     save(out, found, trained.record | {"embedding": made})

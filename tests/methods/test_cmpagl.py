@@ -14,11 +14,11 @@ from cmer.config.backbones import FeatureOptions
 from cmer.losses.memory import PairIds
 from cmer.methods.base import Context, StepInfo
 from cmer.methods.build import build
-from cmer.methods.cmpagl.bert import WordPieces, load_bert
 from cmer.methods.cmpagl.draws import hard_negatives, mask_words
 from cmer.methods.cmpagl.gswin import Gswin
 from cmer.methods.cmpagl.options import CmpaglOptions
 from cmer.methods.items import concatenate, select
+from cmer.methods.layers.bert import WordPieces, load_bert
 from cmer.profiling.bench import Bench
 from cmer.profiling.spec import ProfileSpec
 

@@ -1,4 +1,4 @@
-"""A method of several towers and losses goes the whole way: CMPAGL trains, resumes, embeds and evaluates."""
+"""Methods of several towers and losses go the whole way: they train, resume, embed and evaluate."""
 
 from pathlib import Path
 
@@ -9,18 +9,30 @@ from test_training import call, embed, evaluate, spec, train_arguments
 from cmer.training.loop import Trainer
 from cmer.training.state import unpacked
 
-SMALL = {"image_size": 16, "width": 8, "depths": [1, 1], "heads": [2, 2], "window": 2, "text_model": "tiny"}
+CMPAGL = {"image_size": 16, "width": 8, "depths": [1, 1], "heads": [2, 2], "window": 2, "text_model": "tiny"}
+PIR = {
+    **{"image_size": 16, "width": 8, "depths": [1, 1], "heads": [2, 2], "window": 2, "scene_model": "test_resnet"},
+    **{"image_weights": None, "scene_weights": None, "text_model": "tiny", "embedding": 16, "kept_tokens": 3},
+}
+IEFT = {"image_size": 16, "patch_size": 8, "width": 16, "heads": 2, "blocks": 4, "weights": None, "false_texts": 3}
 
 
 class Interrupted(Exception):
     """Stands for a kill."""
 
 
-@pytest.mark.parametrize("pre_alignment", [True, False])
-def test_cmpagl_resumes_and_is_evaluated(prepared, tmp_path, monkeypatch, pre_alignment) -> None:
+@pytest.mark.parametrize(
+    ("method", "options", "width", "protocols"),
+    [
+        ("cmpagl", CMPAGL, 256, {"none", "predicted", "oracle", "shuffled"}),
+        ("cmpagl", CMPAGL | {"pre_alignment": False}, None, {"none"}),
+        ("pir", PIR, 16, {"none", "predicted", "oracle", "shuffled"}),
+        ("ieft", IEFT, None, {"none", "oracle"}),
+    ],
+)
+def test_it_resumes_and_is_evaluated(prepared, tmp_path, monkeypatch, method, options, width, protocols) -> None:
     monkeypatch.chdir(tmp_path)
-    options = SMALL | {"pre_alignment": pre_alignment}
-    run = spec(prepared, "cmpagl", options, inputs="online", epochs=2, epoch_of="images", batch_size=8)
+    run = spec(prepared, method, options, inputs="online", epochs=2, epoch_of="images", batch_size=8)
     call(*train_arguments(prepared, run, "whole.safetensors"))
 
     step, done = Trainer.step, []
@@ -44,10 +56,12 @@ def test_cmpagl_resumes_and_is_evaluated(prepared, tmp_path, monkeypatch, pre_al
 
     embed(prepared)
     tensors = load_file("embeddings.safetensors")
-    if pre_alignment:
-        assert tensors["images"].shape == (9, 256) and tensors["texts/none"].shape[1] == 256
+    if width:
+        assert tensors["images"].shape == (9, width) and tensors["texts/none"].shape[1] == width
     else:
         assert tensors["scores/none"].shape == (9, 45)
-    found = evaluate(prepared)["protocols"]
-    assert set(found) == ({"none", "predicted", "oracle", "shuffled"} if pre_alignment else {"none"})
-    assert 0 < found["none"]["mr"] < 100
+    metrics = evaluate(prepared)
+    found, texts = metrics["protocols"], {p: row["unique_texts"] for p, row in metrics["protocols"].items()}
+    assert set(found) == protocols and 0 < found["none"]["mr"] < 100
+    forwards = metrics["record"]["embedding"].get("pair_forwards")
+    assert forwards == (None if width else {protocol: 9 * texts[protocol] for protocol in protocols})

@@ -8,6 +8,9 @@ import yaml
 from planned_steps import TABLE_1
 from workflow_project import Plan, Project, published_experiments
 
+STEPS = ("train", "embed", "evaluate")
+"""Rules of every run and seed."""
+
 
 def test_main_job_from_nothing(fresh: Project) -> None:
     plan = fresh.plan("results/table1.csv")
@@ -91,6 +94,14 @@ def test_texts_about_images_are_written_before_the_runs_that_read_them(fresh: Pr
     once = ("fetch_data", "prepare_data", "augment_captions", "split_validation", "caption_images")
     assert plan.counts == dict.fromkeys((*once, "train", "embed", "evaluate"), 1)
     assert "results/trsllava/rich/rsitmd/llava.jsonl" in plan.outputs
+
+
+def test_published_backbones_are_compared_under_the_same_methods(fresh: Project) -> None:
+    plan = fresh.plan("--configfile=config/rs_clip.yaml", "results/rs_clip/table1.csv")
+    once = ("fetch_data", "prepare_data", "augment_captions", "table")
+    each = 9 * 5 * 3  # backbones, methods, seeds
+    assert plan.counts == dict.fromkeys(once, 1) | {"split_validation": 3} | dict.fromkeys(STEPS, each)
+    assert {"georsclip_b32.zero_shot", "mobileclip2_b.cmer", "siglip2_b16.clip_lora"} <= plan.runs
 
 
 def test_changed_ranks_are_compared_again(project: Project) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from difflib import get_close_matches
 from typing import Any
 
@@ -13,9 +14,11 @@ from torch import Tensor
 
 from cmer.backbones.base import AttachmentPoints, Backbone, Features, Preprocess, Shapes, Tokens
 from cmer.backbones.open_clip.blocks import replace_parts
+from cmer.backbones.open_clip.cards import card
 from cmer.backbones.open_clip.image import image_tower
 from cmer.backbones.open_clip.options import QUICK, OpenClipOptions
 from cmer.backbones.open_clip.text import TextTower, load_tokenizer
+from cmer.backbones.open_clip.weights import load_file, published_file, with_preprocessing
 from cmer.backbones.weights import reading_weights
 from cmer.errors import UserError
 from cmer.registry import BACKBONES
@@ -94,26 +97,35 @@ class OpenClip(Backbone):
 
 def _load(options: OpenClipOptions) -> Any:
     """Create the model; its activation is checked against the weights before anything is fetched."""
-    quick = bool(open_clip.get_model_config(options.model).get("quick_gelu", False))
-    if options.pretrained:
-        known = open_clip.get_pretrained_cfg(options.model, options.pretrained)
-        if not known:
-            tags = ", ".join(open_clip.list_pretrained_tags_by_model(options.model)) or "none"
-            raise UserError(f"{options.model} has no pretrained tag {options.pretrained!r}; known are {tags}")
-        _same_activation(options.model, quick, bool(known.get("quick_gelu", False)), f"tag {options.pretrained!r}")
-    if options.weights:
-        _same_activation(options.model, quick, bool(options.quick_gelu), options.weights)
+    published = card(options.backbone) if options.backbone else None
+    if options.weights or options.backbone:
+        _same_activation(options.model, bool(options.quick_gelu), options.weights or str(options.backbone))
+        model = _created(options) if published is None else with_preprocessing(_created(options), published)
+        with nullcontext(options.weights) if options.weights else published_file(str(options.backbone)) as path:
+            return load_file(model, path)
+    if not options.pretrained:
+        return _created(options)
+    known = open_clip.get_pretrained_cfg(options.model, options.pretrained)
+    if not known:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(options.model)) or "none"
+        raise UserError(f"{options.model} has no pretrained tag {options.pretrained!r}; known are {tags}")
+    _same_activation(options.model, bool(known.get("quick_gelu", False)), f"tag {options.pretrained!r}")
+    with reading_weights(f"{options.model}/{options.pretrained}", local=False):
+        return _created(options, options.pretrained)
+
+
+def _created(options: OpenClipOptions, tag: str | None = None) -> Any:
+    """open_clip's model with the weights of a tag, or random ones."""
     logging.disable(logging.WARNING)  # open_clip reports its steps, and random weights, on the root logger
     torch.manual_seed(options.seed)
     try:
-        with reading_weights(options.weights or f"{options.model}/{options.pretrained}", local=bool(options.weights)):
-            weights = options.weights or options.pretrained
-            return open_clip.create_model(options.model, pretrained=weights, device=torch.get_default_device())
+        return open_clip.create_model(options.model, pretrained=tag, device=torch.get_default_device())
     finally:
         logging.disable(logging.NOTSET)
 
 
-def _same_activation(model: str, model_quick: bool, weights_quick: bool, weights: str) -> None:
+def _same_activation(model: str, weights_quick: bool, weights: str) -> None:
+    model_quick = bool(open_clip.get_model_config(model).get("quick_gelu", False))
     if model_quick != weights_quick:
         right = model.removesuffix(QUICK) + (QUICK if weights_quick else "")
         names = {True: "QuickGELU", False: "GELU"}

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from cmer.backbones.open_clip.cards import card, card_names
 from cmer.config.backbones import BackboneOptions
 from cmer.config.base import Seed, Text
 from cmer.registry import BACKBONE_OPTIONS
@@ -15,15 +16,23 @@ QUICK = "-quickgelu"
 
 @BACKBONE_OPTIONS.register("open_clip")
 class OpenClipOptions(BackboneOptions):
-    """An open_clip model by name, with a pretrained tag, a local weight file, or random weights."""
+    """Published weights by the name of their card, or a model of open_clip with a tag, a file, or random weights."""
 
     gpu: ClassVar[bool] = True
     memory_mb: ClassVar[int] = 16000  # ViT-H-14 has 4 GB of weights, there twice while they are read
 
-    printed: Text = Field(default="", description="name printed in the tables; by default the model's")
-    model: Text = Field(description="open_clip model name, e.g. ViT-B-16-quickgelu")
+    printed: Text = Field(default="", description="name printed in the tables; by default the card's or the model's")
+    backbone: Text | None = Field(
+        default=None,
+        description="published weights, e.g. georsclip_vit_b_32 (cmer backbones lists them), in place of `model`, "
+        "`pretrained` and `quick_gelu`",
+        json_schema_extra={"enum": [*card_names(), None]},
+    )
+    model: Text = Field(default="", description="open_clip model name, e.g. ViT-B-16-quickgelu")
     pretrained: Text | None = Field(default=None, description="open_clip tag, e.g. openai")
-    weights: Text | None = Field(default=None, description="local weight file instead of a tag")
+    weights: Text | None = Field(
+        default=None, description="local weight file instead of a tag, or a copy of the published one"
+    )
     quick_gelu: bool | None = Field(
         default=None, description="activation the local weight file was trained with; needed with `weights`"
     )
@@ -31,10 +40,21 @@ class OpenClipOptions(BackboneOptions):
 
     @model_validator(mode="before")
     @classmethod
-    def _printed_is_the_model(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "printed" not in data and isinstance(data.get("model"), str):
-            return data | {"printed": data["model"].removesuffix(QUICK)}
-        return data
+    def _card_gives_the_model(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        if not isinstance(data.get("backbone"), str):
+            if "model" not in data:
+                raise ValueError("one of `backbone` (published weights) and `model` (an open_clip model) is required")
+            return {"printed": str(data["model"]).removesuffix(QUICK)} | data
+        published = card(data["backbone"])
+        given = {"model": published.model, "quick_gelu": published.quick_gelu}
+        for key, value in given.items():
+            if data.get(key) not in ("", None, value):
+                raise ValueError(f"`{key}` is {data[key]}, but {data['backbone']} has {value}; remove the key")
+        if data.get("pretrained"):
+            raise ValueError("give `backbone` (published weights) or `pretrained` (a tag), not both")
+        return {"printed": published.title} | data | given
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -46,7 +66,9 @@ class OpenClipOptions(BackboneOptions):
 
     @classmethod
     def named(cls, name: str, kind: str) -> Self | None:
-        """Any name may be a model's; building it says whether it is."""
+        """The name of a card, or any other, which may be a model's; building it says whether it is."""
+        if name in card_names():
+            return cls(kind=kind, printed=name, backbone=name).without_weights()
         return None if name == kind else cls(kind=kind, printed=name, model=name)
 
     def places(self) -> list[str]:
@@ -55,4 +77,4 @@ class OpenClipOptions(BackboneOptions):
 
     def without_weights(self) -> Self:
         """See `BackboneOptions`."""
-        return self.model_copy(update={"pretrained": None, "weights": None})
+        return self.model_copy(update={"backbone": None, "pretrained": None, "weights": None})

@@ -51,7 +51,7 @@ def from_hub(source: HubSource, annotations: str) -> Iterator[Path]:
     parquet = all(file.endswith(".parquet") for file in source.files)
     if not parquet and len(source.files) > 1:
         raise SourceError("`files` must be parquet files, or one archive")
-    paths = [_cached(source, file) for file in source.files]
+    paths = [cached(source, file) for file in source.files]
     if not parquet:
         yield paths[0]
         return
@@ -60,7 +60,12 @@ def from_hub(source: HubSource, annotations: str) -> Iterator[Path]:
         yield folder / "parquet.tar"
 
 
-def _cached(source: HubSource, file: str) -> Path:
+def cached(source: HubSource, file: str) -> Path:
+    """A file of a repository in huggingface_hub's cache, downloaded unless it is already there.
+
+    Raises:
+        SourceError: the file cannot be downloaded, or does not match the hub's checksum.
+    """
     try:
         path = Path(hf_hub_download(source.repo, file, repo_type=source.repo_type, revision=source.revision))
     except Exception as error:  # huggingface_hub passes on exceptions of its HTTP library

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmer.methods.cmpagl.options import PATCH, CmpaglOptions
+from cmer.methods.layers.attention import split_heads
 
 MLP_RATIO = 4
 """Width of a block's MLP, relative to the block's, as in Swin."""
@@ -39,12 +40,6 @@ def shift_mask(grid: int, side: int, shift: int) -> Tensor:
     part = (place >= grid - side).long() + (place >= grid - shift).long()  # of the rolled rows or columns
     region = to_windows((3 * part[:, None] + part)[None, :, :, None], side)
     return region == region.transpose(1, 2)
-
-
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[B, N, C] → [B, heads, N, C / heads]."""
-    apart: Tensor = x.unflatten(-1, (heads, -1))
-    return apart.transpose(1, 2)
 
 
 class WindowAttention(nn.Module):

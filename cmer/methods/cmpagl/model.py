@@ -13,19 +13,21 @@ from cmer.losses.batch.contrastive import contrastive
 from cmer.losses.batch.optimised_triplet import optimised_triplet
 from cmer.losses.memory import Memory, PairIds
 from cmer.methods.base import Context, Method, ParameterGroup, StepInfo
-from cmer.methods.cmpagl.bert import FusionEncoder, TextEncoder, WordPieces, load_bert
 from cmer.methods.cmpagl.draws import hard_negatives, mask_words
+from cmer.methods.cmpagl.fusion import FusionEncoder
 from cmer.methods.cmpagl.gswin import Gswin
 from cmer.methods.cmpagl.options import CmpaglOptions
 from cmer.methods.items import Items, count_items
+from cmer.methods.layers.bert import TextEncoder, WordPieces, load_bert
+from cmer.methods.layers.draws import step_generator
 from cmer.methods.layers.heads import unit
+from cmer.methods.layers.pairs import score_pairs
+from cmer.methods.layers.settings import IMAGENET_MEAN, IMAGENET_STD
 from cmer.registry import METHODS
 
 TEMPERATURE = 0.07
 PRETRAINED_RATE = 0.1
 """Learning rate of the BERT's own layers, relative to that of the parts that train from scratch."""
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's pixels."""
 
 
 class Alignment(nn.Module):
@@ -50,7 +52,7 @@ class Cmpagl(Method):
     scored by its matching logit, which ranks as the probability does and does not saturate.
 
     CMPAGL's code is not public. Its abstract names the parts; sizes, projections, weights of the losses, treatment of
-    repeated captions, and learning rates are chosen, see `gswin`, `bert` and `optimised_triplet` for theirs.
+    repeated captions, and learning rates are chosen, see `gswin`, `fusion` and `optimised_triplet` for theirs.
     """
 
     pairs_per_block = 1024
@@ -61,7 +63,7 @@ class Cmpagl(Method):
         self.seed, self.pieces = context.seed, WordPieces()
         model = load_bert(options)
         width = model.config.hidden_size
-        self.image, self.text = Gswin(options), TextEncoder(model.bert)
+        self.image, self.text = Gswin(options), TextEncoder(model.bert, model.config.num_hidden_layers // 2)
         self.fusion = FusionEncoder(model.bert, self.image.width)
         self.words = model.cls.predictions
         self.matching = nn.Linear(width, 1)
@@ -74,7 +76,7 @@ class Cmpagl(Method):
     @property
     def preprocess(self) -> Preprocess:
         """See `Method`: squares of the configured size, with ImageNet's mean and standard deviation."""
-        return Preprocess(size=self.options.image_size, mean=MEAN, std=STD)
+        return Preprocess(size=self.options.image_size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """See `Method`."""
@@ -104,18 +106,14 @@ class Cmpagl(Method):
         """Cosines of unit embeddings; without pre-alignment, the matching logit of every pair."""
         if self.alignment is not None:
             return super().score(images, texts)
-        n, m = count_items(images), count_items(texts)
-        pairs = torch.arange(n * m, device=texts["mask"].device)
-        length = int(texts["mask"].sum(dim=1).max())  # the longest text here, which padding may exceed
-        trimmed = {name: tensor[:, :length] for name, tensor in texts.items()}
-        return self._match(images, trimmed, pairs // m, pairs % m).view(n, m)
+        return score_pairs(self._match, images, texts)
 
     def losses(
         self, images: Items, texts: Items, batch: PairIds, memory: Memory | None, step: StepInfo
     ) -> dict[str, Tensor]:
         """See the class; masks and negatives depend on seed and step only."""
         positives = batch.positives()
-        generator = torch.Generator(positives.device).manual_seed((self.seed << 31) + step.step)
+        generator = step_generator(self.seed, step.step, positives.device)
         found: dict[str, Tensor] = {}
         if self.alignment is None:
             logits = torch.zeros(positives.shape, device=positives.device)

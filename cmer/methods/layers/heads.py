@@ -22,6 +22,13 @@ def unit(x: Tensor) -> Tensor:
     return F.normalize(x.float(), dim=-1)
 
 
+def limited_scale(log_scale: Tensor) -> Tensor:
+    """1 / temperature, at most 100; the parameter itself is clamped, so that it can decrease again."""
+    with torch.no_grad():
+        log_scale.clamp_(max=math.log(MAX_SCALE))
+    return log_scale.exp()
+
+
 class Heads(nn.Module):
     """Heads of both towers into the shared space, and the temperature.
 
@@ -46,10 +53,8 @@ class Heads(nn.Module):
         return unit(self.text(pooled))
 
     def scale(self) -> Tensor:
-        """1 / temperature, at most 100; the parameter itself is clamped, so that it can decrease again."""
-        with torch.no_grad():
-            self.log_scale.clamp_(max=math.log(MAX_SCALE))
-        return self.log_scale.exp()
+        """1 / temperature, at most 100."""
+        return limited_scale(self.log_scale)
 
 
 def _head(width: int, projection: Projection) -> nn.Module:

