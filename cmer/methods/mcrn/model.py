@@ -45,8 +45,8 @@ class Mcrn(CnnGru):
     adversarial classifier of modalities, which is not built. With the published vocabulary it has the printed 52.35 M
     parameters: 52,346,599. 13,002,792 of them are in `unused`: the audio tower, the classifier of the ResNet, and the
     maps to queries and keys, which have no effect on a sequence of one token. The second view is the mirrored image,
-    without dropout on the tower's output; the release draws another crop. Its dropout, which stays on at test time,
-    is off here. Schedule and optimiser are those of this project's loop; pairs with equal texts are no negatives.
+    as published without dropout on the tower's output; the release draws another crop. Schedule and optimiser are those
+    of this project's loop; pairs with equal texts are no negatives.
     """
 
     options: McrnOptions
