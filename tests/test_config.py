@@ -199,7 +199,7 @@ def test_a_method_registers_itself_and_its_options_under_the_name_of_its_folder(
 
 def test_methods_within_the_towers_read_pixels() -> None:
     online = {"clip_adapter", "clip_bitfit", "clip_lora", "cross_modal_adapter", "pe_rsitr", "single_language"}
-    online |= {"cmpagl", "ieft", "pir"}
+    online |= {"amfmn", "cmpagl", "hvsa", "ieft", "mcrn", "pir", "swan"}
     builtin = [name for name in METHOD_OPTIONS.names() if not name.startswith("toy")]
     assert {name for name in builtin if METHOD_OPTIONS.get(name).image_input == "pixels"} == online
 

@@ -1,0 +1,1 @@
+"""AMFMN: multi-scale visual attention, and texts gated by the image."""

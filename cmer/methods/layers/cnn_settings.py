@@ -1,0 +1,58 @@
+"""Settings shared by systems of a CNN and a GRU."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cmer.config.base import Text, Width
+from cmer.config.methods import MethodOptions
+
+LITE = "tf_efficientnet_lite0"
+"""Timm's name of the lite backbone's image tower."""
+
+
+class CnnGruOptions(MethodOptions):
+    """Settings of systems of a CNN on pixels and a GRU over words; the defaults are the published sizes."""
+
+    own_towers: ClassVar[bool] = True
+    image_input: ClassVar[Literal["features", "pixels"]] = "pixels"
+    note: ClassVar[str] = "reimplemented; the word vectors and the GRU start from random weights"
+
+    image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)] = Field(
+        default=256, description="side of the input, pixels"
+    )
+    image_model: Text = Field(default="resnet18.tv_in1k", description="name of a CNN of timm, with its tag")
+    weights: Text = Field(
+        default="timm",
+        description="weights of the CNN: timm (those of its tag, fetched once from the Hugging Face hub), lite (those "
+        f"of the lite backbone, for {LITE}), random, or a local file",
+    )
+    word_width: Width = Field(default=620, description="width of the word vectors")
+    gru_width: Width = Field(default=2400, description="width of the GRU's state")
+
+    @model_validator(mode="after")
+    def _lite_weights_fit(self) -> Self:
+        if self.weights == "lite" and self.image_model != LITE:
+            raise ValueError(f"weights: lite needs `image_model: {LITE}` (given: {self.image_model})")
+        return self
+
+    @property
+    def gpu(self) -> bool:
+        """See `MethodOptions`: with the published CNN."""
+        return bool(self.image_model == type(self)().image_model)
+
+    def without_weights(self) -> Self:
+        """See `MethodOptions`."""
+        return self if self.weights == "lite" else self.model_copy(update={"weights": "random"})
+
+    def differences(self) -> dict[str, str]:
+        """See `MethodOptions`; the settings of a tower are described together, and unused parts change no result."""
+        found = super().differences()
+        found.pop("unused_parts", None)
+        if [name for name in ("image_size", "image_model", "weights") if found.pop(name, None)]:
+            found["image"] = f"{self.image_size} pixels, {self.image_model} ({self.weights} weights)"
+        if [name for name in ("word_width", "gru_width") if found.pop(name, None)]:
+            found["text"] = f"GRU of {self.gru_width} on words of {self.word_width}"
+        return found

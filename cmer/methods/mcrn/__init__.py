@@ -1,0 +1,1 @@
+"""MCRN: towers of several modalities and a transfer module that they share."""
