@@ -8,7 +8,7 @@ from cmer.methods.base import Context, StepInfo
 from cmer.methods.build import build
 from cmer.registry import METHOD_OPTIONS
 
-SMALL = {"image_size": 64, "image_model": "test_resnet", "weights": "random", "word_width": 12, "gru_width": 16}
+SMALL = {"image_size": 64, "image_model": "test_resnet", "image_weights": None, "word_width": 12, "gru_width": 16}
 TEXTS = ["a pond", "two long boats at a pier", "many dense trees", "a red plane on a runway near trees"]
 CAPTIONS = TEXTS * 5
 IDS = PairIds(torch.arange(4), torch.arange(4), torch.zeros(4))

@@ -18,7 +18,7 @@ from cmer.methods.layers.words import Vocabulary, WordGru, last_state
 from cmer.methods.swan.options import SwanOptions
 from cmer.registry import METHOD_OPTIONS
 
-LITE = {"image_model": "tf_efficientnet_lite0", "weights": "lite"}
+LITE = {"image_model": "tf_efficientnet_lite0", "image_weights": "lite"}
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def test_weights_come_from_a_local_file_without_its_classifier(tmp_path, layout)
     else:
         wrapped = {"state_dict": {f"module.{name}": tensor for name, tensor in given.items()}, "epoch": 3}
         torch.save(given if layout == "plain" else wrapped, file)
-    found = CnnStages(AmfmnOptions(**(SMALL | {"weights": str(file)}))).net.state_dict()
+    found = CnnStages(AmfmnOptions(**(SMALL | {"image_weights": str(file)}))).net.state_dict()
     assert set(given) - set(found) == {"fc.weight", "fc.bias"}
     assert all(torch.equal(found[name], given[name]) for name in found)
 
@@ -121,15 +121,15 @@ def test_a_cnn_that_cannot_be_had_is_named(tmp_path) -> None:
     for changes, message in (
         ({"image_model": "resnet7"}, "timm has no CNN 'resnet7'"),
         ({"image_model": "vit_tiny_patch16_224"}, "vit_tiny_patch16_224"),
-        ({"weights": str(other)}, "they are another model's"),
-        ({"weights": str(tmp_path / "none.pth")}, "none.pth"),
+        ({"image_weights": str(other)}, "they are another model's"),
+        ({"image_weights": str(tmp_path / "none.pth")}, "none.pth"),
     ):
         with pytest.raises(UserError, match=message):
             CnnStages(AmfmnOptions(**(SMALL | changes)))
 
 
 def test_a_frozen_cnn_keeps_its_statistics_and_gets_no_gradient() -> None:
-    method = system("swan", train_cnn=False, weights="lite", image_model=LITE["image_model"]).train()
+    method = system("swan", train_cnn=False, image_weights="lite", image_model=LITE["image_model"]).train()
     before = {name: tensor.clone() for name, tensor in method.cnn.state_dict().items()}
     assert method.training and not method.cnn.training and not method.cnn.net.training
     losses(method)["triplet"].backward()
@@ -145,21 +145,21 @@ def test_published_sizes_need_a_gpu_and_smaller_ones_say_so() -> None:
     for name in SYSTEMS:
         published = METHOD_OPTIONS.get(name)()
         assert published.gpu and published.differences() == {} and published.variant_title() is None
-        assert published.without_weights().weights == "random"
+        assert published.without_weights().image_weights is None
     small = AmfmnOptions(**(SMALL | LITE))
     assert not small.gpu and small.without_weights() is small
     assert small.differences() == {
         "image": "64 pixels, tf_efficientnet_lite0 (lite weights)",
         "text": "GRU of 16 on words of 12",
     }
-    assert AmfmnOptions(weights="random").differences() == {"image": "256 pixels, resnet18.tv_in1k (random weights)"}
+    assert AmfmnOptions(image_weights=None).differences() == {"image": "256 pixels, resnet18.tv_in1k (random weights)"}
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValidationError, match="lite needs `image_model: tf_efficientnet_lite0`"):
-        AmfmnOptions(weights="lite")
+        AmfmnOptions(image_weights="lite")
     with pytest.raises(ValidationError, match="a random CNN needs `train_cnn: true`"):
-        SwanOptions(weights="random")
+        SwanOptions(image_weights=None)
 
 
 # --- every system -----------------------------------------------------------------------------------------------------

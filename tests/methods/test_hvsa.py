@@ -19,7 +19,7 @@ LOSS_WEIGHTS = 2 * 64 + 64 * 128 + 128 * 2 + 2
 def test_both_counts_that_the_printed_one_fits() -> None:
     assert count_parameters("ViT-B-32", "hvsa") == 35_012_418
     with torch.device("meta"):
-        options = HvsaOptions(input_biases=True, weights="random")
+        options = HvsaOptions(input_biases=True, image_weights=None)
         method = build("hvsa", options, Context(None, FeatureOptions(), None, [], 0))
     assert sum(p.numel() for p in method.weights.parameters()) == LOSS_WEIGHTS == 8578
     assert method.count() - LOSS_WEIGHTS == 35_011_040

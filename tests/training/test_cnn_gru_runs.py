@@ -9,7 +9,7 @@ from test_training import call, embed, evaluate, spec, train_arguments
 
 from cmer.training.assembly import assemble
 
-SMALL = {"image_size": 32, "image_model": "test_resnet", "weights": "random", "word_width": 12, "gru_width": 16}
+SMALL = {"image_size": 32, "image_model": "test_resnet", "image_weights": None, "word_width": 12, "gru_width": 16}
 
 
 @pytest.mark.parametrize("method", ["amfmn", "mcrn"])
