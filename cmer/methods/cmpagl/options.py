@@ -12,6 +12,8 @@ from cmer.registry import METHOD_OPTIONS
 
 PATCH = 4
 """Side of a patch, pixels."""
+WIDEST = 8192
+"""Maximum number of channels of a stage; a layer between two such stages has 256 MiB in float32."""
 SIZES = ("image_size", "width", "depths", "heads", "window", "text_model")
 """Settings that say how large the towers are."""
 
@@ -60,6 +62,8 @@ class CmpaglOptions(MethodOptions):
                 raise ValueError(
                     f"heads: the {self.width * 2**stage} channels of stage {stage + 1} must be a multiple of {heads}"
                 )
+        if self.width << len(self.depths) - 1 > WIDEST:
+            raise ValueError(f"width: the last of {len(self.depths)} stages has more than {WIDEST} channels; reduce it")
         unit = PATCH * self.window * 2 ** (len(self.depths) - 1)
         windows, rest = divmod(self.image_size, unit)
         if rest or windows.bit_count() != 1:
