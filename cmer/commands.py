@@ -12,6 +12,8 @@ from cmer.io import digest, read_text, write_text
 
 LONGEST = 30_000
 """Characters of an argument above which it travels in a file; Linux limits an argument to 131,072 bytes."""
+SPELLED_OUT = ("--spec", "--rerank")
+"""Options whose arguments may travel in files."""
 SPECS = Path("work/specs")
 """Folder of the arguments that travel in files, each under its digest."""
 UNSAFE = re.compile(r"[\"$`\\]")
@@ -37,7 +39,7 @@ def shell_prefix() -> str:
 
 
 def spec_argument(spec: str) -> str:
-    """What follows `--spec`: the spec, or @FILE with a file that contains it if it is too long for a command line.
+    """What follows an option of `SPELLED_OUT`: the spec, or @FILE, a file that contains it, if it is too long.
 
     The file's name is the digest of its content, so another spec is another argument.
 
@@ -53,10 +55,10 @@ def spec_argument(spec: str) -> str:
 
 
 def spelled_out(words: list[str]) -> list[str]:
-    """The words of a command line, with the content of the file in place of @FILE after `--spec`.
+    """The words of a command line, with the content of the file in place of @FILE after an option of `SPELLED_OUT`.
 
     Raises:
         UserError: the file cannot be read.
     """
     given = zip(["", *words], words, strict=False)
-    return [read_text(word[1:]) if (option, word[:1]) == ("--spec", "@") else word for option, word in given]
+    return [read_text(word[1:]) if option in SPELLED_OUT and word[:1] == "@" else word for option, word in given]

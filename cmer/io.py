@@ -8,12 +8,16 @@ import glob
 import hashlib
 import json
 import math
+import multiprocessing
 import os
 import platform
 import re
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +29,11 @@ written: list[Path] = []
 """Files that this process wrote, for its record."""
 REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free disk space or choose another folder"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions or choose another folder"),
     errno.ENAMETOOLONG: "choose a shorter name",
 }
-"""What to do where a file cannot be written, by the system's error."""
+"""What to do where a file cannot be written or read, by the system's error."""
+_ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 LARGEST_TEXT = 2**31
 """Maximum size in bytes of a file that is read into memory at once as text."""
 
@@ -78,7 +84,7 @@ def _remove_stale(target: Path) -> None:
             os.kill(int(writer), 0)
         except ProcessLookupError:
             path.unlink(missing_ok=True)
-        except PermissionError:  # another user's process, which lives
+        except (PermissionError, OverflowError, ValueError):  # another user's process, which lives, or another file
             continue
 
 
@@ -139,9 +145,15 @@ def resolved(path: Path | str) -> Path:
 
 
 def require_replaceable(path: Path) -> None:
-    """Raise `UserError` if `path` is a folder, pipe or device, which a file that is renamed to it would replace."""
-    if path.exists() and not path.is_file():
+    """Raise `UserError` if a file cannot be renamed to `path`.
+
+    It is a folder, pipe or device, or this user may not write to its folder.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 (Path's raise without permission)
         raise UserError(f"cannot write {path}: it is {_kind(path.stat().st_mode)}; choose the name of a file")
+    folder = next(above for above in path.absolute().parents if os.path.lexists(above))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {path}: {os.strerror(errno.EACCES)}; {REMEDIES[errno.EACCES]}")
 
 
 def _kind(mode: int) -> str:
@@ -177,10 +189,17 @@ def parse_json(text: str, what: str) -> Any:
     """The value of JSON text; `what` names it in errors.
 
     Raises:
-        UserError: it is not JSON, is nested too deeply, repeats a key in an object, or contains NaN or infinity.
+        UserError: it is not JSON, is nested too deeply, repeats a key in an object, or contains NaN, infinity or half
+            of a surrogate pair.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_number, parse_float=_number)
+        found = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_number, parse_float=_number)
+        if _ESCAPED_HALF.search(text):  # the only way to have half a character in a text
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
+    except UnicodeEncodeError as error:
+        half = f"half of a surrogate pair (\\u{ord(error.object[error.start]):04x})"
+        raise UserError(f"{what} contains {half}, which no file can hold; remove it") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{what} is not valid JSON: {error}") from None
 
@@ -221,6 +240,8 @@ def read_sealed(path: Path | str, command: str) -> dict[str, Any]:
     Raises:
         UserError: the file is missing or malformed, was written by another command, or has changed since.
     """
+    if not os.path.lexists(path):
+        raise UserError(f"{path} does not exist; `{command}` writes it")
     data = read_json(path)
     if not isinstance(data, dict) or data.pop("written_by", None) != command or "checksum" not in data:
         raise UserError(f"{path} was not written by `{command}`; give a file that it wrote, or run it")
@@ -233,6 +254,22 @@ def read_sealed(path: Path | str, command: str) -> dict[str, Any]:
 def cores() -> int:
     """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def process_pool() -> ProcessPoolExecutor:
+    """One process per core; they end with this process even if it is killed, which a pool's do not by themselves."""
+    return ProcessPoolExecutor(cores(), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def sha256(path: Path | str) -> str:

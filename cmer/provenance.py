@@ -155,11 +155,17 @@ def recorded(path: Path | str | None) -> Iterator[dict[str, Any]]:
 
 
 def _commit() -> str:
-    """Commit of the checkout that contains the package, with "-dirty" if the package has uncommitted changes."""
+    """Commit of the checkout that contains the package, with "-dirty" if the package has uncommitted changes.
+
+    "unknown" if the package is in no checkout, or git is not installed.
+    """
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(PACKAGE), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        except OSError:
+            return ""
 
     if not git("ls-files", Path(__file__).name):  # installed, perhaps below somebody else's checkout
         return "unknown"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cmer.data.frames import IMAGES, QUERIES, read_frame, test_digest
+from cmer.data.frames import IMAGES, QUERIES, digest_of_test_split, read_frame
 from cmer.training.checkpoint import save
 
 DEFAULTS = {"file": "a.png", "label": "", "split": "train", "width": 1, "height": 1, "sha256": "0" * 64}
@@ -20,5 +20,7 @@ def write_embeddings(path, tensors: dict[str, np.ndarray], record: dict) -> None
     tables = [path.parent / name for name in ("images.csv", "queries.csv")]
     made = {}
     if all(table.exists() for table in tables):
-        made["test"] = test_digest(*(read_frame(*each) for each in zip(tables, (IMAGES, QUERIES), strict=True)))
+        made["test"] = digest_of_test_split(
+            *(read_frame(*each) for each in zip(tables, (IMAGES, QUERIES), strict=True))
+        )
     save(path, {name: torch.tensor(array) for name, array in tensors.items()}, record | {"embedding": made})

@@ -57,6 +57,7 @@ def test_a_long_spec_travels_in_a_file_named_after_its_content(folder: Path) -> 
     assert spec_argument(long) == argument != spec_argument(long.replace("é", "e"))
     words = ["cmer", "table", "--spec", argument, "--out", "@x"]
     assert spelled_out(words) == ["cmer", "table", "--spec", long, "--out", "@x"]
+    assert spelled_out(["--rerank", argument, "--grid", "@x"]) == ["--rerank", long, "--grid", "@x"]
 
 
 def test_a_damaged_file_of_a_spec_is_written_again(folder: Path) -> None:

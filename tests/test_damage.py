@@ -133,7 +133,7 @@ READERS = [
     Reader("data/captions.csv", AUGMENT, sealed=False),
     Reader("data/hashes.csv", "leaks --folder data --out o.csv --summary q.csv", sealed=False),
     Reader("prompts.csv", TRAIN, sealed=False, named="no stored features for the text"),
-    Reader("validation.csv", TRAIN, sealed=False, named="has 27 train and 0 validation images"),
+    Reader("validation.csv", TRAIN, sealed=False),
     Reader("queries.csv", f"{EVALUATE} a.embeddings", sealed=False),
     Reader("features.json", TRAIN, "o.safetensors"),
     Reader("work/features/*/pooled_images.bin", TRAIN, "o.safetensors"),

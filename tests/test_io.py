@@ -2,6 +2,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -10,7 +11,20 @@ from pathlib import Path
 import pytest
 
 from cmer.errors import UserError
-from cmer.io import atomic, digest, expand, locked, read_json, read_text, sha256, write_json, write_text
+from cmer.io import (
+    atomic,
+    digest,
+    expand,
+    locked,
+    parse_json,
+    read_json,
+    read_sealed,
+    read_text,
+    require_replaceable,
+    sha256,
+    write_json,
+    write_text,
+)
 from cmer.provenance import recorded
 
 
@@ -144,3 +158,56 @@ def test_a_name_as_long_as_the_system_allows_is_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x" * 250]
     with pytest.raises(UserError, match="File name too long; choose a shorter name"):
         write_text(tmp_path / ("x" * 300), "a")
+
+
+@pytest.mark.parametrize("name", ["99999999999999999999.x", "5x.x"])
+def test_files_that_no_writer_left_stay(tmp_path: Path, name: str) -> None:
+    other = tmp_path / f".file.txt.{platform.node()}.{name}"
+    other.touch()
+    write_text(tmp_path / "file.txt", "text")
+    assert other.exists()
+
+
+@pytest.mark.parametrize("text", [r'"\ud800"', r'{"a": ["\uDFFF b"]}', r'{"\udc00": 1}'])
+def test_half_a_character_is_named(text: str) -> None:
+    with pytest.raises(UserError, match=r"given contains half of a surrogate pair \(\\ud"):
+        parse_json(text, "given")
+
+
+def test_whole_characters_are_read_from_escapes() -> None:
+    assert [parse_json(text, "given") for text in (r'"\ud83d\ude00"', r'"\\ud800"')] == ["😀", r"\ud800"]
+
+
+def test_a_sealed_file_that_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.json does not exist; `cmer caption` writes it"):
+        read_sealed(tmp_path / "a.json", "cmer caption")
+
+
+def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append(str(path)) or mode != os.W_OK | os.X_OK)
+    with pytest.raises(UserError, match=r"cannot write .*new/x: Permission denied; change its permissions or choose"):
+        require_replaceable(tmp_path / "new/x")
+    assert asked == [str(tmp_path)]
+
+
+POOL = """
+import os, sys, time
+from cmer.io import process_pool
+with process_pool() as pool:
+    print(*set(pool.map(pid, range(8), chunksize=1)), flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_processes_of_a_pool_end_with_a_killed_parent() -> None:
+    code = "def pid(_):\n    import os, time\n    time.sleep(0.01)\n    return os.getpid()\n" + POOL
+    found = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
+    assert found.stdout.split() and found.returncode == -9  # all ends of the pipes are closed: none is left
+
+
+def test_a_machine_without_git_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with recorded(tmp_path / "record.json"):
+        pass
+    assert read_json(tmp_path / "record.json")["commit"] == "unknown"

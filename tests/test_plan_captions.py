@@ -136,3 +136,16 @@ def test_what_the_guide_shows_is_valid(monkeypatch: pytest.MonkeyPatch, tmp_path
     (tmp_path / "rich.jsonl").write_text(line)
     options = parse_captioner({"kind": "jsonl", "path": str(tmp_path / "rich.jsonl")})
     assert build(options).caption(["harbour_001.jpg"], [])[0]["keywords"] == ["harbour", "two piers"]
+
+
+@pytest.mark.parametrize(
+    ("captioner", "message"),
+    [
+        ({"kind": "jsonl", "path": "results/rich/demo/own.jsonl"}, "captioners.own: .* is inside `results`"),
+        ({"kind": "vlm", "model": " "}, "captioners.own.model: Input should not be blank"),
+        ({"kind": "vlm", "prompts": {"sentence": "\t "}}, "captioners.own.prompts.sentence: "),
+    ],
+)
+def test_a_captioner_that_cannot_be_meant_is_refused(captioner: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        experiment.parse(CONFIG | {"captioners": CONFIG["captioners"] | {"own": captioner}})

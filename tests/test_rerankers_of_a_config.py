@@ -25,16 +25,17 @@ def plan(rerankers: dict[str, Any], **sections: Any) -> Plan:
 
 
 def test_a_reranked_run_is_a_row_of_recall_tables_alone() -> None:
-    found = plan({"smr": SMR, "both": {"kind": "fusion", "runs": ["tiny.*"], "partner": "tiny.probe"}})
+    both = {"kind": "fusion", "runs": ["tiny.cmer"], "partner": "tiny.probe"}
+    found = plan({"smr": {"kind": "smr", "runs": ["tiny.*"]}, "both": both})
     trained = ["tiny.cmer", "tiny.probe"]
-    reranked = ["tiny.cmer.smr", "tiny.cmer.both", "tiny.probe.both"]
+    reranked = ["tiny.cmer.smr", "tiny.probe.smr", "tiny.cmer.both"]
     assert [run.name for run in found.config.matching(["*"])] == trained + reranked
     assert found.table_metrics("table1") == [
         f"results/metrics/demo/{name}/seed2022.json" for name in trained + reranked
     ]
     assert all(name not in found.table_spec("table3") for name in reranked)
     assert found.checkpoints() == [f"results/checkpoints/demo/{name}/seed2022.safetensors" for name in trained]
-    assert [run.name for run in found.config.matching(["*.smr"])] == ["tiny.cmer.smr"]
+    assert [run.name for run in found.config.matching(["*.smr"])] == ["tiny.cmer.smr", "tiny.probe.smr"]
 
 
 def test_a_partner_is_an_input() -> None:
@@ -77,6 +78,7 @@ def test_a_rerankers_source_is_code_of_its_rows_alone(tmp_path, monkeypatch) -> 
         ({"smr": SMR | {"gamma1": [-1.0]}}, "rerankers.smr.gamma1.0: Input should be greater than"),
         ({"smr": SMR | {"temperature": 0.0}}, "rerankers.smr.temperature: Input should be greater than"),
         ({"f": {"kind": "fusion", "runs": ["*"], "partner": "lite.a"}}, "rerankers.f.partner: unknown lite.a"),
+        ({"f": {"kind": "fusion", "runs": ["*"], "partner": "tiny.probe"}}, "f.partner: tiny.probe is among its runs"),
         ({"a.b": SMR, "b": {"kind": "smr", "runs": ["tiny.cmer"]}}, "runs: tiny.cmer.a.b appears more than once"),
     ],
 )
@@ -95,3 +97,21 @@ def test_a_partner_needs_the_datasets_of_the_run() -> None:
     given = {"f": {"kind": "fusion", "runs": ["tiny.cmer"], "partner": "tiny.probe"}}
     with pytest.raises(ConfigError, match=r"tiny\.probe does not use all datasets of tiny\.cmer"):
         plan(given, runs=runs, datasets=datasets)
+
+
+def test_a_table_lists_label_protocols_of_its_runs() -> None:
+    captioners = {"mine": {"kind": "jsonl", "path": "a.jsonl"}}
+    options = {"captioner": "mine", "query": "rich"}
+    runs = {"cmer": {"method": "cmer"}, "rich": {"method": "trsllava", "options": options}}
+    given = {"runs": runs, "captioners": captioners}
+    for protocols, message in (
+        (["none", "oracle"], "tables.t.protocols: tiny.rich is not evaluated under none, oracle, but under rich"),
+        (["rich"], "tables.t.protocols: tiny.cmer is not evaluated under rich, but under none, predicted, oracle"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            plan({}, tables={"t": {"kind": "table1", "runs": ["*"], "protocols": protocols}}, **given)
+    one = {"kind": "table1", "runs": ["tiny.rich"], "protocols": ["rich"]}
+    plan({}, tables={"t": one, "table3": {"runs": ["*"]}}, **given)
+    pairs = {"method": "cmpagl", "options": {"pre_alignment": False}}
+    with pytest.raises(ConfigError, match="pairs is not evaluated under oracle, but under none; list"):
+        plan({}, tables={"table1": {"runs": ["pairs"]}}, runs={"pairs": pairs})

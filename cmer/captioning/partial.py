@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmer.errors import UserError
-from cmer.io import digest, parse_json
+from cmer.io import atomic, digest, parse_json
 
 
 class Partial:
@@ -23,6 +23,9 @@ class Partial:
 
     Attributes:
         lines: the lines of whole batches.
+
+    Raises:
+        UserError: the file cannot be written.
     """
 
     def __init__(self, path: Path, images: Sequence[tuple[str, str]], batch_size: int) -> None:
@@ -37,7 +40,8 @@ class Partial:
             self.lines.append(line)
         if len(self.lines) < len(images):  # the same batches give the same texts
             del self.lines[len(self.lines) - len(self.lines) % batch_size :]
-        path.write_bytes(b"".join(map(_entry, self.lines)))
+        with atomic(path) as temporary:
+            temporary.write_bytes(b"".join(map(_entry, self.lines)))
 
     def append(self, lines: Sequence[str]) -> None:
         """Add the lines of a batch; they are on disk when this returns.

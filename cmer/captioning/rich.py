@@ -86,7 +86,7 @@ class RichTexts:
             UserError: a file is missing or damaged, or describes other images.
         """
         record = read_sealed(path.with_suffix(".json"), COMMAND)
-        lines = read_text(path).splitlines()
+        lines = read_text(path).split("\n")[:-1]  # other line ends are part of file names
         if sha256(path) != record["sha256"]:
             raise UserError(f"{path} is damaged or was edited: its checksum differs; run `{COMMAND}` again")
         rows = [parse_json(line, f"{path}: line {number}") for number, line in enumerate(lines, start=1)]

@@ -73,7 +73,9 @@ def evaluate(
     from cmer.retrieval.evaluate import evaluate as evaluate_file
 
     with recorded(record):
-        fitted = _fitted(rerank, bank, partner, partner_bank)
+        if rerank is None and (bank or partner or partner_bank or grid):
+            raise UserError("--bank, --partner, --partner-bank and --grid belong to --rerank; give it, or omit them")
+        fitted = _fitted(rerank, embeddings, bank, partner, partner_bank) if rerank is not None else None
         metrics, table = evaluate_file(embeddings, folder, queries, fitted)
         metrics["record"] |= {"evaluation": {"code": code_digest(*EVALUATION), "versions": versions()}}
         if fitted and grid:
@@ -83,16 +85,12 @@ def evaluate(
         write_sealed(out, metrics | {"ranks": sha256(ranks)}, "cmer evaluate")
 
 
-def _fitted(spec: str | None, bank: Path | None, partner: Path | None, partner_bank: Path | None) -> Fitted | None:
+def _fitted(spec: str, embeddings: Path, bank: Path | None, partner: Path | None, partner_bank: Path | None) -> Fitted:
     from cmer.retrieval.reranking import RerankSpec, fit
 
-    if spec is None:
-        if bank or partner or partner_bank:
-            raise UserError("--bank, --partner and --partner-bank belong to --rerank; give it, or omit them")
-        return None
     if bank is None:
         raise UserError("--rerank chooses its setting on --bank; give the file that `cmer bank` wrote")
-    return fit(validate_json(RerankSpec, spec, "--rerank"), bank, partner, partner_bank)
+    return fit(validate_json(RerankSpec, spec, "--rerank"), embeddings, bank, partner, partner_bank)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from cmer.cli import backbones, ceiling, data, evaluate, leaks, models, profile
 from cmer.cli.files import checked
 from cmer.commands import spelled_out
 from cmer.errors import UserError
+from cmer.io import REMEDIES
 from cmer.progress import visible
 from cmer.training.failure import is_first_to_fail
 
@@ -73,7 +74,8 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         _discard_output()
-        _fail(f"{error.filename or 'the output'}: {error.strerror or error}")
+        remedy = f"; {REMEDIES[error.errno]}" if error.errno in REMEDIES and error.filename else ""
+        _fail(f"{error.filename or 'the output'}: {error.strerror or error}{remedy}")
     except RecursionError:
         _fail("a value is nested too deeply")
     except UserError as error:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationError
 
 from cmer.config.base import M, Model, Precision, Text, Threads, validate_part
 from cmer.config.plain import shown
@@ -107,7 +108,8 @@ def named_backbone(name: str) -> BackboneOptions:
         ValueError: no kind provides it.
     """
     for kind in [name] if name in BACKBONE_OPTIONS.names() else BACKBONE_OPTIONS.names():
-        found: BackboneOptions | None = BACKBONE_OPTIONS.get(kind).named(name, kind)
-        if found is not None:
-            return found
+        with suppress(ValidationError):  # no model has such a name
+            found: BackboneOptions | None = BACKBONE_OPTIONS.get(kind).named(name, kind)
+            if found is not None:
+                return found
     raise ValueError(f"no backbone kind provides {name!r}; kinds are {', '.join(BACKBONE_OPTIONS.names())}")

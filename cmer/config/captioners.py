@@ -46,6 +46,10 @@ class CaptionerOptions(Model):
         """Modules that registries find by name for this captioner; code digests include them."""
         return [CAPTIONERS.module(self.kind)]
 
+    def places(self) -> list[str]:
+        """Files and folders of the user that the captioner reads, as the config has them."""
+        return []
+
     def files(self) -> list[str]:
         """Files of the user that the captioner reads, so that the workflow notices their edits."""
         return []

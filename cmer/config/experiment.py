@@ -15,6 +15,7 @@ from cmer.config.base import Model, Name, Seed, Several, require_known, require_
 from cmer.config.captioners import Captioner, parse_captioner
 from cmer.config.datasets import Dataset
 from cmer.config.folders import AMBIGUOUS, Results, is_within
+from cmer.config.methods import MethodOptions
 from cmer.config.reading import read_settings
 from cmer.config.reranking import AnyReranker, RerankerOptions, parse_reranker
 from cmer.config.runs import Run, RunDefaults, RunEntry, RunSpec, expand_runs
@@ -130,7 +131,7 @@ class Config(Model):
 
     def _places(self) -> Iterator[tuple[str, str]]:
         """The user's own files and folders that the experiment reads, with the key that names them."""
-        for section in ("datasets", "backbones"):
+        for section in ("datasets", "backbones", "captioners"):
             for name, entry in getattr(self, section).items():
                 yield from ((f"{section}.{name}", place) for place in entry.places())
 
@@ -152,6 +153,8 @@ class Config(Model):
             if measures and not self.rows(table.runs, table.datasets):
                 named = ", ".join(table.datasets or []) or "a dataset"
                 raise ValueError(f"tables.{name}: none of its runs uses {named}; add it to their `datasets`")
+            if "metrics" in TABLES.get(table.kind).reads:
+                self._check_protocols(f"tables.{name}.protocols", table)
         for name, figure in self.figures.items():
             _check_kind(f"figures.{name}.kind", figure.kind, FIGURES)
             self._check_runs(f"figures.{name}.runs", figure.runs, [*self.expanded, *self.reranked])
@@ -159,6 +162,14 @@ class Config(Model):
             if not self.rows(figure.runs, [self.dataset_of(name)]):
                 raise ValueError(f"figures.{name}: none of its runs uses {figure.dataset}; add it to their `datasets`")
         return self
+
+    def _check_protocols(self, where: str, table: Table) -> None:
+        for run in self.matching(table.runs):
+            if missing := [protocol for protocol in table.protocols if protocol not in _protocols(run.options)]:
+                raise ValueError(
+                    f"{where}: {run.name} is not evaluated under {', '.join(missing)}, but under "
+                    f"{', '.join(_protocols(run.options))}; list these, or put the run into a table of its own"
+                )
 
     def _check_reranker(self, where: str, reranker: RerankerOptions) -> None:
         runs, partner = self._trained(reranker.runs), reranker.partner_run
@@ -168,6 +179,8 @@ class Config(Model):
         if partner is None:
             return
         require_known(f"{where}.partner", [partner], [run.name for run in self.expanded])
+        if partner in [run.name for run in runs]:
+            raise ValueError(f"{where}.partner: {partner} is among its runs; name another run")
         if lacking := [run.name for run in runs if not set(run.datasets) <= set(self.run(partner).datasets)]:
             raise ValueError(f"{where}.partner: {partner} does not use all datasets of {', '.join(lacking)}")
 
@@ -234,6 +247,13 @@ class Config(Model):
             training=row.training,
             source=self.datasets[dataset] if row.training.inputs == "online" else None,
         )
+
+
+def _protocols(options: MethodOptions) -> Sequence[str]:
+    """The label protocols under which a run is evaluated."""
+    if options.rich is not None and options.rich.query is not None:
+        return ["rich"]
+    return options.protocols or [name for name in PROTOCOLS if name != "rich"]
 
 
 def _matching(patterns: list[str], runs: Sequence[Run]) -> list[Run]:

@@ -93,7 +93,7 @@ def read_frame(path: Path | str, schema: Schema) -> pd.DataFrame:
     return frame
 
 
-def test_digest(images: pd.DataFrame, queries: pd.DataFrame) -> str:
+def digest_of_test_split(images: pd.DataFrame, queries: pd.DataFrame) -> str:
     """Digest of a test split: its images' content, and its queries in their order.
 
     Args:

@@ -126,9 +126,11 @@ def read_validation(path: Path | str, split: npt.NDArray[np.object_]) -> Ints:
     """Ids of validation images (`cmer split`) of a dataset with these splits.
 
     Raises:
-        UserError: the file is missing, or names test images or images of another dataset.
+        UserError: the file is missing, names no image, or names test images or images of another dataset.
     """
     ids = read_frame(path, VALIDATION)["image_id"].to_numpy()
+    if not len(ids):
+        raise UserError(f"{path} names no image; run cmer split again")
     if np.any(ids >= len(split)) or np.any(split[ids] == "test"):
         raise UserError(f"{path} names test images or images of another dataset; run cmer split again")
     return ids

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from cmer.data.raster import UndecodableError, shows_nothing
 from cmer.data.similar import image_hash
 from cmer.data.splits import drawn_splits
 from cmer.errors import UserError
-from cmer.io import atomic, cores, resolved
+from cmer.io import atomic, process_pool, resolved
 from cmer.progress import progress
 
 WRITTEN = ("captions.csv", "hashes.csv", "images.csv")
@@ -149,7 +148,7 @@ def inspect_images(store: ImageStore, files: list[str], title: str) -> pd.DataFr
     """
     found = []
     with (
-        ProcessPoolExecutor(cores()) as pool,  # threads would block each other half of the time
+        process_pool() as pool,  # threads would block each other half of the time
         progress(f"Checking the images of {title}", len(files)) as done,
     ):
         try:

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cmer.data.frames import IMAGES, QUERIES, RANKS, read_frame, test_digest
+from cmer.data.frames import IMAGES, QUERIES, RANKS, digest_of_test_split, read_frame
 from cmer.errors import UserError
 from cmer.io import sha256
 from cmer.retrieval.bootstrap import ImageHits, mr_interval
 from cmer.retrieval.controls import label_only
 from cmer.retrieval.recall import Ranks, optimistic_hits, pessimistic_hits, recalls
 from cmer.retrieval.reranking import Directed, Fitted
-from cmer.retrieval.scores import Indices, protocols, record, rich_owners, similarity, text_index
+from cmer.retrieval.scores import Indices, protocols, read_scored, record, rich_owners, text_index
 
 
 def evaluate(
@@ -41,7 +41,7 @@ def evaluate(
     """
     images, captions = _test_split(folder, queries)
     made = record(embeddings)
-    if made["embedding"].get("test") != test_digest(images.reset_index(), captions):
+    if made["embedding"].get("test") != digest_of_test_split(images.reset_index(), captions):
         raise UserError(f"{embeddings} is of other test images or queries than {queries}; run `cmer embed` again")
     owner = images.index.get_indexer(pd.Index(captions["image_id"]))
     metrics: dict[str, Any] = {
@@ -66,13 +66,14 @@ def evaluate(
 def _ranked(
     embeddings: Path | str, protocol: str, owner: Indices, n_images: int, fitted: Fitted | None
 ) -> tuple[Ranks, Ranks]:
-    scores = similarity(embeddings, protocol)
-    if scores.shape != (n_images, len(owner)):
+    bank, partner = (fitted.bank, fitted.partner) if fitted else (None, None)
+    scored = read_scored(embeddings, protocol, bank, partner)
+    if scored.scores.shape != (n_images, len(owner)):
         raise UserError(
-            f"{embeddings} has {scores.shape[0]} images and {scores.shape[1]} captions, but the test split has "
-            f"{n_images} and {len(owner)}; run `cmer embed` again"
+            f"{embeddings} has {scored.scores.shape[0]} images and {scored.scores.shape[1]} captions, but the test "
+            f"split has {n_images} and {len(owner)}; run `cmer embed` again"
         )
-    directed = fitted.scores(embeddings, protocol) if fitted else Directed(scores, scores)
+    directed = fitted.rescored(scored) if fitted else Directed(scored.scores, scored.scores)
     return directed.ranks(owner)
 
 

@@ -16,7 +16,7 @@ from cmer.config.base import Model, Name
 from cmer.config.reranking import AnyReranker, RerankerOptions
 from cmer.errors import UserError
 from cmer.retrieval.recall import Ranks, ranks, recalls
-from cmer.retrieval.scores import Indices, Scored, owners, read_scored, record
+from cmer.retrieval.scores import Indices, Scored, owners, read_scored, record, require_bank
 
 Setting = Mapping[str, float]
 Scores = NDArray[np.floating[Any]]
@@ -80,9 +80,8 @@ class Fitted:
     bank: Path
     partner: Path | None
 
-    def scores(self, embeddings: Path | str, protocol: str) -> Directed:
-        """The new scores of a test split under a label protocol."""
-        scored = read_scored(embeddings, protocol, self.bank, self.partner)
+    def rescored(self, scored: Scored) -> Directed:
+        """The new scores of a test split."""
         return _reranker(self.spec).rescorer(scored)(self.chosen)
 
     def facts(self) -> dict[str, Any]:
@@ -90,28 +89,47 @@ class Fitted:
         return self.spec.model_dump() | {"chosen": dict(self.chosen), "grid": self.grid.to_dict("records")}
 
 
-def fit(spec: RerankSpec, bank: Path, partner: Path | None = None, partner_bank: Path | None = None) -> Fitted:
+def fit(
+    spec: RerankSpec, embeddings: Path, bank: Path, partner: Path | None = None, partner_bank: Path | None = None
+) -> Fitted:
     """Choose the setting of a reranker by mR on the validation images and their plain captions.
 
     Args:
         spec: name and settings.
+        embeddings: embeddings of the test split by the reranked run.
         bank: file of `cmer bank` of the reranked run.
         partner: embeddings of the test split by the partner run, for a reranker that has one.
         partner_bank: file of `cmer bank` of the partner run.
 
     Raises:
-        UserError: a file is missing or damaged, is no bank, or is missing for the partner.
+        UserError: a file is missing or damaged, is no bank, is missing for the partner, or is of another training or
+            test split than the others.
     """
     wanted = spec.reranker.partner_run
     if (wanted is None) != (partner is None) or (wanted is None) != (partner_bank is None):
         raise UserError(f"reranker {spec.reranker.kind} reads {wanted or 'no'} partner run; give its two files or none")
-    if partner is not None and record(partner)["spec"]["run"] != wanted:
-        raise UserError(f"{partner} is of run {record(partner)['spec']['run']}, not {wanted}; give the partner's file")
+    require_bank(bank, embeddings)
+    if partner is not None and partner_bank is not None:
+        _require_partner(str(wanted), partner, embeddings)
+        require_bank(partner_bank, partner)
     validation, owner = read_scored(bank, "none", bank, partner_bank), owners(bank)
     settings, rescored = _reranker(spec).grid(validation), _reranker(spec).rescorer(validation)
     found = [recalls(*rescored(setting).ranks(owner)).mr for setting in settings]
     grid = pd.DataFrame([dict(setting) | {"val_mr": round(mr, 4)} for setting, mr in zip(settings, found, strict=True)])
     return Fitted(spec, settings[found.index(max(found))], grid, bank, partner)
+
+
+def _require_partner(wanted: str, partner: Path, embeddings: Path) -> None:
+    own, other = record(embeddings), record(partner)
+    if other["spec"]["run"] != wanted:
+        raise UserError(f"{partner} is of run {other['spec']['run']}, not {wanted}; give the partner's file")
+    for what in ("dataset", "seed"):
+        if own["spec"][what] != other["spec"][what]:
+            raise UserError(
+                f"{partner} is of {what} {other['spec'][what]}, {embeddings} of {own['spec'][what]}; give files of one"
+            )
+    if own["embedding"].get("test") != other["embedding"].get("test"):
+        raise UserError(f"{partner} has another test split than {embeddings}; run `cmer embed` again")
 
 
 def _reranker(spec: RerankSpec) -> Reranker:

@@ -151,13 +151,15 @@ class Scored:
     partner: Floats | None = None
 
 
-def read_scored(path: Path | str, protocol: str, bank: Path | str, partner: Path | str | None) -> Scored:
+def read_scored(
+    path: Path | str, protocol: str, bank: Path | str | None = None, partner: Path | str | None = None
+) -> Scored:
     """The scores of an embeddings file under a label protocol, with what rerankers read.
 
     Args:
         path: embeddings of the split, which may be the bank itself.
         protocol: label protocol.
-        bank: file of `cmer bank`.
+        bank: file of `cmer bank` of the same training; None: there is no reranker.
         partner: embeddings of the same split by another run.
 
     Raises:
@@ -167,6 +169,8 @@ def read_scored(path: Path | str, protocol: str, bank: Path | str, partner: Path
     other = None if partner is None else similarity(partner, protocol)
     if other is not None and other.shape != scores.shape:
         raise UserError(f"{partner} has scores of another split than {path}; run `cmer embed` again")
+    if bank is None:
+        return Scored(scores)
     with _opened(bank) as file:
         if "bank/images" not in set(file.keys()):
             return Scored(scores, partner=other)
@@ -182,13 +186,25 @@ def rich_owners(path: Path | str) -> Indices:
         return _tensor(file, "owners/rich", path, "I64", 1)
 
 
-def owners(bank: Path | str) -> Indices:
-    """Row [n_captions] of the image of each validation caption in a file of `cmer bank`.
+def require_bank(path: Path | str, embeddings: Path | str) -> None:
+    """Check that a file is the bank of the training whose embeddings are given.
 
     Raises:
-        UserError: the file is missing or damaged, or no bank.
+        UserError: it is missing or damaged, no bank, or the bank of another training.
     """
-    if "bank" not in record(bank):
-        raise UserError(f"{bank} is not a bank; give a file that `cmer bank` wrote")
+    made, trained = stored_record(path), record(embeddings)
+    if "bank" not in made:
+        raise UserError(f"{path} is not a bank; give a file that `cmer bank` wrote")
+    if _training(made) != _training(trained):
+        raise UserError(f"{path} is of another training than {embeddings}; run `cmer bank` on its checkpoint")
+
+
+def _training(found: dict[str, Any]) -> dict[str, Any]:
+    """The part of a record that the checkpoint has as well."""
+    return {key: value for key, value in found.items() if key not in ("embedding", "bank")}
+
+
+def owners(bank: Path | str) -> Indices:
+    """Row [n_captions] of the image of each validation caption in a file of `cmer bank`."""
     with _opened(bank) as file:
         return _tensor(file, "owner", bank, "I64", 1)

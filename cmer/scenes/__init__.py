@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cmer.config.datasets import DemoDataset
-from cmer.io import atomic, cores, write_json
+from cmer.io import atomic, process_pool, write_json
 from cmer.progress import progress
 from cmer.scenes import nature, town, transport  # noqa: F401  (they register their scenes in SCENES)
 from cmer.scenes.canvas import Canvas, Point
@@ -58,7 +57,7 @@ def draw_dataset(options: DemoDataset, folder: Path | str) -> None:
     with (
         atomic(Path(folder) / "images.tar") as path,
         tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar,
-        ProcessPoolExecutor(cores()) as pool,
+        process_pool() as pool,
         progress("Drawing the demo images", len(jobs)) as done,
     ):
         drawn = pool.map(partial(_draw, options), jobs, chunksize=4)

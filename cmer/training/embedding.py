@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cmer.config.base import changes, validate
 from cmer.config.runs import RunSpec
-from cmer.data.frames import IMAGES, QUERIES, read_frame, test_digest
+from cmer.data.frames import IMAGES, QUERIES, digest_of_test_split, read_frame
 from cmer.data.pairs import Ints, Pairs
 from cmer.data.prompts import predicted_queries
 from cmer.errors import UserError
@@ -43,7 +43,6 @@ def embed_run(
         UserError: the checkpoint is missing or damaged, or belongs to another run.
     """
     trained = _trained(checkpoint, run)
-    torch.set_num_threads(trained.spec.training.threads)
     pairs = files.pairs(trained.spec)
     frame = read_frame(queries, QUERIES)
     texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
@@ -51,7 +50,7 @@ def embed_run(
     if (wanted := trained.spec.options.protocols) is not None:
         texts = {name: texts[name] for name in wanted}
     ready = trained.assemble(pairs, files, pairs.test_images, texts.get("predicted", ()))
-    made = _made(trained.spec) | {"test": test_digest(read_frame(files.folder / "images.csv", IMAGES), frame)}
+    made = _made(trained.spec) | {"test": digest_of_test_split(read_frame(files.folder / "images.csv", IMAGES), frame)}
     if ready.queries:
         texts = {"rich": ready.queries.texts}
         made |= {"rich_queries": ready.queries.counts()}
@@ -78,7 +77,6 @@ def bank_run(checkpoint: Path, files: RunFiles, out: Path, run: RunSpec | None =
         UserError: the checkpoint is missing or damaged, or belongs to another run.
     """
     trained = _trained(checkpoint, run)
-    torch.set_num_threads(trained.spec.training.threads)
     pairs = files.pairs(trained.spec)
     ready = trained.assemble(pairs, files, pairs.val_images)
     found = bank(ready.method, ready.inputs, pairs, trained.spec.views, trained.spec.training.precision)
@@ -101,11 +99,13 @@ class _Trained:
 
 
 def _trained(checkpoint: Path, run: RunSpec | None) -> _Trained:
+    """The checkpoint of a run, with torch's threads set as in its training."""
     tensors, record = load(checkpoint)
     spec = validate(RunSpec, record["spec"], str(checkpoint))
     other = changes(spec, run) if run else []
     if other:
         raise UserError(f"{checkpoint} is of another run: its {', '.join(other)}; train this run (cmer train)")
+    torch.set_num_threads(spec.training.threads)
     return _Trained(checkpoint, spec, tensors, record)
 
 

@@ -1,6 +1,7 @@
 """`cmer caption`: what it writes, what an interruption leaves, and what stops it."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cmer.captioning.base import Captioner, RichText
-from cmer.captioning.rich import RichTexts
+from cmer.captioning.partial import Partial
+from cmer.captioning.rich import RichTexts, encode, write_rich
 from cmer.cli.main import app
 from cmer.config.captioners import CaptionerOptions
 from cmer.errors import UserError
@@ -182,5 +184,21 @@ def test_texts_that_were_edited_or_belong_to_other_images_are_refused(prepared) 
     with pytest.raises(UserError, match=r"toy\.jsonl is damaged or was edited"):
         RichTexts.read(path, pairs.files, pairs.sha256)
     path.with_suffix(".json").unlink()
-    with pytest.raises(UserError, match=r"toy.json does not exist"):
+    with pytest.raises(UserError, match=r"toy.json does not exist; `cmer caption` writes it"):
         RichTexts.read(path, pairs.files, pairs.sha256)
+
+
+def test_line_ends_of_other_alphabets_are_part_of_a_name(tmp_path) -> None:
+    files, hashes = ["a\u2028b.png", "c\x85d.png"], ["0" * 64, "1" * 64]
+    write_rich(
+        tmp_path / "a.jsonl", [encode(*image, {"sentence": ["a"]}) for image in zip(files, hashes, strict=True)], {}
+    )
+    assert RichTexts.read(tmp_path / "a.jsonl", files, hashes).images == [{"sentence": ["a"]}] * 2
+
+
+def test_unfinished_captions_that_are_no_file_are_named(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(UserError, match=f"cannot write .*{name}: it is a {name}; choose"):
+            Partial(tmp_path / name, [("a", "b")], 1)

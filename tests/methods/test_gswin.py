@@ -188,6 +188,7 @@ def test_without_global_window_nothing_attends_to_one() -> None:
     ("changes", "message"),
     [
         ({"image_size": 100, "window": 6, "depths": [1], "heads": [1]}, "use 24, 48 or another doubling of 24"),
+        ({"width": 8192}, "width: the last of 2 stages has more than 8192 channels"),
         ({"image_size": 48}, "48 pixels do not halve to the global window"),  # sides 12 and 6, windows of 2: 6 and 3
         ({"depths": [1, 1, 1]}, r"depths \[1, 1, 1\] and heads \[2, 4\] must have one number per stage each"),
         ({"heads": [2, 3]}, "the 16 channels of stage 2 must be a multiple of 3"),

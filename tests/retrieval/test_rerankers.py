@@ -153,7 +153,7 @@ def naive_mr(scores: np.ndarray) -> float:
 
 def test_the_setting_with_the_best_validation_recall_is_chosen(files) -> None:
     given = spec(gamma1=[0.5, 0.0], gamma2=[1.0, 0.0, 2.0], temperature=T)
-    fitted = fit(given, files / "bank.safetensors")
+    fitted = fit(given, files / "e.safetensors", files / "bank.safetensors")
     s = similarity(files / "bank.safetensors", "none")
     expected = {(one, two): naive_mr(naive_smr(s, one, two)) for one in (0.0, 0.5) for two in (0.0, 1.0, 2.0)}
     found = fitted.grid.set_index(["gamma1", "gamma2"])["val_mr"].to_dict()
@@ -164,7 +164,7 @@ def test_the_setting_with_the_best_validation_recall_is_chosen(files) -> None:
 
 
 def test_the_test_split_is_scored_with_the_chosen_setting(files) -> None:
-    fitted = fit(spec(gamma1=[1.0], gamma2=[2.0], temperature=T), files / "bank.safetensors")
+    fitted = fit(spec(gamma1=[1.0], gamma2=[2.0], temperature=T), files / "e.safetensors", files / "bank.safetensors")
     metrics, table = evaluate(files / "e.safetensors", files, files / "queries.csv", fitted)
     s = naive_smr(similarity(files / "e.safetensors", "none"), 1.0, 2.0)
     assert metrics["protocols"]["none"]["mr"] == pytest.approx(naive_mr(s), abs=1e-4)
@@ -177,9 +177,9 @@ def test_the_test_split_is_scored_with_the_chosen_setting(files) -> None:
 
 
 def test_directions_are_ranked_by_their_own_scores(files) -> None:
-    fitted = fit(spec(gamma1=[1.0], gamma2=[1.0], queries="train"), files / "bank.safetensors")
+    fitted = fit(spec(gamma1=[1.0], gamma2=[1.0], queries="train"), files / "e.safetensors", files / "bank.safetensors")
     _, table = evaluate(files / "e.safetensors", files, files / "queries.csv", fitted)
-    directed = fitted.scores(files / "e.safetensors", "none")
+    directed = fitted.rescored(read_scored(files / "e.safetensors", "none", files / "bank.safetensors"))
     assert not np.allclose(directed.i2t, directed.t2i)
     for direction, scores, place in (("i2t", directed.i2t, 0), ("t2i", directed.t2i, 1)):
         wanted = ranks(scores, OWNER)[place]
@@ -190,21 +190,53 @@ def test_a_partner_is_read_for_validation_and_test(files) -> None:
     write(files / "other.safetensors", 40, {}, run="other")
     write(files / "other_bank.safetensors", 50, {"bank": True}, run="other")
     given = spec(kind="fusion", partner="other", weights=[1.0])
-    fitted = fit(given, files / "bank.safetensors", files / "other.safetensors", files / "other_bank.safetensors")
+    names = ("e", "bank", "other", "other_bank")
+    fitted = fit(given, *[files / f"{name}.safetensors" for name in names])
     val = [similarity(files / name, "none") for name in ("bank.safetensors", "other_bank.safetensors")]
     assert fitted.chosen["scale"] == pytest.approx(val[0].std() / val[1].std(), rel=1e-5)
     test = [similarity(files / name, "none") for name in ("e.safetensors", "other.safetensors")]
-    found = fitted.scores(files / "e.safetensors", "none").i2t
+    scored = read_scored(files / "e.safetensors", "none", fitted.bank, fitted.partner)
+    found = fitted.rescored(scored).i2t
     assert found == pytest.approx(test[0] + fitted.chosen["scale"] * test[1], rel=1e-5)
 
 
 def test_files_that_do_not_fit_are_refused(files) -> None:
-    with pytest.raises(UserError, match="is not a bank"):
-        fit(spec(), files / "e.safetensors")
+    own = [files / "e.safetensors", files / "bank.safetensors"]
+    with pytest.raises(UserError, match="is not a bank; give a file that `cmer bank` wrote"):
+        fit(spec(), own[0], own[0])
     with pytest.raises(UserError, match="reads other partner run"):
-        fit(spec(kind="fusion", partner="other"), files / "bank.safetensors")
+        fit(spec(kind="fusion", partner="other"), *own)
     with pytest.raises(UserError, match="is of run toy, not other"):
-        fit(spec(kind="fusion", partner="other"), *[files / "bank.safetensors"] * 3)
+        fit(spec(kind="fusion", partner="other"), *own, own[0], own[1])
     write_embeddings(files / "few.safetensors", {"scores/none": np.zeros((2, 3), np.float32)}, RECORD)
     with pytest.raises(UserError, match="scores of another split"):
         read_scored(files / "e.safetensors", "none", files / "bank.safetensors", files / "few.safetensors")
+
+
+def test_files_of_different_trainings_are_not_combined(files) -> None:
+    own = [files / "e.safetensors", files / "bank.safetensors"]
+    fusion = spec(kind="fusion", partner="other")
+    partner, bank = files / "other.safetensors", files / "other_bank.safetensors"
+    write(bank, 50, {"bank": True}, run="other")
+    with pytest.raises(UserError, match=r"other_bank\.safetensors is of another training than .*e\.safetensors"):
+        fit(spec(), own[0], bank)
+    write(partner, 40, {}, run="other")
+    with pytest.raises(UserError, match=r"/bank\.safetensors is of another training than .*other\.safetensors"):
+        fit(fusion, *own, partner, own[1])
+    fit(fusion, *own, partner, bank)
+    for what, value in (("dataset", "elsewhere"), ("seed", 99)):
+        write(partner, 40, {"spec": RECORD["spec"] | {"run": "other", what: value}})
+        with pytest.raises(UserError, match=f"other.safetensors is of {what} {value}, .*e.safetensors of"):
+            fit(fusion, *own, partner, bank)
+    write_frame(files / "images.csv", images_table(N, split=["test"] * N, sha256="1" * 64))
+    write(partner, 40, {}, run="other")
+    with pytest.raises(UserError, match="has another test split than"):
+        fit(fusion, *own, partner, bank)
+
+
+def test_a_grid_that_would_take_for_ever_is_refused() -> None:
+    many = [number / 100 for number in range(101)]
+    for settings in ({"gamma1": many[:21]}, {"gamma2": many[:21]}, {"kind": "fusion", "partner": "a", "weights": many}):
+        with pytest.raises(ValueError, match=r"at most (20|100) items"):
+            spec(**settings)
+    assert len(spec(gamma1=many[:20]).reranker.gamma1) == 20

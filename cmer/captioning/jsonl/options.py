@@ -22,6 +22,10 @@ class JsonlOptions(CaptionerOptions):
         "environment variables are expanded"
     )
 
+    def places(self) -> list[str]:
+        """See `CaptionerOptions`."""
+        return [self.path]
+
     def files(self) -> list[str]:
         """See `CaptionerOptions`."""
         return [str(expand(self.path))]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cmer.config.base import Threads
+from cmer.config.base import Text, Threads
 from cmer.config.captioners import CaptionerOptions, Granularity
 from cmer.registry import CAPTIONER_OPTIONS
 
@@ -28,15 +28,13 @@ PARAGRAPH = (
 class VlmOptions(CaptionerOptions):
     """A vision-language model of transformers, such as LLaVA, with greedy decoding."""
 
-    model: str = Field(
+    model: Text = Field(
         default="llava-hf/llava-1.5-7b-hf",
         description="folder, or name on the Hugging Face hub; environment variables of a path are expanded",
     )
-    prompts: Annotated[dict[Granularity, Annotated[str, Field(min_length=1, max_length=4000)]], Field(min_length=1)] = (
-        Field(
-            default={"keywords": KEYWORDS, "sentence": SENTENCE, "paragraph": PARAGRAPH},
-            description="granularity → question that the model answers about every image",
-        )
+    prompts: Annotated[dict[Granularity, Annotated[Text, Field(max_length=4000)]], Field(min_length=1)] = Field(
+        default={"keywords": KEYWORDS, "sentence": SENTENCE, "paragraph": PARAGRAPH},
+        description="granularity → question that the model answers about every image",
     )
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = Field(
         default=200, description="maximum length of an answer; longer ones are cut off"

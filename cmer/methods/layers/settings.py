@@ -61,6 +61,10 @@ Stages = Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1,
 """A number per stage of an image tower."""
 
 
+WIDEST = 8192
+"""Maximum number of channels of a stage; a layer between two such stages has 256 MiB in float32."""
+
+
 def require_heads(width: int, depths: Sequence[int], heads: Sequence[int]) -> None:
     """Raise `ValueError` unless every stage has heads that divide its channels; each stage doubles the first's."""
     if len(depths) != len(heads):
@@ -70,6 +74,8 @@ def require_heads(width: int, depths: Sequence[int], heads: Sequence[int]) -> No
             raise ValueError(
                 f"heads: the {width * 2**stage} channels of stage {stage + 1} must be a multiple of {number}"
             )
+    if width << len(depths) - 1 > WIDEST:
+        raise ValueError(f"width: the last of {len(depths)} stages has more than {WIDEST} channels; reduce it")
 
 
 Weights = Annotated[

@@ -13,7 +13,7 @@ from cmer.registry import RERANKERS
 from cmer.retrieval.reranking import Directed, Reranker, Setting
 from cmer.retrieval.scores import Scored
 
-Share = Annotated[float, Field(ge=0.0, le=10.0)]
+Weights = Annotated[Several[Annotated[float, Field(ge=0.0, le=10.0)]], Field(max_length=100)]
 
 
 @RERANKERS.register("fusion")
@@ -26,7 +26,7 @@ class Fusion(Reranker):
 
     kind: Literal["fusion"] = "fusion"
     partner: Name = Field(description="run whose scores are added")
-    weights: Several[Share] = Field(
+    weights: Weights = Field(
         default=[0.0, 0.25, 0.5, 1.0, 2.0], description="weights of its scores to choose from on validation"
     )
 

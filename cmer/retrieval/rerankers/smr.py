@@ -16,7 +16,8 @@ from cmer.registry import RERANKERS
 from cmer.retrieval.reranking import Directed, Reranker, Scores, Setting
 from cmer.retrieval.scores import Floats, Scored, products
 
-Exponent = Annotated[float, Field(ge=0.0, le=4.0)]
+Exponents = Annotated[Several[Annotated[float, Field(ge=0.0, le=4.0)]], Field(max_length=20)]
+"""Every pair of exponents is tried; each scores all validation images and captions again."""
 Logs = NDArray[np.float64]
 
 
@@ -36,10 +37,10 @@ class Smr(Reranker):
     """
 
     kind: Literal["smr"] = "smr"
-    gamma1: Several[Exponent] = Field(
+    gamma1: Exponents = Field(
         default=[0.0, 0.25, 0.5, 1.0, 2.0], description="exponents of P→ to choose from on validation"
     )
-    gamma2: Several[Exponent] = Field(
+    gamma2: Exponents = Field(
         default=[0.0, 0.25, 0.5, 1.0, 2.0], description="exponents of P← to choose from on validation"
     )
     temperature: Annotated[float, Field(ge=0.01, le=10.0)] = Field(default=0.07, description="τ of both softmaxes")
