@@ -19,7 +19,8 @@ def test_the_step_trains_and_fills_the_queue() -> None:
         step.run()
     assert int(state.memory.filled) == 4
     assert state.optimizer.state
-    assert any(not torch.equal(before[name], tensor) for name, tensor in state.trained.items())
+    moved = max((before[name] - tensor).abs().max().item() for name, tensor in state.trained.items())
+    assert 0 < moved < 1e-5, "hundreds of steps on one batch stay finite"
 
 
 def test_batches_of_both_sizes_are_alike() -> None:

@@ -241,3 +241,10 @@ def test_a_checkpoint_of_other_features_is_refused(prepared, workspace) -> None:
     files = RunFiles(prepared.folder, prepared.captions, prepared.validation, None, Path("features.json"))
     with pytest.raises(UserError, match=r"other\.safetensors was trained on other images or features"):
         embed_run(Path("other.safetensors"), files, prepared.queries, "{label}. {caption}", Path("out"))
+
+
+@pytest.mark.parametrize("record", [{}, {"trainable_parameters": 0, "embedding": {}}])
+def test_what_is_no_checkpoint_is_named(tmp_path, record) -> None:
+    save(tmp_path / "x.safetensors", {}, record)
+    with pytest.raises(UserError, match=r"x\.safetensors is not a checkpoint; give one that `cmer train` wrote"):
+        load(tmp_path / "x.safetensors")
