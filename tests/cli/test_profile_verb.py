@@ -32,24 +32,57 @@ def test_from_a_spec_to_a_file_and_a_printed_table(tmp_path) -> None:
     assert "tiny.clip_adapter" in printed and "ratios" not in printed
 
 
-def test_printed_ratios(capsys) -> None:
-    def row(method, peak, speed, run=None):
-        return {
-            **{"run": f"x.{run or method}", "method": method, "setting": "today", "batch": 4, "tokens": 20},
-            **{"parameters": 2_719_552, "saved_bytes": 2_000_000, "macs_forward": 8e9, "macs_backward": 4e9},
-            **{"peak_bytes": peak, "pairs_per_second": speed},
-            **{"pairs_per_second_low": speed, "pairs_per_second_high": speed},
-        }
+def row_of(method, peak, speed, run=None):
+    return {
+        **{"run": f"x.{run or method}", "method": method, "setting": "today", "batch": 4, "tokens": 20},
+        **{"parameters": 2_719_552, "saved_bytes": 2_300_000, "macs_forward": 8e9, "macs_backward": 4e9},
+        **{"peak_bytes": peak and peak * 1e6, "pairs_per_second": speed},
+        **{"pairs_per_second_low": speed and speed - 1, "pairs_per_second_high": speed and speed + 2},
+    }
 
-    rows = [row("cmer", 49, 14), row("clip_adapter", 100, 10), row("clip_lora", None, None)]
-    rows.append(row("clip_lora", 70, 20, run="clip_lora_in_projections"))
-    slopes = {"x.cmer": 30, "x.clip_adapter": 40, "x.clip_lora": 120, "x.clip_lora_in_projections": 60}
-    saved = [{"run": run, "setting": "today", "bytes_per_pair": slope} for run, slope in slopes.items()]
-    show({"backbone": "x", "device": "cpu: y", "rows": rows, "saved": saved})
-    lines = capsys.readouterr().out.splitlines()
-    cells = [line.split() for line in lines if line.lstrip().startswith("x.cmer")]
-    assert cells[0][4:8] == ["2.72", "2.0", "0.0", "2.00"]
-    assert cells[1] == ["x.cmer", "0.75", "0.49", "1.40", "0.25", "-", "-", "0.50", "0.70", "0.70"]
+
+def shown(capsys, rows, slopes, device):
+    """What is printed: costs and ratios."""
+    saved = [{"run": run, "setting": "today", "bytes_per_pair": 1e6 * slope} for run, slope in slopes.items()]
+    show({"backbone": "x", "device": device, "rows": rows, "saved": saved})
+    return re.split(r"today, batch 4.*\n", capsys.readouterr().out)
+
+
+def cells(line):
+    return re.split(r"\s{2,}", line.strip())
+
+
+def test_printed_costs_and_ratios(capsys) -> None:
+    rows = [row_of("cmer", 49, 14), row_of("clip_adapter", 100, 10), row_of("clip_lora", None, None)]
+    rows.append(row_of("clip_lora", 70, 20, run="clip_lora8"))
+    slopes = {"x.cmer": 0.3, "x.clip_adapter": 0.4, "x.clip_lora": 1.2, "x.clip_lora8": 0.6}
+    costs, ratios = (part.splitlines() for part in shown(capsys, rows, slopes, "cpu: y"))
+    assert costs[0].strip() == "x on cpu: y" and "resident memory" in "".join(costs)
+    (start,) = [number for number, line in enumerate(costs) if cells(line)[0] == "run"]
+    expected = {"run": "x.cmer", "setting": "today", "batch": "4", "tokens": "20", "trained M": "2.72"}
+    expected |= {"kept MB": "2.3", "kept MB/pair": "0.3", "GMACs forward": "2.00", "backward": "1.00"}
+    expected |= {"peak MB": "49.0", "pairs/s": "14.00", "slowest": "13.00", "fastest": "16.00"}
+    assert dict(zip(cells(costs[start]), cells(costs[start + 2]), strict=True)) == expected
+
+    (start,) = [number for number, line in enumerate(ratios) if cells(line)[0] == "run"]
+    references = cells(ratios[start])[1:]
+    names = [f"{what} {run}" for what, run in zip(cells(ratios[start - 1]), references, strict=True)]
+    run, *found = cells(ratios[start + 2])
+    columns = {"x.clip_adapter": "0.75 0.49 1.40", "x.clip_lora": "0.25 - -", "x.clip_lora8": "0.50 0.70 0.70"}
+    kinds = ("kept/pair", "peak", "pairs/s")
+    expected = {
+        f"{what} to {reference}": cell
+        for reference, three in columns.items()
+        for what, cell in zip(kinds, three.split(), strict=True)
+    }
+    assert run == "x.cmer" and dict(zip(names, found, strict=True)) == expected
+
+
+def test_ratios_need_a_reference_and_another_run(capsys) -> None:
+    rows, slopes = [row_of("cmer", 49, 14), row_of("clip_lora", 70, 20)], {"x.cmer": 0.3, "x.clip_lora": 0.6}
+    costs, _ = shown(capsys, rows, slopes, "cuda: y")
+    assert "all tensors" in costs and "resident memory" not in costs
+    assert len(shown(capsys, rows[:1], slopes, "cuda: y")) == len(shown(capsys, rows[1:], slopes, "cuda: y")) == 1
 
 
 def test_the_options_are_what_is_measured(monkeypatch) -> None:

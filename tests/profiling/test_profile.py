@@ -1,5 +1,6 @@
 """Profiles of several runs."""
 
+from contextlib import contextmanager
 from typing import ClassVar
 
 import pytest
@@ -95,3 +96,19 @@ def test_a_profile_with_gaps_is_whole(told, monkeypatch) -> None:
     result = profile(spec("cmer", settings=["today"]))
     assert [row["pairs_per_second"] is None for row in result["rows"]] == [False, True]
     assert result["saved"] == [{"run": "tiny.cmer", "setting": "today", "bytes_per_pair": None, "fixed_bytes": None}]
+
+
+@pytest.mark.parametrize("options", [{}, {"timed": "larger"}, {"count_only": True}])
+def test_progress_ends_at_its_total(told, monkeypatch, options) -> None:
+    shown = []
+
+    @contextmanager
+    def bar(*opened):
+        shown.append(opened)
+        yield lambda *advance: shown.append(advance)
+
+    monkeypatch.setattr("cmer.profiling.profile.progress", bar)
+    profile(spec("cmer", "clip_lora", rounds=3, **options))
+    (what, total), *advances = shown
+    assert "tiny" in what and sum(count for count, _ in advances) == len(advances) == total
+    assert [note for _, note in advances] == [f"{a[2]} {a[3]}" for a in Told.log if a[0] in ("count", "time")]

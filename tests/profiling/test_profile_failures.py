@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 from multiprocessing import Pipe
+from types import SimpleNamespace
 from typing import ClassVar
 from weakref import ref
 
@@ -42,6 +43,17 @@ def test_a_killed_process_is_named_and_ends_the_others(monkeypatch) -> None:
         profile(spec("cmer", "clip_lora"))
     assert len(Killed.started) == 2
     assert not any(process.is_alive() for process in Killed.started)
+    assert all(process.daemon for process in Killed.started), "the command's end would wait for them"
+
+
+@pytest.mark.parametrize(("code", "said"), [(0, "exit status 0"), (1, "exit status 1"), (-signal.SIGTERM, "SIGTERM")])
+def test_the_end_of_a_process_is_described(code, said) -> None:
+    told = Worker.__new__(Worker)
+    told.what, told.process = "tiny.cmer on tiny", SimpleNamespace(join=lambda: None, exitcode=code)
+    told.connection, theirs = Pipe()
+    theirs.close()
+    with pytest.raises(UserError, match=f"^profiling tiny.cmer on tiny failed: .*{said}"):
+        told.ask("device")
 
 
 def answer_of(monkeypatch, asked):

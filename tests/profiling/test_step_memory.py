@@ -77,19 +77,33 @@ def test_the_frozen_image_tower_keeps_nothing_unless_gradients_may_enter_it(monk
 @pytest.mark.skipif(
     torch.cuda.is_available() or not Path("/proc/self/clear_refs").exists(), reason="resident memory of a CPU, on Linux"
 )
-def test_the_peak_is_of_what_was_alive_at_once() -> None:
+def test_the_peak_is_of_what_was_alive_at_once_and_kept_memory_is_used_again() -> None:
     """In a process of its own, as in a profile: memory that earlier tests freed would count or be reused."""
     code = """
+import resource
 import torch
 from cmer.profiling.measure import keep_freed_memory, peak_bytes
-keep_freed_memory(False)
 def run():
     for _ in range(3):
-        torch.ones(8 * 2**20).add_(1)  # 32 MiB each, freed before the next
+        torch.ones(size).add_(1)  # freed before the next
+def faults():
+    found = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        run()
+        found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return min(found)  # the first runs reach the allocator's steady state
+size = 8 * 2**20  # 32 MiB
+keep_freed_memory(False)
 run()  # loads the library's code, as the steps before a measurement do
 print(*peak_bytes(run))
+size = 2**20
+print(faults())
+keep_freed_memory(True)
+print(faults())
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    peak, reserved = done.stdout.split()
+    peak, reserved, returned, kept = done.stdout.split()
     assert reserved == "None"
     assert int(peak) == pytest.approx(32 * 2**20, rel=0.1)
+    assert int(returned) > 10 * int(kept), "page faults"

@@ -11,6 +11,7 @@ from test_training import call, embed, extract_features, spec, train_arguments
 from typer.testing import CliRunner
 
 from cmer.cli.main import app
+from cmer.config.methods import MethodOptions
 from cmer.data.frames import IMAGES, QUERIES, read_frame, write_frame
 from cmer.data.prompts import predicted_queries
 from cmer.errors import UserError
@@ -19,7 +20,7 @@ from cmer.features.store import Manifest
 from cmer.methods.cmer.model import Cmer
 from cmer.provenance import stored_record
 from cmer.retrieval.embed import encode_texts
-from cmer.training import assembly
+from cmer.training import assembly, embedding
 from cmer.training import run as training_run
 from cmer.training.assembly import FEATURES, RunFiles, assemble
 from cmer.training.checkpoint import load, load_tensors, save
@@ -146,6 +147,26 @@ def test_a_training_on_another_kind_of_device_starts_anew(prepared, monkeypatch)
     assert len(names) == 2
 
 
+def test_a_training_in_another_number_of_processes_does_not_start_anew(prepared) -> None:
+    """It is refused, as its state says."""
+    files, names = RunFiles(prepared.folder, prepared.captions, prepared.validation), []
+    for training in ({"processes": 1}, {"processes": 2}, {"lr": 0.5}):
+        run = spec(prepared, inputs="online", **training)
+        ready = assemble(run, prepared.pairs, prepared.folder, None)
+        names.append(training_run._state_digest(run, training_run._record(run, ready), files))
+    assert names[0] == names[1] != names[2]
+
+
+def test_the_code_in_a_record_is_that_of_the_run(prepared, monkeypatch) -> None:
+    for module in (training_run, embedding):
+        monkeypatch.setattr(module, "code_digest", lambda *names: names)
+    run = spec(prepared, "linear_probe", inputs="online")
+    ready = assemble(run, prepared.pairs, prepared.folder, None)
+    found = {"cmer.methods.linear_probe.model", "cmer.losses.batch.contrastive", "cmer.backbones.tiny.model"}
+    assert set(training_run._record(run, ready)["code"]) == found | {"cmer.training.run"}
+    assert set(embedding._made(run)["code"]) == found | {"cmer.training.embedding"}
+
+
 def test_predicted_queries_are_encoded_like_any_other_text(prepared, workspace) -> None:
     """With another template than in the stored prompts, so that the texts are not among the stored ones."""
     run = spec(prepared, epochs=1)
@@ -162,6 +183,13 @@ def test_predicted_queries_are_encoded_like_any_other_text(prepared, workspace) 
     found = tensors["texts/predicted"][tensors["index/predicted"]]
     assert torch.allclose(found, expected[index], atol=1e-4)
     assert not torch.allclose(found, tensors["texts/none"][tensors["index/none"]], atol=1e-2)
+
+
+def test_a_method_of_plain_queries_has_no_other_protocol(prepared, workspace, monkeypatch) -> None:
+    call(*train_arguments(prepared, spec(prepared, "zero_shot")))
+    monkeypatch.setattr(MethodOptions, "plain_queries_only", True)
+    embed(prepared, "features.json")
+    assert set(load_file("embeddings.safetensors")) == {"images", "texts/none", "index/none"}
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -213,3 +241,10 @@ def test_a_checkpoint_of_other_features_is_refused(prepared, workspace) -> None:
     files = RunFiles(prepared.folder, prepared.captions, prepared.validation, None, Path("features.json"))
     with pytest.raises(UserError, match=r"other\.safetensors was trained on other images or features"):
         embed_run(Path("other.safetensors"), files, prepared.queries, "{label}. {caption}", Path("out"))
+
+
+@pytest.mark.parametrize("record", [{}, {"trainable_parameters": 0, "embedding": {}}])
+def test_what_is_no_checkpoint_is_named(tmp_path, record) -> None:
+    save(tmp_path / "x.safetensors", {}, record)
+    with pytest.raises(UserError, match=r"x\.safetensors is not a checkpoint; give one that `cmer train` wrote"):
+        load(tmp_path / "x.safetensors")
