@@ -156,7 +156,8 @@ def test_itc_and_triplet_are_of_the_projected_means() -> None:
         found = losses(method, images, texts)
     align = method.alignment
     v = F.normalize(align.image(images["tokens"].mean(dim=1)), dim=-1)
-    s = F.normalize(align.text(texts["states"][:, 0]), dim=-1)
+    means = [states[mask].mean(dim=0) for states, mask in zip(texts["states"], texts["mask"], strict=True)]
+    s = F.normalize(align.text(torch.stack(means)), dim=-1)
     logits, target = v @ s.T / 0.07, torch.arange(4)
     itc = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
     assert found["itc"].item() == pytest.approx(itc.item(), abs=1e-5)

@@ -45,11 +45,12 @@ class Alignment(nn.Module):
 class Cmpagl(Method):
     """L = L_ITC + L_OTri + L_MLM + L_ITM; retrieval by the unit embeddings of the pre-alignment.
 
-    F_cls is the mean of the image tokens, G_cls the state of [CLS] after the first half of BERT. L_ITC is the symmetric
-    InfoNCE with a fixed temperature of 0.07. L_MLM and L_ITM read the fused text, that of L_ITM against one hard
-    negative text per image and image per text. In all losses, pairs with the same text or the same image are positives
-    of each other. Without pre-alignment, L_ITC and L_OTri are absent, negatives are drawn uniformly, and every pair is
-    scored by its matching logit, which ranks as the probability does and does not saturate.
+    F_cls is the mean of the image tokens, G_cls that of the states after the first half of BERT: halfway, the state of
+    [CLS] hardly depends on the text yet. L_ITC is the symmetric InfoNCE with a fixed temperature of 0.07. L_MLM and
+    L_ITM read the fused text, that of L_ITM against one hard negative text per image and image per text. In all losses,
+    pairs with the same text or the same image are positives of each other. Without pre-alignment, L_ITC and L_OTri are
+    absent, negatives are drawn uniformly, and every pair is scored by its matching logit, which ranks as the
+    probability does and does not saturate.
 
     CMPAGL's code is not public. Its abstract names the parts; sizes, projections, weights of the losses, treatment of
     repeated captions, and learning rates are chosen, see `gswin`, `fusion` and `optimised_triplet` for theirs.
@@ -93,10 +94,11 @@ class Cmpagl(Method):
     def encode_texts(self, batch: Features | Tokens) -> Items:
         """Word pieces, their mask and states [B, L, d] and, with pre-alignment, the unit embedding [B, e]."""
         assert isinstance(batch, Tokens)
-        items = {"ids": batch.ids, "mask": batch.mask, "states": self.text(batch.ids, batch.mask)}
+        states, real = self.text(batch.ids, batch.mask), batch.mask.unsqueeze(-1)
+        items = {"ids": batch.ids, "mask": batch.mask, "states": states}
         if self.alignment is None:
             return items
-        return items | {"embedding": unit(self.alignment.text(items["states"][:, 0]))}
+        return items | {"embedding": unit(self.alignment.text((states * real).sum(dim=1) / real.sum(dim=1)))}
 
     def scored_part(self, items: Items) -> Items:
         """See `Method`: the unit embeddings, if there is a pre-alignment."""
