@@ -1,5 +1,7 @@
 """A CMPAGL of a few thousand parameters, and a batch for it."""
 
+import math
+
 import torch
 
 from cmer.config.backbones import FeatureOptions
@@ -34,3 +36,22 @@ def pixels(count=4):
 
 def encoded(method, texts=TEXTS):
     return method.encode_images(pixels(len(texts))), method.encode_texts(method.tokenize(texts))
+
+
+def losses(method, images, texts, batch=IDS, step=STEP):
+    return method.losses(images, texts, batch, None, step)
+
+
+def naive_fusion(method, image, states):
+    """One pair without padding, with the layers of transformers and attention written out."""
+    x = states[None]
+    for layer in method.fusion.layers:
+        x, cross = layer.bert.attention(x)[0], layer.cross
+        q, k, v = (
+            part.unflatten(-1, (cross.num_attention_heads, -1)).transpose(0, 1)
+            for part in (cross.query(x[0]), cross.key(image), cross.value(image))
+        )
+        weights = (q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+        x = cross.norm(x + cross.out_proj((weights @ v).transpose(0, 1).flatten(1)))
+        x = layer.bert.feed_forward_chunk(x)
+    return x[0]
