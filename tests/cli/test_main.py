@@ -24,7 +24,8 @@ def test_help_shows_every_verb_in_the_workflows_order(
 ) -> None:
     assert run(monkeypatch, "--help") == 0
     shown = re.findall(r"^│ (\w[\w-]*) ", capsys.readouterr().out, re.M)
-    assert shown == [*STAGES, "check", "params", "config", "schema", "show", "record", "controls", "t2t-ceiling"]
+    information = ("check", "params", "config", "schema", "show", "record", "controls", "t2t-ceiling", "backbones")
+    assert shown == [*STAGES, *information]
 
 
 def test_a_users_mistake_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,6 @@ from cmer.data.fetch.download import downloaded, scratch
 from cmer.data.fetch.hub import cached
 from cmer.errors import UserError
 
-SCALARS = ("logit_scale", "logit_bias")
-"""Tensors of one number, which some files hold as vectors."""
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 
@@ -34,10 +32,6 @@ def load_file(model: Any, path: str) -> Any:
     state = read_state(path)
     with reading_weights(path):
         state = convert_state_dict(model, state)  # names of the original MobileCLIP and others to open_clip's
-        for name in SCALARS:
-            own = getattr(model, name)
-            if name in state and own is not None and state[name].numel() == 1:
-                state[name] = state[name].reshape(own.shape)
         model.load_state_dict(state)
     return model
 
