@@ -147,8 +147,9 @@ def test_published_sizes_need_a_gpu_and_smaller_ones_say_so() -> None:
         published = METHOD_OPTIONS.get(name)()
         assert published.gpu and published.differences() == {} and published.variant_title() is None
         assert published.without_weights().image_weights is None
+        assert published.towers == ("ResNet-50" if name == "swan" else "ResNet-18")
     small = AmfmnOptions(**(SMALL | LITE))
-    assert not small.gpu and small.without_weights() is small
+    assert not small.gpu and small.without_weights() is small and small.towers == "own towers"
     assert small.differences() == {
         "image": "64 pixels, tf_efficientnet_lite0 (lite weights)",
         "text": "GRU of 16 on words of 12",

@@ -19,6 +19,8 @@ class CnnGruOptions(MethodOptions):
     own_towers: ClassVar[bool] = True
     image_input: ClassVar[Literal["features", "pixels"]] = "pixels"
     note: ClassVar[str] = "reimplemented; the word vectors and the GRU start from random weights"
+    printed: ClassVar[str] = "ResNet-18"
+    """Name of the published CNN in the paper's tables."""
 
     image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)] = Field(
         default=256, description="side of the input, pixels"
@@ -37,6 +39,11 @@ class CnnGruOptions(MethodOptions):
         if self.image_weights == "lite" and self.image_model != LITE:
             raise ValueError(f"image_weights: lite needs `image_model: {LITE}` (given: {self.image_model})")
         return self
+
+    @property
+    def towers(self) -> str:
+        """See `MethodOptions`."""
+        return super().towers if {"image", "text"} & set(self.differences()) else self.printed
 
     @property
     def gpu(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,8 @@ from cmer.registry import METHOD_OPTIONS
 @METHOD_OPTIONS.register("swan")
 class SwanOptions(CnnGruOptions):
     """SWAN (frozen ResNet-50 with multi-scale fusion, bidirectional GRU with gated attention)."""
+
+    printed: ClassVar[str] = "ResNet-50"
 
     image_model: Text = Field(default="resnet50.tv_in1k", description="name of a CNN of timm, with its tag")
     word_width: Width = Field(default=300, description="width of the word vectors")
