@@ -152,7 +152,7 @@ def require_replaceable(path: Path) -> None:
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 (Path's raise without permission)
         raise UserError(f"cannot write {path}: it is {_kind(path.stat().st_mode)}; choose the name of a file")
     folder = next(above for above in path.absolute().parents if os.path.lexists(above))
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"cannot write {path}: {os.strerror(errno.EACCES)}; {REMEDIES[errno.EACCES]}")
 
 
@@ -185,8 +185,8 @@ def read_text(path: Path | str) -> str:
         raise UserError(f"{path} is not UTF-8 text: byte 0x{byte:02x} in line {line}; save it as UTF-8") from None
 
 
-def parse_json(text: str, what: str) -> Any:
-    """The value of JSON text; `what` names it in errors.
+def parse_json(text: str, what: str, halves: bool = False) -> Any:
+    """The value of JSON text; `what` names it in errors, `halves` allows half of a surrogate pair.
 
     Raises:
         UserError: it is not JSON, is nested too deeply, repeats a key in an object, or contains NaN, infinity or half
@@ -194,7 +194,7 @@ def parse_json(text: str, what: str) -> Any:
     """
     try:
         found = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_number, parse_float=_number)
-        if _ESCAPED_HALF.search(text):  # the only way to have half a character in a text
+        if not halves and _ESCAPED_HALF.search(text):  # the only way to have half a character in a text
             json.dumps(found, ensure_ascii=False).encode()
         return found
     except UnicodeEncodeError as error:
@@ -219,13 +219,13 @@ def _number(text: str) -> float:
     return number
 
 
-def read_json(path: Path | str) -> Any:
-    """The JSON in `path`.
+def read_json(path: Path | str, halves: bool = False) -> Any:
+    """The JSON in `path`; see `parse_json` for `halves`.
 
     Raises:
         UserError: see `read_text` and `parse_json`.
     """
-    return parse_json(read_text(path), str(path))
+    return parse_json(read_text(path), str(path), halves)
 
 
 def write_sealed(path: Path | str, data: dict[str, Any], command: str) -> None:

@@ -129,7 +129,7 @@ def abbreviate(names: list[str], limit: int = 10) -> str:
 
 
 def _published(path: Path) -> list[Entry]:
-    data = read_json(path)
+    data = read_json(path, halves=True)  # cleaned as other control characters are
     items = data.get("images") if isinstance(data, dict) else None
     if not isinstance(items, list):
         raise UserError(f"{path} has no list `images`; expected images[].filename, .split and .sentences[].raw")

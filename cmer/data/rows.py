@@ -68,7 +68,7 @@ def jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             where = f"{path}: line {number}"
-            row = parse_json(line, where)
+            row = parse_json(line, where, halves=True)  # cleaned as other control characters are
             if not isinstance(row, dict):
                 raise UserError(f"{where} is not an object; expected the keys {EXPECTED}")
             _check_keys(where, row)

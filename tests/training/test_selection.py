@@ -187,7 +187,7 @@ def test_predicted_queries_are_encoded_like_any_other_text(prepared, workspace) 
 
 def test_a_method_of_plain_queries_has_no_other_protocol(prepared, workspace, monkeypatch) -> None:
     call(*train_arguments(prepared, spec(prepared, "zero_shot")))
-    monkeypatch.setattr(MethodOptions, "plain_queries_only", True)
+    monkeypatch.setattr(MethodOptions, "protocols", ("none",))
     embed(prepared, "features.json")
     assert set(load_file("embeddings.safetensors")) == {"images", "texts/none", "index/none"}
 
