@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import platform
 import re
+import signal
 import stat
 import tempfile
 import threading
@@ -256,12 +257,26 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def process_pool() -> ProcessPoolExecutor:
-    """One process per core; they end with this process even if it is killed, which a pool's do not by themselves."""
-    return ProcessPoolExecutor(cores(), initializer=_end_with_parent)
+@contextlib.contextmanager
+def process_pool() -> Iterator[ProcessPoolExecutor]:
+    """A pool of one process per core.
+
+    If the block fails or is interrupted, the processes are killed instead of finishing their tasks. They end with this
+    process even if it is killed, which a pool's do not by themselves.
+    """
+    others, pool = set(multiprocessing.active_children()), ProcessPoolExecutor(cores(), initializer=_begin)
+    try:
+        yield pool
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to all processes, but the parent ends these
     parent = multiprocessing.parent_process()
     assert parent is not None
 

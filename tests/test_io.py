@@ -3,9 +3,11 @@ import json
 import multiprocessing
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -204,6 +206,30 @@ def test_processes_of_a_pool_end_with_a_killed_parent() -> None:
     code = "def pid(_):\n    import os, time\n    time.sleep(0.01)\n    return os.getpid()\n" + POOL
     found = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
     assert found.stdout.split() and found.returncode == -9  # all ends of the pipes are closed: none is left
+
+
+INTERRUPTED = """
+import time
+from cmer.io import process_pool
+with process_pool() as pool:
+    for _ in pool.map(time.sleep, [0.02] * 20_000, chunksize=4):
+        print("ready", flush=True)
+"""
+
+
+@pytest.mark.parametrize("gap", [0.05, 0.2])
+def test_a_pool_ends_at_once_even_if_interrupted_twice(gap: float) -> None:
+    command = [sys.executable, "-c", INTERRUPTED]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        try:
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(gap)
+            os.killpg(process.pid, signal.SIGINT)
+            process.communicate(timeout=30)  # closed only if no worker is left either
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_machine_without_git_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
