@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from cmer.config.base import Weight, Width
-from cmer.methods.layers.settings import BertOptions, ImageSize, Stages, require_heads
+from cmer.methods.layers.stage_settings import StageOptions
 from cmer.registry import METHOD_OPTIONS
 
 PATCH = 4
@@ -17,23 +17,14 @@ SIZES = ("image_size", "width", "depths", "heads", "window", "text_model")
 
 
 @METHOD_OPTIONS.register("cmpagl")
-class CmpaglOptions(BertOptions):
+class CmpaglOptions(StageOptions):
     """CMPAGL (Gswin image tower, BERT in two halves, pre-alignment); the defaults are the full size.
 
     The paper's sizes are not known: those of Swin-T and BERT-base are chosen.
     """
 
-    own_towers: ClassVar[bool] = True
-    image_input: ClassVar[Literal["features", "pixels"]] = "pixels"
     note: ClassVar[str] = "reimplemented from the description; image tower trained from scratch"
 
-    image_size: ImageSize = Field(default=224, description="side of the input, pixels")
-    width: Width = Field(default=96, description="channels of the first stage; each further stage has twice as many")
-    depths: Stages = Field(default=[2, 2, 6, 2], description="blocks per stage")
-    heads: Stages = Field(default=[3, 6, 12, 24], description="attention heads per stage")
-    window: Annotated[int, Field(ge=2, le=32)] = Field(
-        default=7, description="side of a window, in patches of the stage"
-    )
     embedding: Width = Field(default=256, description="width of the shared space of the pre-alignment")
     global_window: bool = Field(default=True, description="attend from each window to the global one")
     pre_alignment: bool = Field(
@@ -45,7 +36,6 @@ class CmpaglOptions(BertOptions):
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
-        require_heads(self.width, self.depths, self.heads)
         unit = PATCH * self.window * 2 ** (len(self.depths) - 1)
         windows, rest = divmod(self.image_size, unit)
         if rest or windows.bit_count() != 1:

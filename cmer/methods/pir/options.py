@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from cmer.config.base import Positive, Text, Weight, Width
-from cmer.methods.layers.settings import BertOptions, ImageSize, Stages, Weights, require_heads
+from cmer.methods.layers.settings import Weights
+from cmer.methods.layers.stage_settings import StageOptions
 from cmer.registry import METHOD_OPTIONS
 
 PATCH = 4
@@ -19,18 +20,11 @@ SIZES = ("image_size", "width", "depths", "heads", "window", "scene_model", "tex
 
 
 @METHOD_OPTIONS.register("pir")
-class PirOptions(BertOptions):
+class PirOptions(StageOptions):
     """PIR (Swin, a frozen ResNet of scenes, BERT, progressive attention); the defaults are the published sizes."""
 
-    own_towers: ClassVar[bool] = True
-    image_input: ClassVar[Literal["features", "pixels"]] = "pixels"
     note: ClassVar[str] = "the ResNet is frozen; its forward pass counts"
 
-    image_size: ImageSize = Field(default=224, description="side of the input, pixels")
-    width: Width = Field(default=96, description="channels of Swin's first stage; each further stage has twice as many")
-    depths: Stages = Field(default=[2, 2, 6, 2], description="blocks per stage")
-    heads: Stages = Field(default=[3, 6, 12, 24], description="attention heads per stage")
-    window: Annotated[int, Field(ge=2, le=32)] = Field(default=7, description="side of a window, in patches")
     scene_model: Text = Field(default="resnet50.a1_in1k", description="timm's name of the frozen model of scenes")
     image_weights: Weights = "imagenet"
     scene_weights: Weights = "imagenet"
@@ -42,7 +36,6 @@ class PirOptions(BertOptions):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
-        require_heads(self.width, self.depths, self.heads)
         unit = PATCH * 2 ** (len(self.depths) - 1)
         if self.image_size % unit:
             raise ValueError(
