@@ -15,17 +15,19 @@ IDS = PairIds(torch.arange(4), torch.arange(4), torch.zeros(4))
 STEP = StepInfo(0, 10)
 SYSTEMS = {
     "amfmn": {"unused_parts": False},
+    "amfmn_minilm": {"unused_parts": False, "text_model": "minilm"},
     "hvsa": {"train_words": True, "input_biases": True},
     "swan": {"train_cnn": True},
     "mcrn": {"unused_parts": False},
 }
-"""Each system with the options in which all of it trains."""
+"""Each system, named by its method and variant, with the options in which all of it trains."""
 
 
 def system(name, **changes):
     """Built as a run's method is, with statistics, biases and gains of zero that show in the outputs; in eval mode."""
-    options = METHOD_OPTIONS.get(name)(**(SMALL | SYSTEMS[name] | changes))
-    method = build(name, options, Context(None, FeatureOptions(), None, CAPTIONS, 0))
+    kind = name.partition("_")[0]
+    options = METHOD_OPTIONS.get(kind)(**(SMALL | SYSTEMS[name] | changes))
+    method = build(kind, options, Context(None, FeatureOptions(), None, CAPTIONS, 0))
     generator = torch.Generator().manual_seed(1)
     for parameter_name, tensor in [*method.named_parameters(), *method.named_buffers()]:
         shown = parameter_name.endswith(("bias", "running_mean")) or not tensor.any()  # timm's residuals start at zero

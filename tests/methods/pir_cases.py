@@ -12,6 +12,12 @@ SMALL = {
     **{"image_size": 32, "width": 8, "depths": [1, 1], "heads": [2, 2], "window": 2, "scene_model": "test_resnet"},
     **{"image_weights": None, "scene_weights": None, "text_model": "tiny", "embedding": 16, "kept_tokens": 9},
 }
+CNN = {
+    **{"image_size": 64, "image_model": "test_resnet", "width": 96, "depths": [2, 2, 6, 2], "heads": [3, 6, 12, 24]},
+    **{"window": 7, "kept_tokens": 3},
+}
+"""What changes where a CNN is the image tower."""
+FORMS = [{}, CNN]
 TEXTS = ["a pond", "two long boats at a pier", "many dense trees", "a red plane on a runway"]
 IDS = PairIds(torch.arange(4), torch.arange(4), torch.tensor([5, 2, 5, -1]))
 STEP = StepInfo(3, 10)
@@ -31,9 +37,10 @@ def pir(**changes):
     return method.eval()
 
 
-def pixels(count=4):
-    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+def pixels(method):
+    side = method.preprocess.size
+    return torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(2))
 
 
 def encoded(method):
-    return method.encode_images(pixels()), method.encode_texts(method.tokenize(TEXTS))
+    return method.encode_images(pixels(method)), method.encode_texts(method.tokenize(TEXTS))

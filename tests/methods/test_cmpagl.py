@@ -22,7 +22,7 @@ from cmer.profiling.spec import ProfileSpec
 
 def test_the_text_encoder_is_the_first_half_of_the_bert() -> None:
     torch.manual_seed(0)
-    whole = load_bert(options(text_model="minilm"))
+    whole = load_bert("minilm")
     method = build("cmpagl", options(text_model="minilm"), Context(None, FeatureOptions(), None, [], 0)).eval()
     tokens = method.tokenize(TEXTS)
     with torch.no_grad():

@@ -91,7 +91,7 @@ def test_variational_dropout_drops_the_same_components_of_all_words(shared) -> N
 
 
 def test_the_lite_cnn_is_the_image_tower_of_the_lite_backbone() -> None:
-    cnn = CnnStages(AmfmnOptions(**(SMALL | LITE))).eval()
+    cnn = CnnStages("tf_efficientnet_lite0", "lite", 64).eval()
     lite = build_backbone(LiteOptions(kind="lite", printed="lite", size=64))
     assert cnn.channels == [16, 24, 40, 112, 320] and cnn.preprocess.size == 64
     with torch.no_grad():
@@ -111,7 +111,7 @@ def test_weights_come_from_a_local_file_without_its_classifier(tmp_path, layout)
     else:
         wrapped = {"state_dict": {f"module.{name}": tensor for name, tensor in given.items()}, "epoch": 3}
         torch.save(given if layout == "plain" else wrapped, file)
-    found = CnnStages(AmfmnOptions(**(SMALL | {"image_weights": str(file)}))).net.state_dict()
+    found = CnnStages("test_resnet", str(file), 64).net.state_dict()
     assert set(given) - set(found) == {"fc.weight", "fc.bias"}
     assert all(torch.equal(found[name], given[name]) for name in found)
 
@@ -119,20 +119,23 @@ def test_weights_come_from_a_local_file_without_its_classifier(tmp_path, layout)
 def test_a_cnn_that_cannot_be_had_is_named(tmp_path) -> None:
     other = tmp_path / "other.pth"
     torch.save({"conv1.weight": torch.zeros(3)}, other)
-    for changes, message in (
-        ({"image_model": "resnet7"}, "timm has no CNN 'resnet7'"),
-        ({"image_model": "vit_tiny_patch16_224"}, "vit_tiny_patch16_224"),
-        ({"image_weights": str(other)}, "they are another model's"),
-        ({"image_weights": str(tmp_path / "none.pth")}, "none.pth"),
+    deeper = timm.create_model("test_resnet").state_dict() | {"layer1.1.conv1.weight": torch.zeros(3)}
+    torch.save(deeper, tmp_path / "deeper.pth")
+    for name, weights, message in (
+        ("resnet7", None, "timm has no 'resnet7'"),
+        ("vit_tiny_patch16_224", None, "vit_tiny_patch16_224"),
+        ("test_resnet", str(other), "they are another model's"),
+        ("test_resnet", str(tmp_path / "deeper.pth"), r"another model's \(unexpected layer1.1.conv1.weight\)"),
+        ("test_resnet", str(tmp_path / "none.pth"), "none.pth"),
     ):
         with pytest.raises(UserError, match=message):
-            CnnStages(AmfmnOptions(**(SMALL | changes)))
+            CnnStages(name, weights, 64)
 
 
 def test_a_frozen_cnn_keeps_its_statistics_and_gets_no_gradient() -> None:
     method = system("swan", train_cnn=False, image_weights="lite", image_model=LITE["image_model"]).train()
     before = {name: tensor.clone() for name, tensor in method.cnn.state_dict().items()}
-    assert method.training and not method.cnn.training and not method.cnn.net.training
+    assert method.training and not any(module.training for module in method.cnn.net.modules())
     losses(method)["triplet"].backward()
     assert not any(p.requires_grad or p.grad is not None for p in method.cnn.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in method.cnn.state_dict().items())
@@ -143,7 +146,7 @@ def test_a_frozen_cnn_keeps_its_statistics_and_gets_no_gradient() -> None:
 
 
 def test_published_sizes_need_a_gpu_and_smaller_ones_say_so() -> None:
-    for name in SYSTEMS:
+    for name in ("amfmn", "hvsa", "swan", "mcrn"):
         published = METHOD_OPTIONS.get(name)()
         assert published.gpu and published.differences() == {} and published.variant_title() is None
         assert published.without_weights().image_weights is None
@@ -154,6 +157,7 @@ def test_published_sizes_need_a_gpu_and_smaller_ones_say_so() -> None:
         "image": "64 pixels, tf_efficientnet_lite0 (lite weights)",
         "text": "GRU of 16 on words of 12",
     }
+    assert AmfmnOptions(text_model="minilm").differences() == {"text": "minilm"}
     assert AmfmnOptions(image_weights=None).differences() == {"image": "256 pixels, resnet18.tv_in1k (random weights)"}
 
 

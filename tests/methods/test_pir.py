@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from pir_cases import IDS, STEP, TEXTS, encoded, options, pir, pixels
+from pir_cases import CNN, FORMS, IDS, STEP, TEXTS, encoded, options, pir, pixels
 from safetensors.torch import save_file
 
+from cmer.backbones.build import build as build_backbone
+from cmer.backbones.lite.options import LiteOptions
 from cmer.config.backbones import FeatureOptions
 from cmer.errors import UserError
 from cmer.losses.affiliation import affiliation
@@ -16,6 +18,12 @@ from cmer.methods.base import Context
 from cmer.methods.build import build
 from cmer.methods.layers.timm_towers import timm_tower
 from cmer.methods.pir.options import PirOptions
+
+LITE = CNN | {
+    **{"image_model": "tf_efficientnet_lite0", "image_weights": "lite"},
+    **{"scene_model": "tf_efficientnet_lite0", "scene_weights": "lite"},
+}
+
 
 # --- encoders ---------------------------------------------------------------------------------------------------------
 
@@ -49,17 +57,31 @@ def naive_progress(attention, tokens, guide=None):
     return attention.head(tokens[0])
 
 
-def test_an_image_is_its_mean_token_and_the_progress_of_the_tokens_that_its_scene_ranks_highest() -> None:
-    method = pir()
+def swin_tokens(method, image):
+    return method.image.forward_features(image[None])[0].reshape(-1, 16)
+
+
+def cnn_tokens(method, image):
+    last = method.image.net(image[None])[-1][0]
+    return torch.stack([last[:, i, j] for i in range(2) for j in range(2)])
+
+
+@pytest.mark.parametrize(("form", "tokens_of", "shape"), [({}, swin_tokens, (16, 16)), (CNN, cnn_tokens, (4, 96))])
+def test_an_image_is_its_mean_token_and_the_progress_of_the_tokens_that_its_scene_ranks_highest(
+    form, tokens_of, shape
+) -> None:
+    method = pir(**form)
+    count, total = method.options.kept_tokens, shape[0] + 1
+    assert method.options.tokens == total
     with torch.no_grad():
-        found = method.encode_images(pixels())
-        for image, expected in zip(pixels(), found, strict=True):
-            states = method.image.forward_features(image[None])[0].reshape(-1, 16)
-            assert states.shape == (16, 16)
+        found = method.encode_images(pixels(method))
+        for image, expected in zip(pixels(method), found, strict=True):
+            states = tokens_of(method, image)
+            assert states.shape == shape
             tokens = method.image_projection(torch.stack([states.mean(dim=0), *states]))
             guide = method.scene_projection(method.scene.tower(image[None])[0])
             belief = [float(token @ guide) for token in tokens]
-            kept = sorted(range(17), key=lambda token: -belief[token])[:9]
+            kept = sorted(range(total), key=lambda token: -belief[token])[:count]
             v = tokens[0] + naive_progress(method.image_attention, tokens[kept], guide)
             assert torch.allclose(expected, v / v.norm(), atol=1e-5)
 
@@ -75,17 +97,18 @@ def test_a_text_is_its_class_token_and_the_progress_of_its_words() -> None:
             assert torch.allclose(expected, s / s.norm(), atol=1e-5)
 
 
-def test_rows_are_images_and_columns_are_texts() -> None:
-    method, order = pir(), torch.tensor([2, 0, 3, 1])
+@pytest.mark.parametrize("form", FORMS)
+def test_rows_are_images_and_columns_are_texts(form) -> None:
+    method, order = pir(**form), torch.tensor([2, 0, 3, 1])
 
     def scores(images, texts):
         with torch.inference_mode():
             return method.score(method.encode_images(images), method.encode_texts(method.tokenize(texts)))
 
-    found = scores(pixels(), TEXTS)
+    found = scores(pixels(method), TEXTS)
     assert found.shape == (4, 4) and found.std() > 1e-3
-    assert torch.allclose(scores(pixels(), [TEXTS[i] for i in order]), found[:, order], atol=1e-5)
-    other = pixels()
+    assert torch.allclose(scores(pixels(method), [TEXTS[i] for i in order]), found[:, order], atol=1e-5)
+    other = pixels(method)
     other[1] += 1
     assert ((scores(other, TEXTS) - found).abs().amax(dim=1) > 1e-5).tolist() == [False, True, False, False]
 
@@ -131,13 +154,15 @@ def test_losses_are_contrastive_and_affiliation_with_a_temperature_each() -> Non
     assert set(plain.losses(*encoded(plain), IDS, None, STEP)) == {"contrastive"}
 
 
-def test_every_trained_tensor_gets_a_gradient_and_the_scene_tower_stays_as_it_is() -> None:
-    method = pir().train()
+@pytest.mark.parametrize("form", FORMS)
+def test_every_trained_tensor_gets_a_gradient_and_the_scene_tower_stays_as_it_is(form) -> None:
+    method = pir(**form).train()
     before = {name: tensor.clone() for name, tensor in method.scene.state_dict().items()}
     sum(method.losses(*encoded(method), IDS, None, STEP).values()).backward()
     trained = {name for name, _ in method.named_parameters() if not name.startswith("scene.")}
     missing = {n for n, p in method.named_parameters() if n in trained and (p.grad is None or not p.grad.abs().max())}
-    assert not missing and set(method.trained()) == trained
+    statistics = {name for name, _ in method.named_buffers() if "running" in name and not name.startswith("scene.")}
+    assert not missing and set(method.trained()) == trained | statistics and bool(statistics) == bool(form)
     assert all(p.grad is None for p in method.scene.parameters()) and not method.scene.tower.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in method.scene.state_dict().items())
 
@@ -170,6 +195,12 @@ def test_differences_name_sizes_and_random_weights() -> None:
         "affiliation": "no affiliation loss",
     }
     assert PirOptions(pretrained=False).differences() == {"pretrained": "no pretrained"}
+    lite = options(**LITE)
+    assert lite.differences() == {
+        "sizes": "64 pixels, tf_efficientnet_lite0, tf_efficientnet_lite0, tiny",
+        "image_weights": "image weights lite",
+        "scene_weights": "scene weights lite",
+    }
 
 
 @pytest.mark.parametrize(
@@ -180,6 +211,11 @@ def test_differences_name_sizes_and_random_weights() -> None:
         ({"heads": [3, 2]}, "the 8 channels of stage 1 must be a multiple of 3"),
         ({"depths": [1]}, "one number per stage"),
         ({"embedding": 20}, "multiple of 8"),
+        ({"image_weights": "lite"}, "lite needs `image_model: tf_efficientnet_lite0`"),
+        ({"scene_weights": "lite"}, r"lite needs `scene_model: tf_efficientnet_lite0` \(given: test_resnet\)"),
+        (CNN | {"window": 3, "width": 48}, "width, window: sizes of Swin; test_resnet has none of them"),
+        (CNN | {"image_size": 80}, "must be a multiple of 32"),
+        (CNN | {"kept_tokens": 6}, "6 of the 5 image tokens"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(changes, message) -> None:
@@ -216,6 +252,17 @@ def test_weights_of_a_tower_are_read_in_all_published_layouts(tmp_path, layout) 
         torch.save(layout(state), path)
     read = timm_tower("swin_tiny_patch4_window7_224", str(path), **sizes).state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in read.items())
+
+
+def test_lite_towers_are_that_of_the_lite_backbone() -> None:
+    """The scene model gives its pooled head; the image tower ends before it."""
+    method = build("pir", options(**LITE), Context(None, FeatureOptions(), None, [], 0)).eval()
+    lite = build_backbone(LiteOptions(kind="lite", printed="lite", size=64))
+    assert method.preprocess.size == 64 and method.preprocess.mean == (0.5, 0.5, 0.5)
+    with torch.no_grad():
+        features = lite.encode_images(pixels(method), [10])
+        assert torch.allclose(method.scene(pixels(method)), features.pooled[:, :1280], atol=1e-4)
+        assert torch.allclose(method.image(pixels(method))[-1].flatten(2).mT, features.blocks[10][:, 1:], atol=1e-3)
 
 
 def test_weights_of_another_tower_are_refused(tmp_path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -9,8 +11,9 @@ from cmer.backbones.base import Features, Tokens
 from cmer.losses.memory import Memory, PairIds
 from cmer.losses.triplet import hinges
 from cmer.methods.amfmn.options import AmfmnOptions
-from cmer.methods.base import Context, StepInfo
+from cmer.methods.base import Context, ParameterGroup, StepInfo
 from cmer.methods.items import Items
+from cmer.methods.layers.bert import PRETRAINED_RATE, SentenceBert, WordPieces
 from cmer.methods.layers.cnn_gru import CnnGru
 from cmer.methods.layers.multiscale import MultiscaleAttention
 from cmer.methods.layers.words import SENTENCE_DIM, SentenceEncoder
@@ -34,6 +37,7 @@ class Amfmn(CnnGru):
     With the published vocabulary of 1,349 words it has the printed 36.70 M parameters: 36,696,228. 1,037,800 of them
     are the classifier of the ResNet and a fusion gate, which the release declares and does not use; `unused_parts`
     holds them. Schedule and optimiser are those of this project's loop; pairs with equal texts are no negatives.
+    With `text_model: minilm`, t is the `SentenceBert`.
     """
 
     options: AmfmnOptions
@@ -43,11 +47,20 @@ class Amfmn(CnnGru):
     def __init__(self, options: AmfmnOptions, context: Context) -> None:
         super().__init__(options, context)
         self.image = MultiscaleAttention(self.cnn.channels[1:], options.image_size, SENTENCE_DIM)
-        self.text = SentenceEncoder(self.vocabulary.size, options.word_width, options.gru_width)
+        self.pieces = WordPieces() if options.text_model == "minilm" else None
+        self.text = (
+            SentenceBert()
+            if self.pieces
+            else SentenceEncoder(self.vocabulary.size, options.word_width, options.gru_width)
+        )
         self.gate = nn.Linear(SENTENCE_DIM, SENTENCE_DIM)
         if options.unused_parts:
             classifier, fusion = nn.Linear(self.cnn.channels[-1], CLASSES), nn.Linear(2 * SENTENCE_DIM, SENTENCE_DIM)
             self.unused = nn.ModuleDict({"classifier": classifier, "fusion": fusion})
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """See `Method`: numbers of words, or word pieces."""
+        return self.pieces.tokenize(texts) if self.pieces else super().tokenize(texts)
 
     def encode_images(self, batch: Features | Tensor) -> Items:
         """The embedding v and the gate g, [B, 512] each."""
@@ -72,3 +85,7 @@ class Amfmn(CnnGru):
     ) -> dict[str, Tensor]:
         """The sum of the hinges, as published; see the class."""
         return {"triplet": hinges(self.score(images, texts), batch.positives()).sum()}
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """See `Method`: MiniLM trains at a tenth of the rate."""
+        return [ParameterGroup("text.bert.*", rate=PRETRAINED_RATE), ParameterGroup("*")]

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from cmer.backbones.base import Features, Preprocess, Tokens
+from cmer.backbones.base import Features, Tokens
 from cmer.losses.batch.contrastive import contrastive
 from cmer.losses.batch.optimised_triplet import optimised_triplet
 from cmer.losses.memory import Memory, PairIds
-from cmer.methods.base import Context, Method, ParameterGroup, StepInfo
+from cmer.methods.base import Context, ParameterGroup, StepInfo
 from cmer.methods.cmpagl.draws import hard_negatives, mask_words
 from cmer.methods.cmpagl.fusion import FusionEncoder
 from cmer.methods.cmpagl.gswin import Gswin
 from cmer.methods.cmpagl.options import CmpaglOptions
 from cmer.methods.items import Items, count_items
-from cmer.methods.layers.bert import TextEncoder, WordPieces, load_bert
+from cmer.methods.layers.bert import PRETRAINED_RATE, TextEncoder, load_bert, mean_state
 from cmer.methods.layers.draws import step_generator
 from cmer.methods.layers.heads import unit
 from cmer.methods.layers.pairs import score_pairs
-from cmer.methods.layers.settings import IMAGENET_MEAN, IMAGENET_STD
+from cmer.methods.layers.stages import StageMethod
 from cmer.registry import METHODS
 
 TEMPERATURE = 0.07
-PRETRAINED_RATE = 0.1
-"""Learning rate of the BERT's own layers, relative to that of the parts that train from scratch."""
 
 
 class Alignment(nn.Module):
@@ -42,7 +38,7 @@ class Alignment(nn.Module):
 
 
 @METHODS.register("cmpagl")
-class Cmpagl(Method):
+class Cmpagl(StageMethod):
     """L = L_ITC + L_OTri + L_MLM + L_ITM; retrieval by the unit embeddings of the pre-alignment.
 
     F_cls is the mean of the image tokens, G_cls that of the states after the first half of BERT: halfway, the state of
@@ -61,8 +57,8 @@ class Cmpagl(Method):
 
     def __init__(self, options: CmpaglOptions, context: Context) -> None:
         super().__init__(options, context)
-        self.seed, self.pieces = context.seed, WordPieces()
-        model = load_bert(options)
+        self.seed = context.seed
+        model = load_bert(options.text_model, options.pretrained)
         width = model.config.hidden_size
         self.image, self.text = Gswin(options), TextEncoder(model.bert, model.config.num_hidden_layers // 2)
         self.fusion = FusionEncoder(model.bert, self.image.width)
@@ -73,15 +69,6 @@ class Cmpagl(Method):
             self.alignment = Alignment(self.image.width, width, options.embedding)
         else:
             self.scoring = "pair"
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """See `Method`: squares of the configured size, with ImageNet's mean and standard deviation."""
-        return Preprocess(size=self.options.image_size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-
-    def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """See `Method`."""
-        return self.pieces.tokenize(texts)
 
     def encode_images(self, batch: Features | Tensor) -> Items:
         """Tokens [B, N, C'] and, with pre-alignment, the unit embedding [B, e]."""
@@ -94,11 +81,11 @@ class Cmpagl(Method):
     def encode_texts(self, batch: Features | Tokens) -> Items:
         """Word pieces, their mask and states [B, L, d] and, with pre-alignment, the unit embedding [B, e]."""
         assert isinstance(batch, Tokens)
-        states, real = self.text(batch.ids, batch.mask), batch.mask.unsqueeze(-1)
+        states = self.text(batch.ids, batch.mask)
         items = {"ids": batch.ids, "mask": batch.mask, "states": states}
         if self.alignment is None:
             return items
-        return items | {"embedding": unit(self.alignment.text((states * real).sum(dim=1) / real.sum(dim=1)))}
+        return items | {"embedding": unit(self.alignment.text(mean_state(states, batch.mask)))}
 
     def scored_part(self, items: Items) -> Items:
         """See `Method`: the unit embeddings, if there is a pre-alignment."""

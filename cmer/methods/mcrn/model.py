@@ -57,7 +57,7 @@ class Mcrn(CnnGru):
         self.text = SentenceEncoder(self.vocabulary.size, options.word_width, options.gru_width)
         self.dropout, self.transfer = nn.Dropout(DROPOUT), PatternTransfer(SENTENCE_DIM)
         if options.unused_parts:
-            audio = CnnStages(options.without_weights())
+            audio = CnnStages(options.image_model, None, options.image_size)
             width = self.cnn.channels[-1]
             maps = nn.ModuleList(nn.Linear(SENTENCE_DIM, SENTENCE_DIM) for _ in range(4))  # two in each of two layers
             parts = {

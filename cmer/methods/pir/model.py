@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,23 +12,23 @@ from cmer.backbones.base import Features, Preprocess, Tokens
 from cmer.losses.affiliation import affiliation
 from cmer.losses.batch.contrastive import contrastive
 from cmer.losses.memory import Memory, PairIds
-from cmer.methods.base import Context, Method, StepInfo
-from cmer.methods.layers.bert import TextEncoder, WordPieces, load_bert
+from cmer.methods.base import Context, StepInfo
+from cmer.methods.layers.bert import TextEncoder, load_bert
+from cmer.methods.layers.cnn import CnnStages
 from cmer.methods.layers.heads import limited_scale, unit
-from cmer.methods.layers.settings import IMAGENET_MEAN, IMAGENET_STD
+from cmer.methods.layers.stages import StageMethod
 from cmer.methods.layers.timm_towers import Frozen, timm_tower
 from cmer.methods.pir.attention import ProgressiveAttention
-from cmer.methods.pir.options import PirOptions
+from cmer.methods.pir.options import SWIN, PirOptions
 from cmer.registry import METHODS
 
 TEMPERATURE = 0.07
 MAX_TOKENS = 47
 IMAGE_CYCLES, TEXT_CYCLES = 2, 3
-SWIN = "swin_tiny_patch4_window7_224.ms_in1k"
 
 
 @METHODS.register("pir")
-class Pir(Method):
+class Pir(StageMethod):
     """v = unit(x_0 + W h(x)), s = unit(t_0 + W' h'(t)); L = L_contrastive + L_affiliation.
 
     x are Swin's tokens behind their mean x_0, projected to the shared space, of which only those closest to g are kept,
@@ -39,20 +39,22 @@ class Pir(Method):
     Sizes, losses and temperatures follow the published code (github.com/jaychempan/PIR). Deviations: padding is masked
     in BERT and in h', where that code attends to it; the temperatures are trained as logarithms and limited; equal
     captions are positives of each other; see `affiliation` for that loss. The published model was selected on test.
+
+    The lite form has a trained CNN in place of Swin, whose last map gives the tokens; ResNet and BERT have smaller
+    substitutes too.
     """
 
     options: PirOptions
 
     def __init__(self, options: PirOptions, context: Context) -> None:
-        super().__init__(options, context)
-        self.pieces, width = WordPieces(MAX_TOKENS), options.embedding
-        sizes = {"img_size": options.image_size, "embed_dim": options.width, "window_size": options.window}
-        self.image = timm_tower(SWIN, options.image_weights, depths=options.depths, num_heads=options.heads, **sizes)
+        super().__init__(options, context, MAX_TOKENS)
+        width = options.embedding
+        self.image, image_width = _image_tower(options)
         scene = timm_tower(options.scene_model, options.scene_weights)
-        bert = load_bert(options).bert
+        bert = load_bert(options.text_model, options.pretrained).bert
         self.scene, self.text = Frozen(scene), TextEncoder(bert, bert.config.num_hidden_layers)
         self.image_projection, self.text_projection = (
-            nn.Linear(given, width) for given in (self.image.num_features, self.text.width)
+            nn.Linear(given, width) for given in (image_width, self.text.width)
         )
         self.scene_projection = nn.Linear(scene.num_features, width)
         self.image_attention = ProgressiveAttention(width, IMAGE_CYCLES)
@@ -61,21 +63,25 @@ class Pir(Method):
 
     @property
     def preprocess(self) -> Preprocess:
-        """See `Method`: squares of the configured size, with ImageNet's mean and standard deviation."""
-        return Preprocess(size=self.options.image_size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-
-    def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """See `Method`; at most 47 word pieces."""
-        return self.pieces.tokenize(texts)
+        """See `Method`; with a CNN, that of the CNN."""
+        return self.image.preprocess if isinstance(self.image, CnnStages) else super().preprocess
 
     def encode_images(self, batch: Features | Tensor) -> Tensor:
         """Unit embeddings [B, e] from pixels."""
         assert isinstance(batch, Tensor)
-        states = self.image.forward_features(batch).flatten(1, 2)
+        states = self._image_states(batch)
         tokens = self.image_projection(torch.cat([states.mean(dim=1, keepdim=True), states], dim=1))
         guide = self.scene_projection(self.scene(batch))
         kept = _closest(tokens, guide, self.options.kept_tokens)
         return unit(tokens[:, 0] + self.image_attention(kept, guide=guide))
+
+    def _image_states(self, pixels: Tensor) -> Tensor:
+        """The image tower's last map as tokens [B, N, C]."""
+        if isinstance(self.image, CnnStages):
+            last: Tensor = self.image(pixels)[-1]
+            return last.flatten(2).transpose(1, 2)
+        states: Tensor = self.image.forward_features(pixels).flatten(1, 2)
+        return states
 
     def encode_texts(self, batch: Features | Tokens) -> Tensor:
         """Unit embeddings [B, e] from word pieces."""
@@ -97,6 +103,16 @@ class Pir(Method):
     def trained(self) -> dict[str, Tensor]:
         """See `Method`: without the statistics of the frozen ResNet."""
         return {name: tensor for name, tensor in super().trained().items() if not name.startswith("scene.")}
+
+
+def _image_tower(options: PirOptions) -> tuple[Any, int]:
+    """The trained image tower and the channels of its last map."""
+    if options.image_model != SWIN:
+        cnn = CnnStages(options.image_model, options.image_weights, options.image_size)
+        return cnn, cnn.channels[-1]
+    sizes: dict[str, Any] = {"img_size": options.image_size, "embed_dim": options.width, "window_size": options.window}
+    swin = timm_tower(SWIN, options.image_weights, depths=options.depths, num_heads=options.heads, **sizes)
+    return swin, swin.num_features
 
 
 def _closest(tokens: Tensor, guide: Tensor, count: int) -> Tensor:

@@ -7,15 +7,19 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from cmer.config.base import Positive, Text, Weight, Width
-from cmer.methods.layers.settings import Weights
+from cmer.methods.layers.settings import Weights, require_lite
 from cmer.methods.layers.stage_settings import StageOptions
 from cmer.registry import METHOD_OPTIONS
 
+SWIN = "swin_tiny_patch4_window7_224.ms_in1k"
+"""Timm's name of the published image tower."""
 PATCH = 4
 """Side of a patch, pixels."""
 ATTENTION_HEADS = 8
 """Heads of the progressive attention."""
-SIZES = ("image_size", "width", "depths", "heads", "window", "scene_model", "text_model", "embedding", "kept_tokens")
+SWIN_SIZES = ("width", "depths", "heads", "window")
+"""Settings that another image tower than Swin does not have."""
+SIZES = ("image_size", "image_model", *SWIN_SIZES, "scene_model", "text_model", "embedding", "kept_tokens")
 """Settings that say how large the system is."""
 
 
@@ -25,6 +29,9 @@ class PirOptions(StageOptions):
 
     note: ClassVar[str] = "the ResNet is frozen; its forward pass counts"
 
+    image_model: Text = Field(
+        default=SWIN, description="timm's name of the trained image tower: this Swin in the sizes above, or a CNN"
+    )
     scene_model: Text = Field(default="resnet50.a1_in1k", description="timm's name of the frozen model of scenes")
     image_weights: Weights = "imagenet"
     scene_weights: Weights = "imagenet"
@@ -33,6 +40,18 @@ class PirOptions(StageOptions):
     )
     kept_tokens: Positive = Field(default=40, description="image tokens that the scene ranks highest and that are kept")
     affiliation: Weight = Field(default=1.0, description="weight of the affiliation loss; 0: none")
+
+    @model_validator(mode="after")
+    def _towers_fit(self) -> Self:
+        for tower in ("image", "scene"):
+            require_lite(tower, getattr(self, f"{tower}_model"), getattr(self, f"{tower}_weights"))
+        fields = type(self).model_fields
+        changed = [name for name in SWIN_SIZES if getattr(self, name) != fields[name].default]
+        if changed and self.image_model != SWIN:
+            raise ValueError(
+                f"{', '.join(changed)}: sizes of Swin; {self.image_model} has none of them, leave them out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -47,7 +66,7 @@ class PirOptions(StageOptions):
 
     @property
     def tokens(self) -> int:
-        """Tokens of an image: those of Swin's last stage, and their mean."""
+        """Tokens of an image: those of the last map, which has a CNN's usual stride, and their mean."""
         side = self.image_size // (PATCH << len(self.depths) - 1)
         return side**2 + 1
 
@@ -64,11 +83,10 @@ class PirOptions(StageOptions):
         """See `MethodOptions`; the sizes are described together, and weights by their origin."""
         found = super().differences()
         if [name for name in SIZES if found.pop(name, None)]:
-            depths = "-".join(map(str, self.depths))
+            swin = f"Swin {'-'.join(map(str, self.depths))} from {self.width} wide"
+            image = swin if self.image_model == SWIN else self.image_model
             scene = self.scene_model.partition(".")[0]
-            found["sizes"] = (
-                f"{self.image_size} pixels, Swin {depths} from {self.width} wide, {scene}, {self.text_model}"
-            )
+            found["sizes"] = f"{self.image_size} pixels, {image}, {scene}, {self.text_model}"
         for tower in ("image", "scene"):
             weights = getattr(self, f"{tower}_weights")
             if weights is None:
