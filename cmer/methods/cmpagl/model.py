@@ -71,8 +71,6 @@ class Cmpagl(Method):
         self.alignment: Alignment | None = None
         if options.pre_alignment:
             self.alignment = Alignment(self.image.width, width, options.embedding)
-        else:
-            self.scoring = "pair"
 
     @property
     def preprocess(self) -> Preprocess:

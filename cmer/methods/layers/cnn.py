@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cmer.backbones.base import Preprocess
 from cmer.backbones.weights import read_state, reading_weights
 from cmer.errors import UserError
+from cmer.io import expand
 from cmer.methods.layers.cnn_settings import CnnGruOptions
 from cmer.methods.layers.timm_towers import TAG
 
@@ -68,8 +69,9 @@ def _network(options: CnnGruOptions) -> Any:
     if weights == "lite":
         _load_lite(net)
     elif weights is not None:
-        found, own = read_state(weights), net.state_dict()
-        with reading_weights(weights):
+        file = str(expand(weights))
+        found, own = read_state(file), net.state_dict()
+        with reading_weights(file):
             net.load_state_dict({key: value for key, value in found.items() if key in own})  # without the classifier
     return net
 

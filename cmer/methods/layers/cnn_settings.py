@@ -8,7 +8,10 @@ from pydantic import Field, model_validator
 
 from cmer.config.base import Text, Width
 from cmer.config.methods import MethodOptions
+from cmer.config.places import local_weights
 
+TimmName = Annotated[str, Field(pattern=r"^[\w.]+$")]
+"""Name of a model of timm, without a scheme such as hf-hub: for models from elsewhere."""
 LITE = "tf_efficientnet_lite0"
 """Timm's name of the lite backbone's image tower."""
 
@@ -25,7 +28,7 @@ class CnnGruOptions(MethodOptions):
     image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)] = Field(
         default=256, description="side of the input, pixels"
     )
-    image_model: Text = Field(default="resnet18.tv_in1k", description="name of a CNN of timm, with its tag")
+    image_model: TimmName = Field(default="resnet18.tv_in1k", description="name of a CNN of timm, with its tag")
     image_weights: Text | None = Field(
         default="imagenet",
         description="weights of the CNN: imagenet (timm's of its tag, which are fetched once), lite (those of the lite "
@@ -49,6 +52,10 @@ class CnnGruOptions(MethodOptions):
     def gpu(self) -> bool:
         """See `MethodOptions`: with the published CNN."""
         return bool(self.image_model == type(self)().image_model)
+
+    def places(self) -> list[str]:
+        """See `MethodOptions`."""
+        return local_weights(self.image_weights, known=("imagenet", "lite"))
 
     def without_weights(self) -> Self:
         """See `MethodOptions`."""

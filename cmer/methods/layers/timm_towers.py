@@ -9,6 +9,7 @@ from timm.models.swin_transformer import SwinTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from cmer.backbones.weights import read_state, reading_weights
+from cmer.io import expand
 
 TAG = "imagenet"
 """Stands for timm's weights of a model."""
@@ -27,13 +28,14 @@ def timm_tower(name: str, weights: str | None, **sizes: Any) -> Any:
     """
     with reading_weights(name, local=False):
         tower = timm.create_model(name, pretrained=weights == TAG, num_classes=0, **sizes)
-    if weights not in (TAG, None):
-        state = read_state(weights)
+    if weights is not None and weights != TAG:
+        file = str(expand(weights))
+        state = read_state(file)
         if isinstance(tower, SwinTransformer):
             state = checkpoint_filter_fn(state, tower)  # Swin's authors number the stages' parts otherwise
         classifier = tower.pretrained_cfg["classifier"].partition(".")[0]
         kept = {key: tensor for key, tensor in state.items() if key.partition(".")[0] != classifier}
-        with reading_weights(weights):
+        with reading_weights(file):
             tower.load_state_dict(kept)
     return tower
 

@@ -6,7 +6,9 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from cmer.config.base import Positive, Text, Weight, Width
+from cmer.config.base import Positive, Weight, Width
+from cmer.config.places import local_weights
+from cmer.methods.layers.cnn_settings import TimmName
 from cmer.methods.layers.settings import Weights
 from cmer.methods.layers.stage_settings import StageOptions
 from cmer.registry import METHOD_OPTIONS
@@ -25,7 +27,7 @@ class PirOptions(StageOptions):
 
     note: ClassVar[str] = "the ResNet is frozen; its forward pass counts"
 
-    scene_model: Text = Field(default="resnet50.a1_in1k", description="timm's name of the frozen model of scenes")
+    scene_model: TimmName = Field(default="resnet50.a1_in1k", description="timm's name of the frozen model of scenes")
     image_weights: Weights = "imagenet"
     scene_weights: Weights = "imagenet"
     embedding: Annotated[Width, Field(multiple_of=ATTENTION_HEADS)] = Field(
@@ -55,6 +57,10 @@ class PirOptions(StageOptions):
     def towers(self) -> str:
         """See `MethodOptions`."""
         return super().towers if "sizes" in self.differences() else "Swin-T+ResNet50"
+
+    def places(self) -> list[str]:
+        """See `MethodOptions`."""
+        return local_weights(self.image_weights, self.scene_weights, known=("imagenet",))
 
     def without_weights(self) -> Self:
         """See `MethodOptions`."""
