@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cmer.config.experiment import Config
+from cmer.config.places import files_at
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,15 @@ class RunInputs:
         """The manifest of the stored features that a run reads; none for a run that reads pixels."""
         row = self.config.run(run)
         return [self.file(f"features/{dataset}/{row.backbone}.json")] if row.training.inputs == "stored" else []
+
+    def weights_of_backbone(self, backbone: str) -> list[str]:
+        """The user's own files that a backbone's towers are read from."""
+        return files_at(self.config.backbones[backbone].places())
+
+    def weights_of_run(self, run: str) -> list[str]:
+        """The user's own files that the towers of a run are read from, the backbone's and the method's."""
+        row = self.config.run(run)
+        return files_at(row.options.places()) + (self.weights_of_backbone(row.backbone) if row.backbone else [])
 
     def captioner_files(self, captioner: str) -> list[str]:
         """Files of the user that a captioner reads."""

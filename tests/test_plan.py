@@ -40,7 +40,7 @@ def test_every_rule_with_parameters_is_read_from_its_source() -> None:
     assert {"draw_demo", "fetch_data", "train", "embed", "evaluate", "profile", "table", "figure"} <= set(found)
     assert found["train"].wildcards == ["dataset", "run", "seed"]
     assert set(found["train"].params) == {"spec", "code"}
-    assert found["train"].inputs == ["excluded_of_run", "features_of_run", "rich_of_run"]
+    assert found["train"].inputs == ["excluded_of_run", "features_of_run", "rich_of_run", "weights_of_run"]
     assert all("code" in rule.params for rule in found.values())
 
 

@@ -115,3 +115,38 @@ def test_a_table_lists_label_protocols_of_its_runs() -> None:
     pairs = {"method": "cmpagl", "options": {"pre_alignment": False}}
     with pytest.raises(ConfigError, match="pairs is not evaluated under oracle, but under none; list"):
         plan({}, tables={"table1": {"runs": ["pairs"]}}, runs={"pairs": pairs})
+
+
+BANK = {"kind": "smr", "queries": "train"}
+PAIRS = {"method": "cmpagl", "options": {"pre_alignment": False}}
+
+
+@pytest.mark.parametrize("scorer", [PAIRS, {"method": "ieft"}, {"method": "amfmn"}])
+def test_a_bank_of_queries_needs_a_method_that_embeds(scorer) -> None:
+    runs = {"pairs": scorer, "cmer": {"method": "cmer"}}
+    message = "rerankers.smr: it cannot rerank pairs: its method scores pairs.*; use `queries: test`, or leave it out"
+    with pytest.raises(ConfigError, match=message):
+        plan({"smr": BANK | {"runs": ["*"]}}, runs=runs, tables={})
+    plan({"smr": BANK | {"runs": ["tiny.*"]}}, runs=runs, tables={})
+    plan({"smr": BANK | {"runs": ["*"], "queries": "test"}}, runs=runs, tables={})
+    aligned = {"pairs": {"method": "cmpagl"}}
+    plan({"smr": BANK | {"runs": ["*"]}}, runs=aligned, tables={})
+
+
+def test_a_partner_has_the_queries_of_the_run() -> None:
+    rich = {"method": "trsllava", "options": {"captioner": "mine", "query": "rich"}}
+    other = {"based_on": "rich", "options": {"query_granularity": "paragraph"}}
+    runs = {"cmer": {"method": "cmer"}, "pairs": {"method": "ieft"}, "rich": rich, "other": other}
+    given = {"runs": runs, "captioners": {"mine": {"kind": "jsonl", "path": "a.jsonl"}}, "tables": {}}
+    for run, partner, message in (
+        (
+            "tiny.cmer",
+            "pairs",
+            "f.partner: pairs is not evaluated under predicted, shuffled, as tiny.cmer is",
+        ),
+        ("tiny.rich", "tiny.cmer", "tiny.cmer is not evaluated under rich, as tiny.rich is, but under none, predicted"),
+        ("tiny.rich", "tiny.other", "f.partner: the queries of tiny.other are other texts than those of tiny.rich"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            plan({"f": {"kind": "fusion", "runs": [run], "partner": partner}}, **given)
+    plan({"f": {"kind": "fusion", "runs": ["pairs"], "partner": "tiny.cmer"}}, **given)

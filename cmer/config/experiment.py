@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -15,16 +15,12 @@ from cmer.config.base import Model, Name, Seed, Several, require_known, require_
 from cmer.config.captioners import Captioner, parse_captioner
 from cmer.config.datasets import Dataset
 from cmer.config.folders import AMBIGUOUS, Results, is_within
-from cmer.config.methods import MethodOptions
+from cmer.config.protocols import Protocol, protocols_of, require_same_queries
 from cmer.config.reading import read_settings
 from cmer.config.reranking import AnyReranker, RerankerOptions, parse_reranker
 from cmer.config.runs import Run, RunDefaults, RunEntry, RunSpec, expand_runs
 from cmer.config.training import ProfileOptions, Training
 from cmer.registry import FIGURES, TABLES, Registry
-
-Protocol = Literal["none", "predicted", "oracle", "shuffled", "rich"]
-PROTOCOLS: tuple[Protocol, ...] = ("none", "predicted", "oracle", "shuffled", "rich")
-
 
 PARSERS = {"backbones": parse_backbone, "captioners": parse_captioner, "rerankers": parse_reranker}
 """Functions that parse an entry of a section with the model of its `kind`."""
@@ -134,6 +130,8 @@ class Config(Model):
         for section in ("datasets", "backbones", "captioners"):
             for name, entry in getattr(self, section).items():
                 yield from ((f"{section}.{name}", place) for place in entry.places())
+        for run in self.expanded:
+            yield from ((f"runs.{run.name}.options", place) for place in run.options.places())
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -165,10 +163,10 @@ class Config(Model):
 
     def _check_protocols(self, where: str, table: Table) -> None:
         for run in self.matching(table.runs):
-            if missing := [protocol for protocol in table.protocols if protocol not in _protocols(run.options)]:
+            if missing := [protocol for protocol in table.protocols if protocol not in protocols_of(run.options)]:
                 raise ValueError(
                     f"{where}: {run.name} is not evaluated under {', '.join(missing)}, but under "
-                    f"{', '.join(_protocols(run.options))}; list these, or put the run into a table of its own"
+                    f"{', '.join(protocols_of(run.options))}; list these, or put the run into a table of its own"
                 )
 
     def _check_reranker(self, where: str, reranker: RerankerOptions) -> None:
@@ -176,6 +174,11 @@ class Config(Model):
         if not reranker.runs:
             raise ValueError(f"{where}.runs: Field required")
         self._check_runs(f"{where}.runs", reranker.runs, self.expanded)
+        for run in runs:
+            try:
+                reranker.require(run.options)
+            except ValueError as error:
+                raise ValueError(f"{where}: it cannot rerank {run.name}: {error}") from None
         if partner is None:
             return
         require_known(f"{where}.partner", [partner], [run.name for run in self.expanded])
@@ -183,6 +186,8 @@ class Config(Model):
             raise ValueError(f"{where}.partner: {partner} is among its runs; name another run")
         if lacking := [run.name for run in runs if not set(run.datasets) <= set(self.run(partner).datasets)]:
             raise ValueError(f"{where}.partner: {partner} does not use all datasets of {', '.join(lacking)}")
+        for run in runs:
+            require_same_queries(f"{where}.partner", run, self.run(partner))
 
     def _check_runs(self, key: str, patterns: list[str], runs: Sequence[Run]) -> None:
         for pattern in patterns:
@@ -247,13 +252,6 @@ class Config(Model):
             training=row.training,
             source=self.datasets[dataset] if row.training.inputs == "online" else None,
         )
-
-
-def _protocols(options: MethodOptions) -> Sequence[str]:
-    """The label protocols under which a run is evaluated."""
-    if options.rich is not None and options.rich.query is not None:
-        return ["rich"]
-    return options.protocols or [name for name in PROTOCOLS if name != "rich"]
 
 
 def _matching(patterns: list[str], runs: Sequence[Run]) -> list[Run]:

@@ -7,6 +7,10 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 from cmer.config.base import Model, validate_part
 from cmer.registry import METHOD_OPTIONS
 
+Scoring = Literal["embedding", "conditioned", "pair"]
+"""`embedding`: dot products of unit embeddings [B, e]; `conditioned`: the items of one side are adapted to those of the
+other; `pair`: every pair needs a forward pass."""
+
 
 class RichInput(NamedTuple):
     """Rich texts that a method reads in place of images.
@@ -35,6 +39,11 @@ class MethodOptions(Model):
     own_towers: ClassVar[bool] = False
     image_input: ClassVar[Literal["features", "pixels", "captions"]] = "features"
     note: ClassVar[str] = ""
+
+    @property
+    def scoring(self) -> Scoring:
+        """How the method scores images against texts."""
+        return "embedding"
 
     @property
     def text_input(self) -> Literal["features", "tokens"]:
@@ -74,6 +83,10 @@ class MethodOptions(Model):
     def without_weights(self) -> Self:
         """The same method with random weights if pretrained ones would have to be fetched for its own towers."""
         return self
+
+    def places(self) -> list[str]:
+        """Files and folders of the user that the method's own towers are read from, as the config has them."""
+        return []
 
     def modules(self) -> tuple[str, ...]:
         """Modules named in these settings, in addition to the method's own; the code digest includes them."""

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from cmer.config.backbones import parse_kind
 from cmer.config.base import Distinct, Model
+from cmer.config.methods import MethodOptions
 from cmer.registry import RERANKERS
 
 
@@ -33,6 +34,9 @@ class RerankerOptions(Model):
     def partner_run(self) -> str | None:
         """Another run whose scores it reads."""
         return None
+
+    def require(self, options: MethodOptions) -> None:
+        """Raise `ValueError`, which says why and what to do, if a method with these settings lacks what it reads."""
 
 
 def parse_reranker(data: Any, key: str = "reranker") -> RerankerOptions:

@@ -15,6 +15,7 @@ from cmer.config.base import Model, Name, Seed, Several, as_sentences, require_k
 from cmer.config.captioners import Captioner
 from cmer.config.datasets import Dataset
 from cmer.config.methods import MethodOptions, parse_options, parse_options_field
+from cmer.config.places import files_at
 from cmer.config.plain import merge, shown
 from cmer.config.reranking import AnyReranker
 from cmer.config.training import Training
@@ -116,6 +117,10 @@ class RunSpec(Model):
     def modules(self) -> list[str]:
         """Modules that registries find by name and no import statement reaches; code digests include them."""
         return found_modules(self.method, self.options, self.backbone)
+
+    def weight_files(self) -> list[str]:
+        """The user's own files that the towers are read from, with variables expanded."""
+        return files_at([*self.options.places(), *(self.backbone.places() if self.backbone else [])])
 
     @property
     def views(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from cmer.features.device import autocast, device, threads
 from cmer.features.sink import Sink
 from cmer.features.store import DTYPES, FeatureSpec, Manifest, Store
 from cmer.features.views import dihedral
+from cmer.features.weights import weights_digest
 from cmer.io import digest, locked
 from cmer.progress import progress
 from cmer.provenance import code_digest, versions
@@ -84,9 +84,10 @@ def extract(
         code = code_digest(*MODULES, spec.backbone.module())
         texts = sorted(set(texts), key=lambda text: (len(text), text))
         shown = images.raster and images.raster.model_dump()  # another conversion gives other pixels
+        weights = weights_digest(backbone)
         made_of = [
             spec.backbone.model_dump(exclude={"printed"}),
-            weights_digest(backbone),
+            weights,
             list(hashes),
             shown,
             texts,
@@ -108,6 +109,7 @@ def extract(
                 digest=name,
                 spec=spec,
                 images=digest(list(hashes)),
+                weights=weights,
                 shapes=backbone.shapes,
                 texts=texts,
                 arrays=arrays,
@@ -149,15 +151,6 @@ def open_store(manifest: Manifest, cache: Path, rebuild: Callable[[Manifest], Ma
         if made.arrays != manifest.arrays:  # another processor rounds differently; the features are usable
             print(f"note: the rebuilt {title} differ by rounding from the manifest's", file=sys.stderr)
     return Store(manifest, cache)
-
-
-def weights_digest(backbone: Backbone) -> str:
-    """SHA-256 over all weights and buffers."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(backbone.state_dict().items()):
-        total.update(name.encode())
-        total.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return total.hexdigest()
 
 
 def _extract_images(

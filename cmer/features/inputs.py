@@ -18,8 +18,9 @@ from cmer.backbones.build import build
 from cmer.config.backbones import BackboneOptions
 from cmer.data.images import ImageStore
 from cmer.features.device import autocast, device, threads
-from cmer.features.store import DTYPES, Store
+from cmer.features.store import DTYPES, Manifest, Store
 from cmer.features.views import dihedral_each
+from cmer.features.weights import require_weights
 from cmer.io import cores
 
 
@@ -64,7 +65,7 @@ def stored_texts(
             label, which depends on the captions that a run sees.
     """
     missing = {text for text in unstored if text not in store}
-    backbone = cache(lambda: build(store.manifest.spec.backbone).to(device()))
+    backbone = cache(lambda: _backbone_of(store.manifest))
 
     def texts(texts: Sequence[str]) -> Features:
         if missing.isdisjoint(texts):
@@ -76,6 +77,12 @@ def stored_texts(
         return _rows([*parts, _computed(store, backbone(), asked, blocks)], [rows[text] for text in texts])
 
     return texts
+
+
+def _backbone_of(manifest: Manifest) -> Backbone:
+    backbone = build(manifest.spec.backbone)
+    require_weights(backbone, manifest)
+    return backbone.to(device())
 
 
 def _computed(store: Store, backbone: Backbone, texts: Sequence[str], blocks: Sequence[int]) -> Features:

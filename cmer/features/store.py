@@ -57,6 +57,7 @@ class Manifest(Model):
         digest: digest of the images' hashes, the texts, the spec and the backbone's weights.
         spec: settings of the extraction.
         images: digest of the images' hashes, in the order of their ids.
+        weights: digest of the backbone's weights.
         shapes: shapes of the backbone, so that a run on stored features need not load it.
         texts: the unique texts, in the order of their rows.
         arrays: arrays by name: `pooled_images` [N, views, dim], `image_block_{b}` [N, views, tokens, width],
@@ -67,6 +68,7 @@ class Manifest(Model):
     digest: str
     spec: FeatureSpec
     images: str
+    weights: str
     shapes: Shapes
     texts: list[str]
     arrays: dict[str, Array]

@@ -6,14 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from cmer.backbones.base import Backbone, Features, Preprocess, Shapes, Tokens
 from cmer.config.backbones import FeatureOptions
-from cmer.config.methods import MethodOptions
+from cmer.config.methods import MethodOptions, Scoring
 from cmer.losses.memory import Memory, PairIds
 from cmer.methods.items import Items
 
@@ -77,8 +76,6 @@ class Method(nn.Module, ABC):
     """A retrieval system that runs a frozen backbone, reads its stored features, or has its own towers.
 
     Class attributes:
-        scoring: `embedding` (the scored parts are unit embeddings [B, e]), `conditioned` (the items of one
-            side are adapted to those of the other) or `pair` (every pair needs a forward pass).
         pairs_per_block: number of pairs that `score` computes at once, unless it is a dot product.
 
     Attributes:
@@ -86,7 +83,6 @@ class Method(nn.Module, ABC):
         text_blocks: blocks of the frozen text tower that the method reads.
     """
 
-    scoring: Literal["embedding", "conditioned", "pair"] = "embedding"
     pairs_per_block: int = 4096
     image_blocks: Sequence[int] = ()
     text_blocks: Sequence[int] = ()
@@ -95,6 +91,11 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.options = options
         self.backbone = context.backbone if options.runs_backbone else None
+
+    @property
+    def scoring(self) -> Scoring:
+        """How `score` compares images with texts, as the options declare it."""
+        return self.options.scoring
 
     @property
     def preprocess(self) -> Preprocess:

@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from cmer.config.base import Distinct, Model, Several, require_unique
-from cmer.config.experiment import Protocol
+from cmer.config.protocols import Protocol
 from cmer.registry import FIGURES, TABLES
 from cmer.reporting.metrics import TableRun
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from cmer.config.experiment import PROTOCOLS
+from cmer.config.protocols import PROTOCOLS
 from cmer.errors import UserError
 from cmer.provenance import stored_record
 from cmer.retrieval.recall import BLOCK

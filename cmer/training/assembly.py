@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cmer.backbones.build import build as build_backbone
@@ -26,6 +26,7 @@ from cmer.features.inputs import (
     token_texts,
 )
 from cmer.features.store import Manifest, Store
+from cmer.features.weights import require_weights
 from cmer.io import digest, sha256
 from cmer.methods.base import Context, Method
 from cmer.methods.build import build, context_of
@@ -71,7 +72,7 @@ class Assembled:
     Attributes:
         method: the method on the training device.
         inputs: its inputs.
-        digest: digest of the inputs.
+        digest: digest of the inputs and of the user's weight files.
         queries: queries in place of the test captions, if the run has them.
     """
 
@@ -106,22 +107,38 @@ def assemble(
         gallery: ids of the images that are ranked by their rich texts; None: the test images.
 
     Raises:
-        UserError: the method needs pixels and the run has stored features, the features do not fit the images, or the
-            method needs rich texts and has none.
+        UserError: the method needs pixels and the run has stored features, the features do not fit the images or the
+            backbone's weights, the method needs rich texts and has none, or the run does not read a file that is given.
     """
+    _require_read(spec, manifest, rich)
     train_captions = [pairs.texts[caption] for caption in pairs.captions_of(pairs.train_images)]
     if spec.options.rich is not None:
         if rich is None:
             raise UserError(f"run {spec.run} reads rich texts; give the file that `cmer caption` wrote as --rich")
         shown = pairs.test_images if gallery is None else gallery
-        return _captioned(spec, RichTexts.read(rich, pairs.files, pairs.sha256), shown, train_captions)
+        texts = RichTexts.read(rich, pairs.files, pairs.sha256)
+        return _with_weights(spec, _captioned(spec, texts, shown, train_captions))
     if spec.training.inputs == "online":
-        return _online(spec, pairs, folder, train_captions)
+        return _with_weights(spec, _online(spec, pairs, folder, train_captions))
     if spec.options.image_input == "pixels":
         raise UserError(f"method {spec.method} reads pixels: set training.inputs: online for run {spec.run}")
     if manifest is None:
         raise UserError(f"run {spec.run} reads stored features; give their manifest, or set training.inputs: online")
     return _stored(spec, _open(spec, pairs, folder, manifest), train_captions, unstored)
+
+
+def _require_read(spec: RunSpec, manifest: Path | None, rich: Path | None) -> None:
+    reads = "rich texts" if spec.options.rich else "pixels" if spec.training.inputs == "online" else "stored features"
+    if manifest is not None and reads != "stored features":
+        raise UserError(f"run {spec.run} reads {reads} and no stored features; omit --features")
+    if rich is not None and reads != "rich texts":
+        raise UserError(f"run {spec.run} reads {reads} and no rich texts; omit --rich")
+
+
+def _with_weights(spec: RunSpec, ready: Assembled) -> Assembled:
+    """The run with the weight files of the user in its digest."""
+    hashes = [sha256(file) for file in spec.weight_files()]
+    return replace(ready, digest=digest([ready.digest, hashes])) if hashes else ready
 
 
 def _open(spec: RunSpec, pairs: Pairs, folder: Path, file: Path) -> Store:
@@ -141,6 +158,8 @@ def _stored(spec: RunSpec, store: Store, captions: Sequence[str], unstored: Coll
     options = spec.backbone
     assert options is not None
     backbone = build_backbone(options).to(device()) if spec.options.runs_backbone else None
+    if backbone is not None:
+        require_weights(backbone, store.manifest)
     features = options.features.model_copy(update=store.manifest.blocks())
     context = Context(store.manifest.shapes, features, backbone, captions, spec.seed)
     method = build(spec.method, spec.options, context).to(device())

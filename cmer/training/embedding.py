@@ -93,7 +93,9 @@ class _Trained:
     def assemble(self, pairs: Pairs, files: RunFiles, gallery: Ints, unstored: Collection[str] = ()) -> Assembled:
         ready = assemble(self.spec, pairs, files.folder, files.features, unstored, files.rich, gallery)
         if ready.digest != self.record["features"]:
-            raise UserError(f"{self.checkpoint} was trained on other images or features; give its own, or train again")
+            raise UserError(
+                f"{self.checkpoint} was trained on other images, features or weight files; give its own, or train again"
+            )
         load_tensors(ready.method.trained(), self.tensors, self.checkpoint)
         return ready
 

@@ -7,7 +7,7 @@ import pytest
 from artifacts import images_table, write_embeddings
 from safetensors.numpy import save_file
 
-from cmer.config.experiment import PROTOCOLS
+from cmer.config.protocols import PROTOCOLS
 from cmer.data.frames import IMAGES, read_frame, write_frame
 from cmer.errors import UserError
 from cmer.io import sha256

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from artifacts import images_table, write_embeddings
 
-from cmer.config.experiment import PROTOCOLS
+from cmer.config.protocols import PROTOCOLS
 from cmer.data.frames import write_frame
 from cmer.errors import UserError
 from cmer.retrieval.evaluate import evaluate

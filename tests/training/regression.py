@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cmer.config.backbones import FeatureOptions
 from cmer.config.base import validate
-from cmer.config.methods import MethodOptions
+from cmer.config.methods import MethodOptions, Scoring
 from cmer.config.runs import RunSpec
 from cmer.data.pairs import Pairs
 from cmer.data.sampler import Batch
@@ -41,6 +41,10 @@ class RegressionOptions(MethodOptions):
     prompt_share: float = 0.0
     remembers: bool = False
 
+    @property
+    def scoring(self) -> Scoring:
+        return "conditioned"
+
 
 @METHODS.register("toy_regression")
 class Regression(Method):
@@ -49,7 +53,6 @@ class Regression(Method):
     `slope` is a loss with gradient 1 for every weight. `modes` notes whether each encoding was in training mode.
     """
 
-    scoring = "conditioned"
     options: RegressionOptions
 
     def __init__(self, options: RegressionOptions, context: Context) -> None:

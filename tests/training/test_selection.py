@@ -239,7 +239,7 @@ def test_a_checkpoint_of_other_features_is_refused(prepared, workspace) -> None:
     tensors, record = load("checkpoint.safetensors")
     save("other.safetensors", tensors, record | {"features": "another dataset's"})
     files = RunFiles(prepared.folder, prepared.captions, prepared.validation, None, Path("features.json"))
-    with pytest.raises(UserError, match=r"other\.safetensors was trained on other images or features"):
+    with pytest.raises(UserError, match=r"other\.safetensors was trained on other images, features or weight files"):
         embed_run(Path("other.safetensors"), files, prepared.queries, "{label}. {caption}", Path("out"))
 
 

@@ -170,6 +170,5 @@ def test_a_costly_method_validates_every_few_epochs_on_some_images(prepared, wor
 
 
 def test_registered_toys() -> None:
-    assert {toy.ToyPairs.scoring, toy.ToyConditioned.scoring, toy.ToyRates.scoring} == {
-        "pair", "conditioned", "embedding",
-    }  # fmt: skip
+    each = toy.ToyPairsOptions(), toy.ToyConditionedOptions(), toy.ToyRatesOptions()
+    assert [options.scoring for options in each] == ["pair", "conditioned", "embedding"]

@@ -67,7 +67,7 @@ def train_arguments(prepared, run, out="checkpoint.safetensors"):
 
 
 def losses_of_five_steps(prepared, run):
-    ready = assemble(run, prepared.pairs, prepared.folder, Path("features.json"))
+    ready = assemble(run, prepared.pairs, prepared.folder, None if run.source else Path("features.json"))
     trainer = Trainer(ready.method, ready.inputs, prepared.pairs, run, Path("never/state.pt"))
     return [trainer.step(batch) for batch in trainer.batches(0)[:5]]
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmer.backbones.base import Preprocess, Tokens
-from cmer.config.methods import MethodOptions
+from cmer.config.methods import MethodOptions, Scoring
 from cmer.losses.memory import Memory, PairIds
 from cmer.methods.base import Context, Method, ParameterGroup
 from cmer.methods.items import Items, concatenate, count_items, select
@@ -46,10 +46,13 @@ class ToyPairsOptions(MethodOptions):
     own_towers: ClassVar[bool] = True
     image_input: ClassVar[Literal["features", "pixels"]] = "pixels"
 
+    @property
+    def scoring(self) -> Scoring:
+        return "pair"
+
 
 @METHODS.register("toy_pairs")
 class ToyPairs(Method):
-    scoring = "pair"
     pairs_per_block = 24
 
     def __init__(self, options: ToyPairsOptions, context: Context) -> None:
@@ -115,10 +118,13 @@ class ToyConditionedOptions(MethodOptions):
 
     dropout: float = 0.0
 
+    @property
+    def scoring(self) -> Scoring:
+        return "conditioned"
+
 
 @METHODS.register("toy_conditioned")
 class ToyConditioned(Method):
-    scoring = "conditioned"
     pairs_per_block = 40
 
     def __init__(self, options: ToyConditionedOptions, context: Context) -> None:

@@ -12,6 +12,7 @@ rule embed:
         excluded=planned(PLAN.excluded_of_run),
         features=planned(PLAN.features_of_run),
         rich=planned(PLAN.rich_of_run),
+        weights=planned(PLAN.weights_of_run),
     output:
         "<results>/embeddings/{dataset}/{run}/seed{seed}.safetensors",
     params:
@@ -69,6 +70,7 @@ rule bank:
         excluded=planned(PLAN.excluded_of_run),
         features=planned(PLAN.features_of_run),
         rich=planned(PLAN.rich_of_run),
+        weights=planned(PLAN.weights_of_run),
     output:
         "<results>/banks/{dataset}/{run}/seed{seed}.safetensors",
     params:

@@ -7,6 +7,7 @@ rule extract_features:
         images="<results>/data/{dataset}/images.csv",
         captions="<results>/captions/{dataset}.csv",
         queries="<results>/captions/{dataset}.queries.csv",
+        weights=planned(PLAN.weights_of_backbone),
     output:
         "<results>/features/{dataset}/{backbone}.json",
     params:

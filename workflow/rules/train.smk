@@ -16,6 +16,7 @@ rule train:
         excluded=planned(PLAN.excluded_of_run),
         features=planned(PLAN.features_of_run),
         rich=planned(PLAN.rich_of_run),
+        weights=planned(PLAN.weights_of_run),
     output:
         checkpoint="<results>/checkpoints/{dataset}/{run}/seed{seed}.safetensors",
         curve="<results>/checkpoints/{dataset}/{run}/seed{seed}.curve.jsonl",

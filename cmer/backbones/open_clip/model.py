@@ -21,6 +21,7 @@ from cmer.backbones.open_clip.text import TextTower, load_tokenizer
 from cmer.backbones.open_clip.weights import load_file, published_file, with_preprocessing
 from cmer.backbones.weights import reading_weights
 from cmer.errors import UserError
+from cmer.io import expand
 from cmer.registry import BACKBONES
 
 
@@ -101,7 +102,11 @@ def _load(options: OpenClipOptions) -> Any:
     if options.weights or options.backbone:
         _same_activation(options.model, bool(options.quick_gelu), options.weights or str(options.backbone))
         model = _created(options) if published is None else with_preprocessing(_created(options), published)
-        with nullcontext(options.weights) if options.weights else published_file(str(options.backbone)) as path:
+        with (
+            nullcontext(str(expand(options.weights)))
+            if options.weights
+            else published_file(str(options.backbone)) as path
+        ):
             return load_file(model, path)
     if not options.pretrained:
         return _created(options)

@@ -18,7 +18,7 @@ from cmer.captioning.attributes.options import AttributesOptions
 from cmer.captioning.base import FIELDS, Captioner, RichText
 from cmer.errors import UserError
 from cmer.features.device import autocast, device
-from cmer.features.extract import weights_digest
+from cmer.features.weights import weights_digest
 from cmer.io import digest
 from cmer.registry import CAPTIONERS
 

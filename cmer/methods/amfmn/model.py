@@ -41,7 +41,6 @@ class Amfmn(CnnGru):
     """
 
     options: AmfmnOptions
-    scoring = "conditioned"
     pairs_per_block = 2**15
 
     def __init__(self, options: AmfmnOptions, context: Context) -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from cmer.config.methods import Scoring
 from cmer.methods.layers.cnn_settings import CnnGruOptions
 from cmer.registry import METHOD_OPTIONS
 
@@ -26,3 +27,8 @@ class AmfmnOptions(CnnGruOptions):
         """See `MethodOptions`; MiniLM has no settings of its own."""
         found = super().differences()
         return found | {"text": self.text_model} if found.pop("text_model", None) else found
+
+    @property
+    def scoring(self) -> Scoring:
+        """See `MethodOptions`: the image gates every text."""
+        return "conditioned"

@@ -67,8 +67,6 @@ class Cmpagl(StageMethod):
         self.alignment: Alignment | None = None
         if options.pre_alignment:
             self.alignment = Alignment(self.image.width, width, options.embedding)
-        else:
-            self.scoring = "pair"
 
     def encode_images(self, batch: Features | Tensor) -> Items:
         """Tokens [B, N, C'] and, with pre-alignment, the unit embedding [B, e]."""

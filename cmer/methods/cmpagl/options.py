@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from cmer.config.base import Weight, Width
+from cmer.config.methods import Scoring
 from cmer.methods.layers.stage_settings import StageOptions
 from cmer.registry import METHOD_OPTIONS
 
@@ -51,8 +52,13 @@ class CmpaglOptions(StageOptions):
         return [self.image_size // PATCH // 2**stage for stage in range(len(self.depths))]
 
     @property
-    def protocols(self) -> tuple[str, ...] | None:
+    def scoring(self) -> Scoring:
         """See `MethodOptions`: without pre-alignment, every pair is fused."""
+        return "embedding" if self.pre_alignment else "pair"
+
+    @property
+    def protocols(self) -> tuple[str, ...] | None:
+        """See `MethodOptions`: plain queries where every pair is fused."""
         return None if self.pre_alignment else ("none",)
 
     def differences(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from transformers import ViltConfig, ViltModel
 
 from cmer.backbones.base import Features, Preprocess, Tokens
 from cmer.backbones.weights import reading_weights
+from cmer.config.places import is_local
+from cmer.errors import UserError
+from cmer.io import expand
 from cmer.losses.memory import Memory, PairIds
 from cmer.methods.base import Context, Method, StepInfo
 from cmer.methods.ieft.options import IeftOptions
@@ -40,7 +44,6 @@ class Ieft(Method):
     no score. Random weights are possible.
     """
 
-    scoring = "pair"
     pairs_per_block = 1024
     options: IeftOptions
 
@@ -140,8 +143,11 @@ def _vilt(options: IeftOptions) -> Any:
     }
     if options.weights is None:
         return ViltModel(ViltConfig(**sizes))
+    place = str(expand(options.weights)) if is_local(options.weights) else options.weights
+    if is_local(options.weights) and not Path(place).is_dir():
+        raise UserError(f"weights: {place} is not a folder; give one in transformers' layout, or a repository's name")
     with reading_weights(options.weights, local=False):
-        vilt, report = ViltModel.from_pretrained(options.weights, output_loading_info=True, **sizes)
+        vilt, report = ViltModel.from_pretrained(place, output_loading_info=True, **sizes)
         if lacking := sorted(report["missing_keys"]):
             raise ValueError(f"they lack {lacking[0]} and {len(lacking) - 1:,} other tensors of ViLT")
     return vilt

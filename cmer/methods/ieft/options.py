@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cmer.config.base import Rate, Text, Width
-from cmer.config.methods import MethodOptions
+from cmer.config.methods import MethodOptions, Scoring
+from cmer.config.places import is_local
 from cmer.methods.layers.settings import ImageSize
 from cmer.registry import METHOD_OPTIONS
 
@@ -70,9 +71,18 @@ class IeftOptions(MethodOptions):
         return self.width >= type(self)().width
 
     @property
+    def scoring(self) -> Scoring:
+        """See `MethodOptions`."""
+        return "pair"
+
+    @property
     def protocols(self) -> tuple[str, ...]:
         """See `MethodOptions`: plain queries, and true labels as a control, since every pair is a forward pass."""
         return "none", "oracle"
+
+    def places(self) -> list[str]:
+        """See `MethodOptions`."""
+        return [self.weights] if self.weights is not None and is_local(self.weights) else []
 
     def without_weights(self) -> Self:
         """See `MethodOptions`."""

@@ -6,9 +6,10 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cmer.config.base import Text, Width
+from cmer.config.base import Width
 from cmer.config.methods import MethodOptions
-from cmer.methods.layers.settings import Weights, require_lite
+from cmer.config.places import local_weights
+from cmer.methods.layers.settings import TimmName, Weights, require_lite
 
 
 class CnnGruOptions(MethodOptions):
@@ -23,7 +24,7 @@ class CnnGruOptions(MethodOptions):
     image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)] = Field(
         default=256, description="side of the input, pixels"
     )
-    image_model: Text = Field(default="resnet18.tv_in1k", description="name of a CNN of timm, with its tag")
+    image_model: TimmName = Field(default="resnet18.tv_in1k", description="name of a CNN of timm, with its tag")
     image_weights: Weights = "imagenet"
     word_width: Width = Field(default=620, description="width of the word vectors")
     gru_width: Width = Field(default=2400, description="width of the GRU's state")
@@ -42,6 +43,10 @@ class CnnGruOptions(MethodOptions):
     def gpu(self) -> bool:
         """See `MethodOptions`: with the published CNN."""
         return bool(self.image_model == type(self)().image_model)
+
+    def places(self) -> list[str]:
+        """See `MethodOptions`."""
+        return local_weights(self.image_weights, known=("imagenet", "lite"))
 
     def without_weights(self) -> Self:
         """See `MethodOptions`."""

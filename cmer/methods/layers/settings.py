@@ -78,6 +78,8 @@ def require_heads(width: int, depths: Sequence[int], heads: Sequence[int]) -> No
         raise ValueError(f"width: the last of {len(depths)} stages has more than {WIDEST} channels; reduce it")
 
 
+TimmName = Annotated[str, Field(pattern=r"^[\w.]+$")]
+"""Name of a model of timm, without a scheme such as hf-hub: for models from elsewhere."""
 LITE = "tf_efficientnet_lite0"
 """Timm's name of the lite backbone's image tower."""
 Weights = Annotated[

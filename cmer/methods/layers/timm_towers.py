@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cmer.backbones.weights import read_state, reading_weights
 from cmer.errors import UserError
+from cmer.io import expand
 
 TAG = "imagenet"
 """Stands for timm's weights of a model."""
@@ -41,11 +42,12 @@ def timm_tower(name: str, weights: str | None, *, maps: bool = False, **sizes: A
     if weights == "lite":
         _load_lite(tower)
     elif weights is not None:
-        state = read_state(weights)
+        file = str(expand(weights))
+        state = read_state(file)
         if isinstance(tower, SwinTransformer):
             state = checkpoint_filter_fn(state, tower)  # Swin's authors number the stages' parts otherwise
         left_out = _names(name, **sizes) - set(tower.state_dict())
-        with reading_weights(weights):
+        with reading_weights(file):
             tower.load_state_dict({key: tensor for key, tensor in state.items() if key not in left_out})
     return tower
 

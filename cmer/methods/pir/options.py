@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from cmer.config.base import Positive, Text, Weight, Width
-from cmer.methods.layers.settings import Weights, require_lite
+from cmer.config.base import Positive, Weight, Width
+from cmer.config.places import local_weights
+from cmer.methods.layers.settings import TimmName, Weights, require_lite
 from cmer.methods.layers.stage_settings import StageOptions
 from cmer.registry import METHOD_OPTIONS
 
@@ -29,10 +30,10 @@ class PirOptions(StageOptions):
 
     note: ClassVar[str] = "the ResNet is frozen; its forward pass counts"
 
-    image_model: Text = Field(
+    image_model: TimmName = Field(
         default=SWIN, description="timm's name of the trained image tower: this Swin in the sizes above, or a CNN"
     )
-    scene_model: Text = Field(default="resnet50.a1_in1k", description="timm's name of the frozen model of scenes")
+    scene_model: TimmName = Field(default="resnet50.a1_in1k", description="timm's name of the frozen model of scenes")
     image_weights: Weights = "imagenet"
     scene_weights: Weights = "imagenet"
     embedding: Annotated[Width, Field(multiple_of=ATTENTION_HEADS)] = Field(
@@ -74,6 +75,10 @@ class PirOptions(StageOptions):
     def towers(self) -> str:
         """See `MethodOptions`."""
         return super().towers if "sizes" in self.differences() else "Swin-T+ResNet50"
+
+    def places(self) -> list[str]:
+        """See `MethodOptions`."""
+        return local_weights(self.image_weights, self.scene_weights, known=("imagenet", "lite"))
 
     def without_weights(self) -> Self:
         """See `MethodOptions`."""

@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from cmer.config.base import Text, Width
+from cmer.config.base import Width
 from cmer.methods.layers.cnn_settings import CnnGruOptions
+from cmer.methods.layers.settings import TimmName
 from cmer.registry import METHOD_OPTIONS
 
 
@@ -17,7 +18,7 @@ class SwanOptions(CnnGruOptions):
 
     printed: ClassVar[str] = "ResNet-50"
 
-    image_model: Text = Field(default="resnet50.tv_in1k", description="name of a CNN of timm, with its tag")
+    image_model: TimmName = Field(default="resnet50.tv_in1k", description="name of a CNN of timm, with its tag")
     word_width: Width = Field(default=300, description="width of the word vectors")
     gru_width: Annotated[int, Field(ge=8, le=8192, multiple_of=8)] = Field(
         default=512, description="width of the GRU's states, of both towers' other layers, and of the embeddings"

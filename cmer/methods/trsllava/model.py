@@ -35,7 +35,6 @@ class Trsllava(Method):
     """
 
     options: TrsllavaOptions
-    scoring = "conditioned"
     pairs_per_block = 2**15
 
     def __init__(self, options: TrsllavaOptions, context: Context) -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from cmer.config.captioners import Granularity
-from cmer.config.methods import MethodOptions, RichInput
+from cmer.config.methods import MethodOptions, RichInput, Scoring
 from cmer.registry import METHOD_OPTIONS
 
 
@@ -36,6 +36,11 @@ class TrsllavaOptions(MethodOptions):
     def own_towers(self) -> bool:  # type: ignore[override]
         """BM25 needs no backbone."""
         return self.encoder == "bm25"
+
+    @property
+    def scoring(self) -> Scoring:
+        """See `MethodOptions`: an image has several texts."""
+        return "conditioned"
 
     @property
     def rich(self) -> RichInput:

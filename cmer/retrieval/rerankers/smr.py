@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cmer.config.base import Several
+from cmer.config.methods import MethodOptions
 from cmer.errors import UserError
 from cmer.registry import RERANKERS
 from cmer.retrieval.reranking import Directed, Reranker, Scores, Setting
@@ -57,6 +58,13 @@ class Smr(Reranker):
     def transductive(self) -> bool:
         """See `RerankerOptions`."""
         return self.queries == "test"
+
+    def require(self, options: MethodOptions) -> None:
+        """See `RerankerOptions`: a bank has embeddings."""
+        if self.queries == "train" and options.scoring != "embedding":
+            raise ValueError(
+                "its method scores pairs, so train queries have no embeddings; use `queries: test`, or leave it out"
+            )
 
     def grid(self, validation: Scored) -> list[Setting]:
         """See `Reranker`."""
