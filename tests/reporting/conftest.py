@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from report_project import write_results
 
 from cmer.data.frames import write_frame
 from cmer.io import sha256, write_sealed
@@ -91,3 +92,11 @@ def write_profile(tmp_path):
         return file
 
     return write
+
+
+@pytest.fixture
+def results(prepared, tmp_path, monkeypatch):
+    """Results of a run, in a folder `results` of the current one."""
+    monkeypatch.chdir(tmp_path)
+    write_results(prepared, tmp_path / "results")
+    return tmp_path / "results"
