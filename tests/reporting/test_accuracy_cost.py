@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
-from reporting_cases import OFF, of, run
+from reporting_cases import OFF, of, require_readable, run
 from typer.testing import CliRunner
 
 from cmer.cli.evaluate import app
@@ -129,18 +129,8 @@ def test_verb_writes_the_same_picture_and_points_twice(nine, tmp_path):
     written = []
     for name in ("first", "second"):
         out, points = tmp_path / f"{name}.png", tmp_path / f"{name}.csv"
-        arguments = [
-            "figure",
-            "--spec",
-            spec,
-            *files,
-            "--out",
-            str(out),
-            "--vector",
-            str(out.with_suffix(".svg")),
-            "--points",
-            str(points),
-        ]
+        outputs = ["--out", str(out), "--vector", str(out.with_suffix(".svg")), "--points", str(points)]
+        arguments = ["figure", "--spec", spec, *files, *outputs]
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
         written.append((out.read_bytes(), points.read_bytes()))
