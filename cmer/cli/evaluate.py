@@ -159,16 +159,25 @@ def report(
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(help="A results table, e.g. results/table1.csv."), Reads()],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A results table (results/table1.csv), or a run (results/metrics/demo/lite.cmer)."),
+        Reads(()),
+    ],
     printed: Annotated[bool, typer.Option("--printed", help="Also print all printed rows of the paper.")] = False,
 ) -> None:
-    """Print the measured rows of a results table, with the columns that fit the terminal.
+    """Print a results table, or a run.
 
-    The paper's printed rows follow if their dataset and backbone are those of a measured row.
+    Of a table, the measured rows with the columns that fit the terminal; the paper's printed rows follow if their
+    dataset and backbone are those of a measured row. Of a run, its recalls, its training curve, and the queries that it
+    answers best and worst.
     """
     from cmer.data.frames import TABLE, read_frame
     from cmer.reporting.show import show as print_table
+    from cmer.reporting.show_run import show_run
 
+    if file.is_dir():
+        return show_run(file)
     if file.suffix != ".csv" or regular_size(file) > LARGEST_TABLE:
         raise UserError(
             f"{file} is not a .csv of at most {LARGEST_TABLE // 2**20} MiB; `cmer record` prints how a file was made"

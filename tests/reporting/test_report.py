@@ -12,24 +12,33 @@ from hypothesis import strategies as st
 from report_project import spec_of
 
 from cmer.errors import UserError
+from cmer.reporting.queries import NEAR, SHOWN, TOP, Query, select, tags
 from cmer.reporting.report.page import render
-from cmer.reporting.report.queries import SHOWN, TOP, best_and_worst
 
 
 @given(st.integers(2, 14), st.integers(1, 3), st.integers(0, 99))
-def test_best_and_worst_queries_are_those_of_a_naive_ranking(n_images: int, per_image: int, seed: int) -> None:
+def test_groups_of_queries_are_those_of_a_naive_ranking(n_images: int, per_image: int, seed: int) -> None:
     scores = np.random.default_rng(seed).normal(size=(n_images, n_images * per_image)).astype(np.float32)
     owner = np.repeat(np.arange(n_images), per_image)
     rank = [1 + sum(scores[:, c] > scores[owner[c], c]) for c in range(len(owner))]
-    best, worst = best_and_worst(scores, owner)
-    for side, chosen in ((best, min), (worst, max)):
-        assert len(side) == min(SHOWN, n_images) == len({query.image for query in side})
-        assert side[0].rank == chosen(rank)
-        for query in side:
-            assert query.rank == rank[query.caption] and query.image == owner[query.caption]
+    found = select(scores, owner)
+    for group, low, high in ((found.best, 1, 1), (found.near, 2, NEAR), (found.worst, NEAR + 1, n_images)):
+        eligible = {int(owner[c]) for c in range(len(owner)) if low <= rank[c] <= high}
+        assert len(group) == min(SHOWN, len(eligible)) == len({query.image for query in group})
+        for query in group:
+            assert query.rank == rank[query.caption] and low <= query.rank <= high
+            assert query.image == owner[query.caption]
             assert query.top == sorted(range(n_images), key=lambda i: -scores[i, query.caption])[:TOP]
-    assert [query.rank for query in best] == sorted(query.rank for query in best)
-    assert [query.rank for query in worst] == sorted((query.rank for query in worst), reverse=True)
+    worst = [query.rank for query in found.worst]
+    assert worst == sorted(worst, reverse=True) and (not worst or worst[0] == max(rank))
+
+
+def test_tags_say_what_may_explain_a_rank() -> None:
+    texts, owner = ["Two ponds", "a field", "a field", "someone"], np.array([0, 1, 2, 3])
+    labels = ["pond", "farm", "farm", ""]
+    assert tags(Query(0, 0, 1.0, [0, 1]), texts, owner, labels) == ["count word"]
+    assert tags(Query(1, 1, 2.0, [2, 1]), texts, owner, labels) == ["duplicate caption", "same category first"]
+    assert tags(Query(3, 3, 2.0, [3, 1]), texts, owner, labels) == []
 
 
 class Page(HTMLParser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib import rc_context
@@ -57,13 +58,14 @@ def draw_options(points: pd.DataFrame, option: str, label: str) -> Figure:
         axes = figure.subplots()
         for place, (name, line) in enumerate(lines):
             at = line[option] + apart * (place - (len(lines) - 1) / 2)
-            look = {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)], "markersize": 3.5}
+            colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
+            look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 3.5}
             bars = [line["mr"] - line["low"], line["high"] - line["mr"]]
             if apart:
                 axes.errorbar(at, line["mr"], bars, elinewidth=0.6, capsize=1.5, label=str(name), **look)
             else:
                 axes.plot(at, line["mr"], label=str(name), **look)
-                axes.fill_between(at, line["low"], line["high"], color=look["color"], alpha=0.12, linewidth=0)
+                axes.fill_between(at, line["low"], line["high"], color=colour, alpha=0.12, linewidth=0)
         axes.xaxis.set_major_locator(FixedLocator(values))
         axes.set_xlabel(label)
         axes.set_ylabel("test mR, %, plain queries")

@@ -55,10 +55,6 @@ class Pictures:
             self.made[key] = data_url(_small(picture), "image/webp")
         return key
 
-    def label(self, row: int) -> str:
-        """The scene label of a test image; empty if it has none."""
-        return str(self.images["label"][row])
-
 
 def _small(picture: Image.Image) -> bytes:
     """The central square of a picture, as WebP."""

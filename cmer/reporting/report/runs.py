@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -15,12 +15,13 @@ from pydantic import BaseModel
 from cmer.config.base import flat
 from cmer.config.training import Training
 from cmer.data.frames import QUERIES, read_frame
+from cmer.reporting.curves import read_curve
 from cmer.reporting.measured import number, summarise
 from cmer.reporting.metrics import RECALLS, Metrics, of_run
+from cmer.reporting.queries import NEAR, Query, select, tags
 from cmer.reporting.record import facts, provenance
-from cmer.reporting.report.curve import draw_curve, read_curve
+from cmer.reporting.report.curve import draw_curve
 from cmer.reporting.report.pictures import Pictures
-from cmer.reporting.report.queries import Query, best_and_worst
 from cmer.reporting.report.spec import ReportRun
 from cmer.retrieval.evaluate import read_hits
 from cmer.retrieval.scores import similarity
@@ -41,6 +42,7 @@ class Answer:
 
     text: str
     rank: str
+    tags: list[str]
     target: Picture
     top: list[Picture]
 
@@ -64,6 +66,7 @@ class RunPage:
         curve: data URL of the drawing; empty for a run without training.
         protocol: label protocol of scenes and queries.
         seed: seed of the queries.
+        answers: queries by the title of their group.
         records: for each seed, how its metrics were made.
     """
 
@@ -76,8 +79,7 @@ class RunPage:
     protocol: str
     seed: int
     scenes: list[Scene]
-    best: list[Answer] = field(default_factory=list)
-    worst: list[Answer] = field(default_factory=list)
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
     records: list[tuple[int, dict[str, str]]] = field(default_factory=list)
 
 
@@ -96,7 +98,6 @@ def run_page(
     curves = [results / f"checkpoints/{run.place}/seed{each}.curve.jsonl" for each in seeds]
     curve = draw_curve({each: read_curve(file) for each, file in zip(seeds, curves, strict=True) if file.is_file()})
     embeddings = results / f"embeddings/{run.place}/seed{seed}.safetensors"
-    best, worst = _answers(embeddings, protocol, results, run.dataset, pictures) if embeddings.is_file() else ([], [])
     return RunPage(
         run=run,
         title=title,
@@ -111,8 +112,7 @@ def run_page(
         protocol=protocol,
         seed=seed,
         scenes=_scenes([one["ranks"] for one in found], protocol, pictures),
-        best=best,
-        worst=worst,
+        answers=_answers(embeddings, protocol, results, pictures) if embeddings.is_file() else {},
         records=[(each, facts(one["file"], provenance(one["file"]))) for each, one in zip(seeds, found, strict=True)],
     )  # fmt: skip
 
@@ -142,20 +142,19 @@ def _scenes(ranks: Sequence[Any], protocol: str, pictures: Pictures) -> list[Sce
     return sorted(scenes, key=lambda scene: -scene.mr)
 
 
-def _answers(
-    embeddings: Path, protocol: str, results: Path, dataset: str, pictures: Pictures
-) -> tuple[list[Answer], list[Answer]]:
-    queries = read_frame(results / f"captions/{dataset}.queries.csv", QUERIES)
+def _answers(embeddings: Path, protocol: str, results: Path, pictures: Pictures) -> dict[str, list[Answer]]:
+    queries = read_frame(results / f"captions/{pictures.dataset}.queries.csv", QUERIES)
     if protocol not in queries:  # rich texts are no captions, and no file has them by row
-        return [], []
+        return {}
+    texts, labels = queries[protocol].tolist(), pictures.images["label"].tolist()
     owner = pd.Index(pictures.images["image_id"]).get_indexer(pd.Index(queries["image_id"]))
-    sides = best_and_worst(similarity(embeddings, protocol), owner)
-    best, worst = ([_answer(query, queries[protocol], pictures) for query in side] for side in sides)
-    return best, worst
 
+    def answer(query: Query) -> Answer:
+        target, *top = (
+            Picture(pictures.key(row), labels[row], row == query.image) for row in (query.image, *query.top)
+        )
+        return Answer(texts[query.caption], f"{query.rank:g}", tags(query, texts, owner, labels), target, top)
 
-def _answer(query: Query, texts: Mapping[int, str] | pd.Series, pictures: Pictures) -> Answer:
-    def picture(row: int) -> Picture:
-        return Picture(pictures.key(row), pictures.label(row), row == query.image)
-
-    return Answer(texts[query.caption], f"{query.rank:g}", picture(query.image), [picture(row) for row in query.top])
+    titles = ("Best queries: rank 1", f"Near misses: rank 2 to {NEAR}", f"Worst queries: rank above {NEAR}")
+    groups = zip(titles, select(similarity(embeddings, protocol), owner), strict=True)
+    return {title: [answer(query) for query in group] for title, group in groups if group}
