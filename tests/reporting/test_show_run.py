@@ -24,7 +24,7 @@ def test_a_run_tells_its_recalls_curve_and_queries(results: Path, capsys, monkey
 
 
 def test_what_is_no_run_or_is_damaged_is_named(results: Path) -> None:
-    with pytest.raises(UserError, match=r"results/metrics/squares has no seed\*\.json"):
+    with pytest.raises(UserError, match=r"results/metrics/squares has no metrics of a run"):
         show_run(Path("results/metrics/squares"))
     (results / f"checkpoints/{PLACE}/seed1.curve.jsonl").write_text("{}\n")
     with pytest.raises(UserError, match=r"seed1\.curve\.jsonl is damaged; run `cmer train` again"):
