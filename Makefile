@@ -33,9 +33,9 @@ $(INSTALLED): requirements.txt pyproject.toml
 	touch $@
 
 demo: install
-	snakemake --cores all results/table1.csv
+	@python scripts/quietly logs/demo.log snakemake --cores all results/table1.csv results/report.html
 	cmer show results/table1.csv
-	@echo "Table: results/table1.csv. Metrics, checkpoints, embeddings: results/. Logs and run times: logs/."
+	@echo "Report: results/report.html. Table: results/table1.csv. Metrics, checkpoints, embeddings: results/."
 
 EXPERIMENT := demo
 

@@ -20,6 +20,7 @@ rule all:
     input:
         expand("<results>/{table}.csv", table=CONFIG.tables),
         expand("<results>/figures/{figure}.png", figure=CONFIG.figures),
+        "<results>/report.html",
 
 
 include: "workflow/rules/data.smk"
@@ -30,3 +31,4 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/profile.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"

@@ -33,7 +33,7 @@ digest_code = cache(code_digest)
 
 
 @dataclass(frozen=True)
-class _Output:
+class Output:
     """A table or figure of the config: its registry, kind, runs and rows."""
 
     registry: Registry[Any]
@@ -43,10 +43,12 @@ class _Output:
 
     @property
     def kind(self) -> type[Reported]:
+        """The kind of table or figure."""
         found: type[Reported] = self.registry.get(self.name)
         return found
 
     def code(self) -> str:
+        """Digest of its code and of the printed values that it shows."""
         printed = [printed_file(number).read_text(encoding="utf-8") for number in self.kind.printed]
         return digest([digest_code(self.registry.module(self.name)), printed])
 
@@ -82,38 +84,38 @@ class Plan(RunInputs):
         runs = {run.name: run for output in outputs if "efficiency" in output.kind.reads for run in output.runs}
         return [run for run in runs.values() if (run.backbone or OWN_TOWERS) == backbone]
 
-    def _table(self, name: str) -> _Output:
+    def _table(self, name: str) -> Output:
         entry = self.config.tables[name]
         return self._output(TABLES, entry.kind, entry.runs, entry.datasets)
 
-    def _figure(self, name: str) -> _Output:
+    def _figure(self, name: str) -> Output:
         entry = self.config.figures[name]
         return self._output(FIGURES, entry.kind, entry.runs, [self.config.dataset_of(name)])
 
-    def _output(self, registry: Registry[Any], kind: str, patterns: list[str], datasets: list[str] | None) -> _Output:
+    def _output(self, registry: Registry[Any], kind: str, patterns: list[str], datasets: list[str] | None) -> Output:
         runs, rows = self.config.matching(patterns), self.config.rows(patterns, datasets)
         if "efficiency" in registry.get(kind).reads:  # reranking costs no training
             runs, rows = [run for run in runs if not run.reranker], [row for row in rows if not row[0].reranker]
-        return _Output(registry, kind, runs, rows)
+        return Output(registry, kind, runs, rows)
 
     # --- specs --------------------------------------------------------------------------------------------------------
 
     def data_spec(self, dataset: str) -> str:
         """Settings that preparing a dataset reads."""
-        return _json(self._data(dataset))
+        return as_json(self._data(dataset))
 
     def fetch_spec(self, dataset: str) -> str:
         """Settings that fetching a dataset reads."""
         data = self.config.datasets[dataset]
-        return _json(data.model_dump(include={"source", "sources"}) | {"title": dataset})
+        return as_json(data.model_dump(include={"source", "sources"}) | {"title": dataset})
 
     def exclusion_spec(self, dataset: str) -> str:
         """Which train images of a dataset are excluded."""
-        return _json({"dataset": dataset, "exclude": self.config.datasets[dataset].exclude})
+        return as_json({"dataset": dataset, "exclude": self.config.datasets[dataset].exclude})
 
     def prompt_spec(self, dataset: str) -> str:
         """Settings that caption augmentation reads."""
-        return _json(self._data(dataset) | {"template": self.config.datasets[dataset].template})
+        return as_json(self._data(dataset) | {"template": self.config.datasets[dataset].template})
 
     def template(self, dataset: str) -> str:
         """Prompt template of a dataset."""
@@ -121,11 +123,11 @@ class Plan(RunInputs):
 
     def features_spec(self, dataset: str, backbone: str) -> str:
         """Settings that feature extraction reads."""
-        return _json({"dataset": self._data(dataset), "backbone": self._backbone(backbone)})
+        return as_json({"dataset": self._data(dataset), "backbone": self._backbone(backbone)})
 
     def caption_spec(self, dataset: str, captioner: str) -> str:
         """Settings that captioning reads."""
-        return _json({"dataset": self._data(dataset), "captioner": self.config.captioners[captioner].model_dump()})
+        return as_json({"dataset": self._data(dataset), "captioner": self.config.captioners[captioner].model_dump()})
 
     def run_spec(self, run: str, dataset: str, seed: str) -> str:
         """Settings that a training reads."""
@@ -133,12 +135,12 @@ class Plan(RunInputs):
         backbone = self.config.run(run).backbone
         spec["backbone"] = self._backbone(backbone) if backbone else None
         spec["source"] = spec["source"] and self._data(dataset)
-        return _json(spec)
+        return as_json(spec)
 
     def profile_spec(self, backbone: str) -> str:
         """What a profile measures: all profiled runs of a backbone, in one job, so that their times are comparable."""
         runs = self._profiled_runs(backbone)
-        return _json(
+        return as_json(
             {
                 "name": backbone,
                 "backbone": None if backbone == OWN_TOWERS else self._backbone(backbone),
@@ -153,18 +155,18 @@ class Plan(RunInputs):
         output, entry = self._table(table), self.config.tables[table]
         if "metrics" not in output.kind.reads:
             runs = [self._tabled(run) for run in output.runs]
-            return _json({"kind": entry.kind, "runs": runs, "protocols": [], "seeds": []})
+            return as_json({"kind": entry.kind, "runs": runs, "protocols": [], "seeds": []})
         runs = self._rows(output)
-        return _json({"kind": entry.kind, "runs": runs, "protocols": entry.protocols, "seeds": self.config.seeds})
+        return as_json({"kind": entry.kind, "runs": runs, "protocols": entry.protocols, "seeds": self.config.seeds})
 
     def figure_spec(self, figure: str) -> str:
         """Settings of a figure."""
         output = self._figure(figure)
-        return _json({"kind": output.name, "runs": self._rows(output), "seeds": self.config.seeds})
+        return as_json({"kind": output.name, "runs": self._rows(output), "seeds": self.config.seeds})
 
     def rerank_spec(self, run: str, reranker: str) -> str:
         """Settings that reranking a run reads."""
-        return _json({"name": f"{run}.{reranker}", "reranker": _settings(self.config.rerankers[reranker])})
+        return as_json({"name": f"{run}.{reranker}", "reranker": _settings(self.config.rerankers[reranker])})
 
     def _data(self, dataset: str) -> dict[str, Any]:
         return self.config.datasets[dataset].model_dump(exclude={"template", "exclude"}) | {"title": dataset}
@@ -172,7 +174,7 @@ class Plan(RunInputs):
     def _backbone(self, backbone: str) -> dict[str, Any]:
         return self.config.backbones[backbone].model_dump() | {"printed": backbone}
 
-    def _rows(self, output: _Output) -> list[dict[str, Any]]:
+    def _rows(self, output: Output) -> list[dict[str, Any]]:
         return [
             self._tabled(run) | {"dataset": dataset, "dataset_title": self.config.datasets[dataset].title}
             for run, dataset in output.rows
@@ -266,7 +268,7 @@ class Plan(RunInputs):
         """Profiles of all backbones of a figure; none if it reads no profiles."""
         return self._profiles(self._figure(figure))
 
-    def _metrics(self, output: _Output) -> list[str]:
+    def _metrics(self, output: Output) -> list[str]:
         return self._of_seeds("metrics", output.rows, "json") if "metrics" in output.kind.reads else []
 
     def _of_seeds(self, phase: str, rows: Sequence[tuple[Run, str]], suffix: str) -> list[str]:
@@ -275,7 +277,7 @@ class Plan(RunInputs):
         ]
         return [self.file(name) for name in names]
 
-    def _profiles(self, output: _Output) -> list[str]:
+    def _profiles(self, output: Output) -> list[str]:
         names = dict.fromkeys(run.backbone or OWN_TOWERS for run in output.runs)
         return [self.file(f"efficiency/{name}.json") for name in names] if "efficiency" in output.kind.reads else []
 
@@ -284,5 +286,6 @@ def _settings(reranker: RerankerOptions) -> dict[str, Any]:
     return reranker.model_dump(exclude={"runs"})
 
 
-def _json(data: Any) -> str:
+def as_json(data: Any) -> str:
+    """A spec: JSON with sorted keys."""
     return json.dumps(data, sort_keys=True, ensure_ascii=False)

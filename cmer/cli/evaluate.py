@@ -11,7 +11,7 @@ from cmer.cli.data import Folder, Record
 from cmer.cli.files import Reads, Writes
 from cmer.config.base import validate_json
 from cmer.errors import UserError
-from cmer.io import atomic, regular_size, sha256, write_json, write_sealed
+from cmer.io import atomic, regular_size, sha256, write_json, write_sealed, write_text
 from cmer.progress import console
 from cmer.provenance import code_digest, recorded, versions
 
@@ -122,34 +122,62 @@ def table(
 def figure(
     spec: Annotated[str, typer.Option(help="The figure's kind, runs on their dataset, and seeds as JSON.")],
     out: Annotated[Path, typer.Option(help="PNG file for the figure."), Writes()],
+    vector: Annotated[Path, typer.Option(help="SVG file for the figure."), Writes()],
     points: Annotated[Path, typer.Option(help="CSV file for the points in the figure."), Writes()],
     metrics: Metrics = None,
     efficiency: Efficiency = None,
     record: Record = None,
 ) -> None:
-    """Draw a figure, and write its points as a table."""
+    """Draw a figure as pixels and as vectors, and write its points as a table."""
     from cmer.data.frames import write_frame
     from cmer.reporting.base import FigureSpec, Files, draw_figure
+    from cmer.reporting.style import encoded
 
     with recorded(record):
         drawing, shown = draw_figure(validate_json(FigureSpec, spec, "--spec"), Files(metrics or [], efficiency or []))
         write_frame(points, shown)
-        with atomic(out) as temporary:  # omits the library's version, so that the same points give the same bytes
-            drawing.savefig(temporary, format="png", metadata={"Software": None})
+        for file, format in ((out, "png"), (vector, "svg")):
+            with atomic(file) as temporary:
+                temporary.write_bytes(encoded(drawing, format))
+
+
+@app.command()
+def report(
+    spec: Annotated[str, typer.Option(help="Tables, figures, runs and datasets of the report as JSON.")],
+    results: Annotated[Path, typer.Option(help="Folder of the experiment's results.")],
+    logs: Annotated[Path, typer.Option(help="Folder of the records of the experiment's commands.")],
+    out: Annotated[Path, typer.Option(help="HTML file for the report."), Writes()],
+    record: Record = None,
+) -> None:
+    """Write one self-contained HTML page with all tables and figures of an experiment, and a page per run."""
+    from cmer.reporting.report.page import render
+    from cmer.reporting.report.spec import ReportSpec
+
+    with recorded(record):
+        write_text(out, render(validate_json(ReportSpec, spec, "--spec"), results, logs))
 
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(help="A results table, e.g. results/table1.csv."), Reads()],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A results table (results/table1.csv), or a run (results/metrics/demo/lite.cmer)."),
+        Reads(()),
+    ],
     printed: Annotated[bool, typer.Option("--printed", help="Also print all printed rows of the paper.")] = False,
 ) -> None:
-    """Print the measured rows of a results table, with the columns that fit the terminal.
+    """Print a results table, or a run.
 
-    The paper's printed rows follow if their dataset and backbone are those of a measured row.
+    Of a table, the measured rows with the columns that fit the terminal; the paper's printed rows follow if their
+    dataset and backbone are those of a measured row. Of a run, its recalls, its training curve, and the queries that it
+    answers best and worst.
     """
     from cmer.data.frames import TABLE, read_frame
     from cmer.reporting.show import show as print_table
+    from cmer.reporting.show_run import show_run
 
+    if file.is_dir():
+        return show_run(file)
     if file.suffix != ".csv" or regular_size(file) > LARGEST_TABLE:
         raise UserError(
             f"{file} is not a .csv of at most {LARGEST_TABLE // 2**20} MiB; `cmer record` prints how a file was made"

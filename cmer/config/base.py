@@ -199,13 +199,14 @@ def changes(given: BaseModel, wanted: BaseModel, exclude: set[str] | None = None
         wanted: settings of the run that reads it.
         exclude: top-level keys that do not count.
     """
-    one, two = (_flat(each.model_dump(mode="json", exclude=exclude)) for each in (given, wanted))
+    one, two = (flat(each.model_dump(mode="json", exclude=exclude)) for each in (given, wanted))
     keys = dict.fromkeys([*two, *one])
     return [f"{key} is {one.get(key)}, not {two.get(key)}" for key in keys if one.get(key) != two.get(key)]
 
 
-def _flat(settings: dict[str, Any], within: str = "") -> dict[str, Any]:
+def flat(settings: dict[str, Any], within: str = "") -> dict[str, Any]:
+    """Settings without nesting: their keys joined by dots."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
-        found |= _flat(value, f"{within}{key}.") if isinstance(value, dict) else {f"{within}{key}": value}
+        found |= flat(value, f"{within}{key}.") if isinstance(value, dict) else {f"{within}{key}": value}
     return found

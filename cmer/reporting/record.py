@@ -45,7 +45,7 @@ class _Own(_Code):
     evaluation: _Code | None = None
 
 
-class _Call(_Code):
+class Call(_Code):
     """The record of a command, as `cmer.provenance.recorded` writes it."""
 
     command: list[str]
@@ -153,22 +153,25 @@ def _calls(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield log, call
 
 
-def _call(log: Path) -> dict[str, Any]:
-    """The record of a command; empty, with a note on stderr, if it is damaged, since other files have other records."""
+def read_call(log: Path) -> Call | None:
+    """The record of a command; None, with a note on stderr, if it is damaged, since other files have other records."""
     try:
-        call: dict[str, Any] = read_json(log)
-        validate(_Call, call, f"the record {log}")
+        return validate(Call, read_json(log), f"the record {log}")
     except UserError as error:
         console(stderr=True).print(visible(f"skipped a damaged record: {error}"), soft_wrap=True)
-        return {}
-    return call
+        return None
 
 
-def show(path: Path, found: Provenance) -> None:
-    """Print how a file was made, one fact per line, and the spec as YAML."""
+def _call(log: Path) -> dict[str, Any]:
+    call = read_call(log)
+    return call.model_dump(exclude_unset=True) if call else {}
+
+
+def facts(path: Path, found: Provenance) -> dict[str, str]:
+    """How a file was made, in words; the spec as YAML."""
     own, call = found.own, found.call
     spec = found.spec or {}
-    facts = {
+    every = {
         "file": f"{path}{' (changed since the command wrote it)' * found.changed}",
         "run": " on ".join(spec[key] for key in ("run", "dataset") if isinstance(spec.get(key), str)),
         "seed": found.seed,
@@ -184,12 +187,16 @@ def show(path: Path, found: Provenance) -> None:
         "record": os.path.relpath(found.log) if found.log else "",
         "spec": yaml.safe_dump(found.spec, sort_keys=False, allow_unicode=True).rstrip() if found.spec else "",
     }
+    return {name: visible(fact) for name, fact in every.items() if fact}
+
+
+def show(path: Path, found: Provenance) -> None:
+    """Print how a file was made, one fact per line."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    for name, fact in facts.items():
-        if fact:
-            grid.add_row(name, Text(visible(fact)))
+    for name, fact in facts(path, found).items():
+        grid.add_row(name, Text(fact))
     console().print(grid)
 
 

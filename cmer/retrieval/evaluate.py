@@ -125,9 +125,31 @@ class RanksFile(NamedTuple):
     sha256: str
 
 
+class Ranked(NamedTuple):
+    """The ranks of a run and seed under a label protocol.
+
+    Attributes:
+        i2t: ranks of the images' captions.
+        t2i: ranks of the captions' images.
+        owner: [n_captions] row of the image of each caption.
+        ids: [n_images] ids of the images.
+    """
+
+    i2t: Ranks
+    t2i: Ranks
+    owner: Indices
+    ids: NDArray[Any]
+
+
 @cache
 def read_hits(file: RanksFile, protocol: str) -> ImageHits:
-    """The hits of a run and seed under a label protocol, from the ranks that `evaluate` returns.
+    """The hits of a run and seed under a label protocol; see `read_ranks`."""
+    found = read_ranks(file, protocol)
+    return ImageHits.of(found.i2t, found.t2i, found.owner, found.ids)
+
+
+def read_ranks(file: RanksFile, protocol: str) -> Ranked:
+    """The ranks of a run and seed under a label protocol, as `evaluate` returns them.
 
     Raises:
         UserError: the file is missing, damaged or from another evaluation than its metrics, or lacks the protocol.
@@ -141,7 +163,7 @@ def read_hits(file: RanksFile, protocol: str) -> ImageHits:
         raise UserError(f"{path} has no ranks under label protocol {protocol!r}; run `cmer evaluate` again")
     i2t, t2i = (table[table["direction"] == direction] for direction in ("i2t", "t2i"))
     owner = pd.Index(i2t["image"]).get_indexer(pd.Index(t2i["image"]))
-    return ImageHits.of(_ranks(i2t), _ranks(t2i), owner, i2t["image"])
+    return Ranked(_ranks(i2t), _ranks(t2i), owner, i2t["image"].to_numpy())
 
 
 def _ranks(rows: pd.DataFrame) -> Ranks:

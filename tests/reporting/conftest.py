@@ -3,6 +3,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from report_project import write_results
 
 from cmer.data.frames import write_frame
 from cmer.io import sha256, write_sealed
@@ -91,3 +94,25 @@ def write_profile(tmp_path):
         return file
 
     return write
+
+
+@pytest.fixture
+def texts_of(monkeypatch):
+    """Draw a figure; every text in it with its box in pixels."""
+
+    def texts(figure):
+        drawn, draw_text = [], Text.draw
+        with monkeypatch.context() as patch:
+            patch.setattr(Text, "draw", lambda text, renderer: (drawn.append(text), draw_text(text, renderer)))
+            FigureCanvasAgg(figure).draw()
+        return [(text.get_text(), text.get_window_extent()) for text in drawn if text.get_text() and text.get_visible()]
+
+    return texts
+
+
+@pytest.fixture
+def results(prepared, tmp_path, monkeypatch):
+    """Results of a run, in a folder `results` of the current one."""
+    monkeypatch.chdir(tmp_path)
+    write_results(prepared, tmp_path / "results")
+    return tmp_path / "results"

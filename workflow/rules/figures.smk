@@ -1,4 +1,4 @@
-# Figures, each with a CSV of what it shows beside it.
+# Figures as pixels and as vectors, each with a CSV of what it shows beside it.
 
 
 rule figure:
@@ -7,6 +7,7 @@ rule figure:
         efficiency=planned(PLAN.figure_profiles),
     output:
         figure="<results>/figures/{figure}.png",
+        vector="<results>/figures/{figure}.svg",
         points="<results>/figures/{figure}.csv",
     params:
         spec=planned(PLAN.figure_spec),
@@ -21,5 +22,5 @@ rule figure:
         runtime=amount(10),
     localrule: True
     shell:
-        "cmer figure --spec {params.spec:q} {params.inputs} --out {output.figure:q} --points {output.points:q}"
+        "cmer figure --spec {params.spec:q} {params.inputs} --out {output.figure:q} --vector {output.vector:q} --points {output.points:q}"
         " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

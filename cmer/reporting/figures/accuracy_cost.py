@@ -65,7 +65,7 @@ class AccuracyCost(Figure):
 
     def draw(self, spec: FigureSpec, files: Files) -> tuple[Drawing, pd.DataFrame]:
         """See `Figure`."""
-        from cmer.reporting.drawing import draw  # planning imports this module, and has no need of matplotlib
+        from cmer.reporting.drawings.accuracy_cost import draw  # planning has no need of matplotlib
 
         points = read_points(spec, files)
         return draw(points), as_table(points)

@@ -29,7 +29,7 @@ class SmrGrid(Figure):
 
     def draw(self, spec: FigureSpec, files: Files) -> tuple[Drawing, pd.DataFrame]:
         """See `Figure`."""
-        from cmer.reporting.heat_map import draw  # planning imports this module, and has no need of matplotlib
+        from cmer.reporting.drawings.heat_map import draw  # planning has no need of matplotlib
 
         points = pd.concat([grid_of(files, run, spec.seeds) for run in spec.runs], ignore_index=True)
         return draw(points), points.astype({"gamma1": str, "gamma2": str}).assign(val_mr=points["val_mr"].map(number))

@@ -8,7 +8,7 @@ from cmer.reporting.benchmark import Benchmark
 
 @TABLES.register("table1")
 class Table1(Benchmark):
-    """Systems on RSITMD, by recall."""
+    """Systems by recall, beside those that the paper prints on RSITMD."""
 
     number = 1
     printed = (1,)

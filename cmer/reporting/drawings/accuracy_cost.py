@@ -14,13 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from cmer.reporting.figures.accuracy_cost import Point
+from cmer.reporting.style import COLUMN, PAGE, PALETTE, STYLE
 
-STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
-"""Colour (Okabe and Ito's, distinguishable with colour blindness) and marker of each backbone in turn."""
-FONT: dict[Any, Any] = {"font.family": "DejaVu Sans", "font.size": 6.8, "axes.linewidth": 0.6}
-COLUMN, PAGE = 3.5, 7.0
-"""Widths of a figure in inches: one printed column, or two where a label has more than `LONG` characters."""
+STYLES = tuple(zip(PALETTE, "os^DvP", strict=True))
+"""Colour and marker of each backbone in turn."""
 LONG = 24
+"""Characters of a label above which the figure has the width of a page."""
 ROW, REST = 0.16, 1.6
 """Height in inches of a run or a line of the legend, and of everything else."""
 MEASURES = (
@@ -36,7 +35,7 @@ def draw(points: Sequence[Point]) -> Figure:
     backbones = list(dict.fromkeys(point.accuracy.run.backbone_printed for point in points))
     styles = [_style(backbones.index(point.accuracy.run.backbone_printed), point.highlighted) for point in rows]
     width = PAGE if max(len(point.label) for point in points) > LONG else COLUMN
-    with rc_context(FONT):
+    with rc_context(STYLE):
         figure = Figure((width, REST + ROW * (len(rows) + len(backbones))), dpi=300, layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
         accuracy, memory, time = panels

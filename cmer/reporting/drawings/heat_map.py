@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from cmer.reporting.drawing import FONT
+from cmer.reporting.style import STYLE
 
 PANEL, MARGIN, HEIGHT = 2.2, 1.0, 2.6
 """Width of a panel, of the rest, and height of the figure, in inches."""
@@ -20,7 +20,7 @@ def draw(points: pd.DataFrame) -> Figure:
     runs = list(dict.fromkeys(points["run"]))
     values = points["val_mr"].to_numpy(float)
     low, high = float(values.min()), float(values.max())
-    with rc_context(FONT):
+    with rc_context(STYLE):
         figure = Figure((PANEL * len(runs) + MARGIN, HEIGHT), dpi=300, layout="constrained")
         panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
         for axes, run in zip(panels, runs, strict=True):

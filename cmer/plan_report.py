@@ -1,0 +1,78 @@
+"""The report as functions of a config: its spec, code digest and input files. Imports no torch."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from cmer.io import digest, read_text
+from cmer.plan import Output, Plan, as_json, digest_code
+from cmer.registry import TABLES
+from cmer.reporting import report
+
+
+class ReportPlan(Plan):
+    """The workflow of a config, with its report."""
+
+    def report_spec(self) -> str:
+        """Settings of the report: all tables and figures, and the runs that they show."""
+        shown = {
+            kind: [{"name": name, "kind": entry.kind} for name, entry in section.items()]
+            for kind, section in (("tables", self.config.tables), ("figures", self.config.figures))
+        }
+        runs = [
+            row | {"training": run.training.model_dump()}
+            for (run, _), row in zip(self._reported.rows, self._rows(self._reported), strict=True)
+        ]
+        datasets = {dataset: self._data(dataset) for dataset in self.reported}
+        return as_json(
+            {"folder": self.config.results, "runs": runs, "seeds": self.config.seeds, "datasets": datasets} | shown
+        )
+
+    @cached_property
+    def _reported(self) -> Output:
+        """The runs whose recall a table or figure shows."""
+        outputs = [*map(self._table, self.config.tables), *map(self._figure, self.config.figures)]
+        rows = {
+            (run.name, dataset): (run, dataset)
+            for output in outputs
+            if "metrics" in output.kind.reads
+            for run, dataset in output.rows
+        }
+        return Output(TABLES, "", [], list(rows.values()))
+
+    @property
+    def reported(self) -> list[str]:
+        """Datasets whose images the report shows."""
+        return list(dict.fromkeys(dataset for _, dataset in self._reported.rows))
+
+    def report_code(self) -> str:
+        """Digest of the report's code and templates, and of what its figures and tables are called."""
+        templates = sorted(Path(report.__file__).parent.glob("templates/*"))
+        return digest([digest_code("cmer.reporting.report.page"), [read_text(file) for file in templates]])
+
+    def report_files(self) -> list[str]:
+        """Everything that the report shows: tables, figures, curves, and metrics and embeddings of its runs."""
+        tables = [self.file(f"{name}.csv") for name in self.config.tables]
+        figures = [self.file(f"figures/{name}.{suffix}") for name in self.config.figures for suffix in ("svg", "csv")]
+        rows = self._reported.rows
+        own = [(run, dataset) for run, dataset in rows if not run.reranker]
+        trained = [(run, dataset) for run, dataset in own if run.options.trains]
+        metrics = self._of_seeds("metrics", rows, "json")
+        return [
+            *tables,
+            *figures,
+            *metrics,
+            *(file.removesuffix(".json") + ".ranks.csv" for file in metrics),
+            *self._of_seeds("embeddings", own, "safetensors"),
+            *self._of_seeds("checkpoints", trained, "curve.jsonl"),
+        ]
+
+    def report_datasets(self) -> list[str]:
+        """What the report reads of its datasets."""
+        described = [
+            self.file(name)
+            for dataset in self.reported
+            for name in (f"data/{dataset}/images.csv", f"captions/{dataset}.queries.csv")
+        ]
+        return described + [file for dataset in self.reported for file in self.dataset_files(dataset)]

@@ -1,0 +1,103 @@
+"""The report as one HTML page that contains everything it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cmer.data.frames import TABLE, read_frame
+from cmer.errors import UserError
+from cmer.io import read_text
+from cmer.provenance import versions
+from cmer.registry import FIGURES, TABLES, Registry
+from cmer.reporting.metrics import RECALLS, read_metrics
+from cmer.reporting.naming import printed_name
+from cmer.reporting.paper import printed
+from cmer.reporting.report.pictures import Pictures, data_url
+from cmer.reporting.report.runs import RunPage, run_page
+from cmer.reporting.report.spec import ReportRun, ReportSpec, Shown
+from cmer.reporting.report.statistics import statistics
+from cmer.reporting.report.tables import HEADINGS, View, view
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure on the page: its anchor, its caption, its content as a URL, and its values as a table."""
+
+    name: str
+    title: str
+    url: str
+    values: View
+
+
+def render(spec: ReportSpec, results: Path, logs: Path) -> str:
+    """The page.
+
+    Args:
+        spec: what it shows.
+        results: folder of the experiment's results.
+        logs: folder of the records of its commands.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    links = {(run.name, run.dataset_title): run.anchor for run in spec.runs} | {
+        (run.name, ""): run.anchor for run in reversed(spec.runs)
+    }
+    pictures = {name: Pictures.read(name, options, results / f"data/{name}") for name, options in spec.datasets.items()}
+    environment = Environment(
+        loader=PackageLoader("cmer.reporting.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages = list(_pages(spec, results, pictures))
+    return environment.get_template("report.html").render(
+        title=f"Retrieval on {' and '.join(dict.fromkeys(run.dataset_title for run in spec.runs)) or 'no dataset'}",
+        folder=spec.folder,
+        tables=[
+            view(shown.name, _title(TABLES, shown), read_frame(results / f"{shown.name}.csv", TABLE), links)
+            for shown in spec.tables
+        ],
+        drawings=[_drawing(shown, results, links) for shown in spec.figures],
+        pages=pages,
+        phases=statistics(logs),
+        versions=versions(),
+        headings=[HEADINGS[name] for name in RECALLS],
+        pictures={key: url for one in pictures.values() for key, url in one.made.items()},
+        style=Markup(read_text(TEMPLATES / "style.css")),
+        script=Markup(read_text(TEMPLATES / "report.js")),
+    )
+
+
+def _pages(spec: ReportSpec, results: Path, pictures: dict[str, Pictures]) -> Iterator[RunPage]:
+    files = [results / f"metrics/{run.place}/seed{seed}.json" for run in spec.runs for seed in spec.seeds]
+    metrics = read_metrics(files)
+    for run in spec.runs:
+        yield run_page(run, _run_title(run), spec.seeds, metrics, results, pictures[run.dataset])
+
+
+def _run_title(run: ReportRun) -> str:
+    return printed_name(run.method, run.options, printed(1)["method"].tolist())
+
+
+def _drawing(shown: Shown, results: Path, links: dict[tuple[str, str], str]) -> Drawing:
+    file, title = results / f"figures/{shown.name}.svg", _title(FIGURES, shown)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); `cmer figure` writes it") from None
+    values = view(shown.name, title, read_frame(file.with_suffix(".csv"), TABLE), links)
+    return Drawing(shown.name, title, data_url(content, "image/svg+xml"), values)
+
+
+def _title(registry: Registry[type], shown: Shown) -> str:
+    """What a table or figure shows: the first line of its docstring."""
+    return (registry.get(shown.kind).__doc__ or shown.name).partition("\n")[0].rstrip(".")

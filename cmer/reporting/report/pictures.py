@@ -1,0 +1,71 @@
+"""Small pictures of images, for a page that contains them."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from cmer.config.datasets import Dataset
+from cmer.data.frames import IMAGES, read_frame
+from cmer.data.images import ImageStore, open_images
+
+SIDE = 96
+"""Side of a picture, pixels."""
+QUALITY = 70
+
+
+@dataclass
+class Pictures:
+    """The test images of a dataset as pictures, each made once, when it is first asked for.
+
+    Attributes:
+        images: rows of images.csv of the test split, in the order of embeddings.
+        made: data URL of each picture, by key.
+    """
+
+    dataset: str
+    images: pd.DataFrame
+    store: ImageStore
+    made: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, dataset: str, options: Dataset, folder: Path) -> Pictures:
+        """Open a prepared dataset.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        images = read_frame(folder / "images.csv", IMAGES)
+        return cls(dataset, images[images["split"] == "test"].reset_index(drop=True), open_images(options, folder))
+
+    def key(self, row: int) -> str:
+        """Make the picture of a test image, and return its key in `made`.
+
+        Raises:
+            UserError: the image is missing, or has changed since the dataset was prepared.
+        """
+        key = f"{self.dataset}/{row}"
+        if key not in self.made:
+            picture = self.store.load(self.images["file"][row], self.images["sha256"][row])
+            self.made[key] = data_url(_small(picture), "image/webp")
+        return key
+
+
+def _small(picture: Image.Image) -> bytes:
+    """The central square of a picture, as WebP."""
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    square = picture.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    file = BytesIO()
+    square.save(file, "WEBP", quality=QUALITY)
+    return file.getvalue()
+
+
+def data_url(content: bytes, media_type: str) -> str:
+    """A URL that contains the content itself."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,160 @@
+"""The page of a run: settings, recalls, training curve, scenes, and the queries that it answers best and worst."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel
+
+from cmer.config.base import flat
+from cmer.config.training import Training
+from cmer.data.frames import QUERIES, read_frame
+from cmer.reporting.curves import read_curve
+from cmer.reporting.measured import number, summarise
+from cmer.reporting.metrics import RECALLS, Metrics, of_run
+from cmer.reporting.queries import NEAR, Query, select, tags
+from cmer.reporting.record import facts, provenance
+from cmer.reporting.report.curve import draw_curve
+from cmer.reporting.report.pictures import Pictures
+from cmer.reporting.report.spec import ReportRun
+from cmer.retrieval.evaluate import read_hits
+from cmer.retrieval.scores import similarity
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture on a page: its key, its scene label, and whether it is the image that belongs to the query."""
+
+    key: str
+    label: str
+    right: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A query as a page shows it: its text, the rank of its image, that image, and the images ranked first."""
+
+    text: str
+    rank: str
+    tags: list[str]
+    target: Picture
+    top: list[Picture]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Mean recall of the test images of a scene class, percent, and of their captions."""
+
+    label: str
+    images: int
+    mr: float
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """What the page of a run shows.
+
+    Attributes:
+        settings: key, value and default of each setting that differs from its default.
+        recalls: label protocol, the six recalls, mR with its spread, and its interval.
+        curve: data URL of the drawing; empty for a run without training.
+        protocol: label protocol of scenes and queries.
+        seed: seed of the queries.
+        answers: queries by the title of their group.
+        records: for each seed, how its metrics were made.
+    """
+
+    run: ReportRun
+    title: str
+    parameters: str
+    settings: list[tuple[str, str, str]]
+    recalls: list[list[str]]
+    curve: str
+    protocol: str
+    seed: int
+    scenes: list[Scene]
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    records: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+
+
+def run_page(
+    run: ReportRun, title: str, seeds: Sequence[int], metrics: Metrics, results: Path, pictures: Pictures
+) -> RunPage:
+    """Gather what the page of a run shows.
+
+    Raises:
+        UserError: a file of the run is missing or damaged.
+    """
+    found = of_run(metrics, run, seeds)
+    protocols = list(found[0]["protocols"])
+    protocol, seed = protocols[0], seeds[0]
+    summaries = {name: summarise(metrics, run, name, seeds) for name in protocols}
+    curves = [results / f"checkpoints/{run.place}/seed{each}.curve.jsonl" for each in seeds]
+    curve = draw_curve({each: read_curve(file) for each, file in zip(seeds, curves, strict=True) if file.is_file()})
+    embeddings = results / f"embeddings/{run.place}/seed{seed}.safetensors"
+    return RunPage(
+        run=run,
+        title=title,
+        parameters=f"{summaries[protocol].parameters:,}",
+        settings=[*_changed(run.options, "options."), *_changed(run.training, "training.", Training())],
+        recalls=[
+            [name, *(number(one.recalls[recall]) for recall in RECALLS), one.cells()["mr"], one.cells()["mr_std"],
+             *map(number, one.interval)]
+            for name, one in summaries.items()
+        ],
+        curve=curve,
+        protocol=protocol,
+        seed=seed,
+        scenes=_scenes([one["ranks"] for one in found], protocol, pictures),
+        answers=_answers(embeddings, protocol, results, pictures) if embeddings.is_file() else {},
+        records=[(each, facts(one["file"], provenance(one["file"]))) for each, one in zip(seeds, found, strict=True)],
+    )  # fmt: skip
+
+
+def _changed(given: BaseModel, prefix: str, default: BaseModel | None = None) -> Iterator[tuple[str, str, str]]:
+    usual = flat((default or type(given)()).model_dump(mode="json"))
+    for key, value in flat(given.model_dump(mode="json")).items():
+        if usual.get(key) != value:
+            yield f"{prefix}{key}", _shown(value), _shown(usual.get(key))
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _scenes(ranks: Sequence[Any], protocol: str, pictures: Pictures) -> list[Scene]:
+    """Recall of each scene class, averaged over seeds; none where images have no labels."""
+    labels = pictures.images.set_index("image_id")["label"]
+    hits = [read_hits(file, protocol) for file in ranks]
+    owned = labels.reindex(hits[0].ids).to_numpy(str)
+    scenes = []
+    for label in sorted(set(owned) - {"", "nan"}):
+        of_label = np.flatnonzero(owned == label)
+        draws = np.zeros((1, len(owned)), np.int64)
+        draws[0, of_label] = 1
+        scenes.append(Scene(label, len(of_label), fmean(float(one.mr(draws)[0]) for one in hits)))
+    return sorted(scenes, key=lambda scene: -scene.mr)
+
+
+def _answers(embeddings: Path, protocol: str, results: Path, pictures: Pictures) -> dict[str, list[Answer]]:
+    queries = read_frame(results / f"captions/{pictures.dataset}.queries.csv", QUERIES)
+    if protocol not in queries:  # rich texts are no captions, and no file has them by row
+        return {}
+    texts, labels = queries[protocol].tolist(), pictures.images["label"].tolist()
+    owner = pd.Index(pictures.images["image_id"]).get_indexer(pd.Index(queries["image_id"]))
+
+    def answer(query: Query) -> Answer:
+        target, *top = (
+            Picture(pictures.key(row), labels[row], row == query.image) for row in (query.image, *query.top)
+        )
+        return Answer(texts[query.caption], f"{query.rank:g}", tags(query, texts, owner, labels), target, top)
+
+    titles = ("Best queries: rank 1", f"Near misses: rank 2 to {NEAR}", f"Worst queries: rank above {NEAR}")
+    groups = zip(titles, select(similarity(embeddings, protocol), owner), strict=True)
+    return {title: [answer(query) for query in group] for title, group in groups if group}

@@ -1,0 +1,76 @@
+"""The report in a real browser: Debian's chromium, headless."""
+
+import shutil
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, sync_playwright
+from report_project import spec_of
+
+from cmer.reporting.report.page import render
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium")
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture
+def page(prepared, results: Path) -> Iterator[Page]:
+    """The report in a browser that fails the test on an error of the console or a request to anywhere."""
+    file, faults = results / "report.html", []
+    file.write_text(render(spec_of(prepared), results, results.parent / "logs"))
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        opened = browser.new_page()
+        opened.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        opened.on("pageerror", lambda error: faults.append(str(error)))
+        opened.on(
+            "request", lambda request: faults.append(request.url) if request.url[:5] not in ("file:", "data:") else None
+        )
+        opened.goto(file.as_uri())
+        yield opened
+        browser.close()
+    assert not faults
+
+
+def column(page: Page, number: int) -> list[str]:
+    return page.locator(f"#table-table1 tbody tr:visible > :nth-child({number})").all_inner_texts()
+
+
+def test_tables_sort_and_filter(page: Page) -> None:
+    assert len(column(page, 1)) == 3  # two protocols and the control; the paper's rows are hidden
+    page.get_by_role("checkbox", name="the paper's rows").check()
+    assert len(column(page, 1)) == 26
+    heading = page.locator("#table-table1 th button", has_text="mR").first
+    for sign in (-1, 1):
+        heading.click()
+        values = [float(text.split()[0]) for text in column(page, 3) if text.strip()]
+        assert len(values) == 26 and values == sorted(values, key=lambda value: sign * value)
+    page.locator("#table-table1 select[name=label_protocol]").select_option("oracle")
+    assert set(column(page, 2)) == {"oracle"}
+    page.locator("#table-table1 input[name=find]").fill("probe")
+    assert all("probe" in text.lower() for text in column(page, 1))
+
+
+def test_a_row_leads_to_the_page_of_its_run_with_pictures(page: Page) -> None:
+    page.locator("#table-table1 tbody a").first.click()
+    run = page.locator("[id='run-squares-lite.probe']")
+    assert run.is_visible() and not page.locator("#overview").is_visible()
+    pictures = run.locator("img[data-picture]")
+    assert pictures.count() > 20
+    assert all(pictures.evaluate_all("all => all.map(img => img.complete && img.naturalWidth === 96)"))
+    page.get_by_role("link", name="All runs").click()
+    assert page.locator("#overview").is_visible() and not run.is_visible()
+
+
+def test_nothing_is_out_of_sight_and_no_accessibility_fault_is_serious(page: Page) -> None:
+    for width, theme, place in product((1280, 390), ("light", "dark"), ("", "run-squares-lite.probe")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.evaluate("place => { location.hash = place }", place)
+        page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, place)
+        faults = [found for found in Axe().run(page).response["violations"] if found["impact"] in SERIOUS]
+        assert not [(theme, found["id"], [node["html"][:100] for node in found["nodes"]]) for found in faults]
