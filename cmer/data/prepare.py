@@ -137,8 +137,8 @@ def _read(
     images["split"], images["group"] = [entry.split for entry in entries], images.index
     if layout.split is not None and not any(images["split"]):
         images["group"] = image_groups(images, captions[~captions["blank"]].set_index("image")["caption"])
-        drawn = (images[column].tolist() for column in ("file", "label", "group"))
-        images["split"] = drawn_splits(*drawn, layout.split)
+        own, groups = images["label"].tolist(), images["group"].tolist()
+        images["split"] = drawn_splits(files, own, groups, layout.split)
     return images, captions
 
 

@@ -55,5 +55,5 @@ def repeats(parts: Sequence[Part]) -> list[Repeats]:
     ]
 
 
-def _caption_sets(part: Part) -> pd.Series[frozenset[str]]:
+def _caption_sets(part: Part) -> pd.Series:
     return part.captions.groupby("image_id")["caption"].agg(frozenset)

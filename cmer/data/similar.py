@@ -113,4 +113,5 @@ def _distance(first: Words, second: Words) -> npt.NDArray[np.uint8]:
     same, even_odd, odd_even, odd = np.bitwise_count(first[:, :, None] ^ second[:, None, :])
     apart = np.minimum(even_odd + odd_even + odd, even_odd + (128 - odd_even - odd))
     apart = np.minimum(apart, odd_even + (128 - even_odd - odd))
-    return same + np.minimum(apart, odd + (128 - even_odd - odd_even))
+    distance: npt.NDArray[np.uint8] = same + np.minimum(apart, odd + (128 - even_odd - odd_even))
+    return distance
