@@ -81,7 +81,7 @@ def similar_within(words: Words) -> tuple[Rows, Rows, npt.NDArray[np.uint8]]:
 
 def _search(first: Words, second: Words, within: bool) -> tuple[Rows, Rows, npt.NDArray[np.uint8]]:
     own, turned = _parities(first), [_parities(second), _parities(views(second)[4])]
-    seen, other_seen = first.any(axis=1), second.any(axis=1)
+    seen, other_seen = (np.asarray(words.any(axis=1)) for words in (first, second))
     found = [(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.uint8))]
     for start in range(0, len(first), BLOCK):
         skipped = start if within else 0
