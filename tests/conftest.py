@@ -66,7 +66,7 @@ def prepare_squares(folder: Path, per_class: int) -> Prepared:
     made = Prepared(options, data, data / "prompted.csv", data / "queries.csv", data / "validation.csv")
     write_frame(made.captions, prompted)
     write_frame(made.queries, queries)
-    write_frame(made.validation, pd.DataFrame({"image_id": validation_ids(images, 0)}))
+    write_frame(made.validation, pd.DataFrame({"image_id": validation_ids(images, images["image_id"], 0)}))
     return made
 
 

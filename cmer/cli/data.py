@@ -79,15 +79,21 @@ def prepare(
     """Check a dataset and write its description, images.csv, captions.csv and hashes.csv, into the folder.
 
     Decodes every image once. Stops with a report if captions are blank, images are missing or broken, or labels are
-    missing; with `on_bad: drop` in the dataset's settings, drops bad captions and images instead.
+    missing; with `on_bad: drop` in the dataset's settings, drops bad captions and images instead. Prints how much of
+    val and test repeats train: captions, sets of captions and near-duplicate images.
     """
+    from cmer.data.leaks import read_parts
     from cmer.data.prepare import prepare as prepare_dataset
+    from cmer.data.repeats import repeats
 
     with recorded(record) as facts:
         findings = [str(finding) for finding in prepare_dataset(dataset_of(spec), folder)]
-        facts["findings"] = findings
+        found = repeats(read_parts(folder))
+        facts |= {"findings": findings, "repeats": [vars(each) for each in found]}
     for finding in findings:
         typer.echo(f"warning: {finding}", err=True)
+    for each in found:
+        typer.echo(str(each), err=True)
 
 
 @app.command()
@@ -102,15 +108,18 @@ def split(
     out: Annotated[Path, typer.Option(help="CSV file for the ids of the validation images."), Writes()],
     record: Record = None,
 ) -> None:
-    """Choose the validation images: the dataset's val split, or a random tenth of the train images if it has none."""
-    import pandas as pd
+    """Choose the validation images: the dataset's val split, or a random tenth of the train images if it has none.
 
-    from cmer.data.frames import IMAGES, read_frame, write_frame
-    from cmer.data.splits import validation_ids
+    The tenth has the classes' proportions, and keeps near-duplicates and images with the same captions on one side.
+    Prints how much of it repeats the remaining train images.
+    """
+    from cmer.data.validation import choose_validation
 
-    with recorded(record):
-        images = read_frame(folder / "images.csv", IMAGES)
-        write_frame(out, pd.DataFrame({"image_id": validation_ids(images, seed)}))
+    with recorded(record) as facts:
+        together, found = choose_validation(folder, seed, out)
+        facts["repeats"] = [vars(each) for each in found]
+    for sentence in filter(None, (together, *map(str, found))):
+        typer.echo(sentence, err=True)
 
 
 @app.command()

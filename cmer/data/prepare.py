@@ -17,6 +17,7 @@ from cmer.data.annotations import Entry, abbreviate, files_below, is_image, read
 from cmer.data.cards import card, fingerprint
 from cmer.data.fingerprint import Match, compare, compare_pictures, differences
 from cmer.data.frames import write_frame
+from cmer.data.groups import LINKED, image_groups, kept_together
 from cmer.data.images import ImageStore, open_images
 from cmer.data.labels import known_labels, labels_of, merged, require_classes
 from cmer.data.layout import Layout, layout_of
@@ -120,14 +121,11 @@ def _stop_if_plain(options: Dataset, setting: str, images: pd.DataFrame) -> None
 def _read(
     options: Dataset, layout: Layout, folder: Path, entries: list[Entry], labels: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All images, with the columns `problem` and `reason`, and all captions, before any are dropped."""
+    """All images, with the columns `problem`, `reason` and `group`, and all captions, before any are dropped."""
     files = [entry.filename for entry in entries]
     images = inspect_images(open_images(options, folder), files, options.title)
     images["file"] = files
     images["label"] = merged(labels, options.merge)
-    images["split"] = [entry.split for entry in entries]
-    if layout.split is not None and not any(images["split"]):
-        images["split"] = drawn_splits(files, images["label"].tolist(), layout.split)
     texts = [entry.captions for entry in entries]
     if layout.caption is not None:
         texts = [[layout.caption.replace("{label}", label)] if label else [] for label in images["label"]]
@@ -136,6 +134,11 @@ def _read(
     blank = [not any(letter.isalpha() for letter in caption) for caption in captions["caption"]]
     captions["blank"] = pd.Series(blank, dtype=bool)
     images["captions"] = (~captions["blank"]).groupby(captions["image"]).sum().reindex(images.index, fill_value=0)
+    images["split"], images["group"] = [entry.split for entry in entries], images.index
+    if layout.split is not None and not any(images["split"]):
+        images["group"] = image_groups(images, captions[~captions["blank"]].set_index("image")["caption"])
+        own, groups = images["label"].tolist(), images["group"].tolist()
+        images["split"] = drawn_splits(files, own, groups, layout.split)
     return images, captions
 
 
@@ -208,13 +211,15 @@ def _findings(options: Dataset, layout: Layout, images: pd.DataFrame, captions: 
 
 
 def _notes(layout: Layout, entries: list[Entry], images: pd.DataFrame) -> list[Finding]:
-    """Findings that are warnings, not flaws: images that were split at random, files that do not count as images."""
+    """Warnings, not flaws: images that were split at random or kept together, files that do not count as images."""
     drawn = [entry.filename for entry in entries if not entry.split]
     sizes = Counter(images["split"])
     shares = ", ".join(f"{sizes[split]:,} {split}" for split in ("train", "val", "test"))
+    linked, together = kept_together(images["group"], images["split"])
     others = [] if layout.caption is None else [name for name in files_below(layout.annotations) if not is_image(name)]
     return [
         Finding("images name no split", f"split at random: {shares}", drawn, stops=False),
+        Finding(LINKED, together, images.loc[linked, "file"].tolist(), stops=False),
         Finding("files do not have the name of an image", "skipped", others, stops=False),
     ]
 

@@ -28,11 +28,12 @@ SIDE, KEPT = 32, 16
 MAX_DISTANCE = 64
 """Maximum number of bits in which the hashes of similar images differ."""
 
-BLOCK = 256
+BLOCK = 16  # rows whose distances fit into a cache
 WAVES = np.cos(np.pi / (2 * SIDE) * np.outer(np.arange(KEPT), 2 * np.arange(SIDE) + 1))  # the rows of a DCT-II
 ZERO = 1e-6  # above the rounding error of zero coefficients, as in an image of one colour
 
 Words = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.intp]
 
 
 def image_hash(image: Image.Image) -> str:
@@ -60,7 +61,7 @@ def views(words: Words) -> list[Words]:
     return [np.packbits(view.reshape(len(words), -1), axis=1).view(np.uint64) for view in turned]
 
 
-def similar(first: Words, second: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.uint8]]:
+def similar(first: Words, second: Words) -> tuple[Rows, Rows, npt.NDArray[np.uint8]]:
     """All pairs of similar images of two sets.
 
     Args:
@@ -70,16 +71,25 @@ def similar(first: Words, second: Words) -> tuple[npt.NDArray[np.intp], npt.NDAr
     Returns:
         rows of `first`, rows of `second`, and minimum distance over the views in bits, each [P], sorted by row.
     """
-    plain = ~second.any(axis=1)
-    turned = views(second)
-    found = []
+    return _search(first, second, within=False)
+
+
+def similar_within(words: Words) -> tuple[Rows, Rows, npt.NDArray[np.uint8]]:
+    """As `similar`, for pairs of one set of hashes [N, 4]: each pair once, the smaller row first."""
+    return _search(words, words, within=True)
+
+
+def _search(first: Words, second: Words, within: bool) -> tuple[Rows, Rows, npt.NDArray[np.uint8]]:
+    own, turned = _parities(first), [_parities(second), _parities(views(second)[4])]
+    seen, other_seen = (np.asarray(words.any(axis=1)) for words in (first, second))
+    found = [(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.uint8))]
     for start in range(0, len(first), BLOCK):
-        block = first[start : start + BLOCK]
-        distance = np.minimum.reduce([_distance(block, view) for view in turned])
-        distance[~block.any(axis=1)] = 255
-        distance[:, plain] = 255
-        rows, columns = np.nonzero(distance <= MAX_DISTANCE)
-        found.append((rows + start, columns, distance[rows, columns]))
+        skipped = start if within else 0
+        block = own[:, start : start + BLOCK]
+        distance = np.minimum(*(_distance(block, other[:, skipped:]) for other in turned))
+        near = (distance <= MAX_DISTANCE) & seen[start : start + BLOCK, None] & other_seen[skipped:]
+        rows, columns = np.nonzero(np.triu(near, k=1) if within else near)
+        found.append((rows + start, columns + skipped, distance[rows, columns]))
     rows, columns, bits = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return rows, columns, bits
 
@@ -89,9 +99,19 @@ def hashes_match(first: str, second: str) -> bool:
     return (int(first, 16) ^ int(second, 16)).bit_count() <= MAX_DISTANCE
 
 
+def _parities(words: Words) -> Words:
+    """Hashes [N, 4] with their bits sorted by parity of row and column, [4, N]: both even, columns, rows, both odd."""
+    bits = np.unpackbits(words.view(np.uint8), axis=1).reshape(-1, KEPT // 2, 2, KEPT // 2, 2)
+    return np.packbits(bits.transpose(2, 4, 0, 1, 3).reshape(4, len(words), -1), axis=2).view(np.uint64)[..., 0]
+
+
 def _distance(first: Words, second: Words) -> npt.NDArray[np.uint8]:
-    """Hamming distances [N, M]; at most 255, so a byte is enough."""
-    distance = np.zeros((len(first), len(second)), np.uint8)
-    for a, b in zip(first.T, second.T, strict=True):
-        distance += np.bitwise_count(a[:, None] ^ b[None, :])
+    """Minimum Hamming distances [N, M] over the four flips of parities [4, N] and [4, M]; at most 255, so bytes do.
+
+    A flip negates all bits of two of the last three parities, of which d bits differ before and 64 - d after.
+    """
+    same, even_odd, odd_even, odd = np.bitwise_count(first[:, :, None] ^ second[:, None, :])
+    apart = np.minimum(even_odd + odd_even + odd, even_odd + (128 - odd_even - odd))
+    apart = np.minimum(apart, odd_even + (128 - even_odd - odd))
+    distance: npt.NDArray[np.uint8] = same + np.minimum(apart, odd + (128 - even_odd - odd_even))
     return distance

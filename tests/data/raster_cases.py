@@ -37,9 +37,17 @@ def palette(colour: tuple[int, int, int]) -> Image.Image:
     return image
 
 
-def picture(path: Path, colour: tuple[int, int, int] = (20, 120, 30), side: int = 8, height: int = 8) -> None:
-    """Write a rectangle of one colour with a white corner: images of a single colour would be refused."""
+def picture(
+    path: Path, colour: tuple[int, int, int] = (20, 120, 30), side: int = 8, height: int = 8, seed: int | None = None
+) -> None:
+    """Write a rectangle of one colour with a white corner: images of a single colour would be refused.
+
+    With a seed, half of its pixels are white: pictures of different seeds are no near-duplicates.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", (side, height), colour)
     image.putpixel((side - 1, height - 1), (255, 255, 255))
+    if seed is not None:
+        white = Image.fromarray(np.random.default_rng(seed).random((height, side)) < 0.5)
+        image.paste((255, 255, 255), mask=white)
     image.save(path)

@@ -37,7 +37,7 @@ def names(classes: dict[str, int]) -> tuple[list[str], list[str]]:
 def test_every_class_is_in_every_split_in_proportion(val: float, test: float) -> None:
     classes = {"pond": 200, "port": 40, "park": 7, "farm": 3, "hill": 2, "pier": 1, "mine": 1}
     files, labels = names(classes)
-    splits = drawn_splits(files, labels, SplitFractions(val=val, test=test))
+    splits = drawn_splits(files, labels, range(len(files)), SplitFractions(val=val, test=test))
     counts = {label: Counter(s for s, own in zip(splits, labels, strict=True) if own == label) for label in classes}
     for label, size in classes.items():
         if size >= 3:
@@ -50,20 +50,20 @@ def test_every_class_is_in_every_split_in_proportion(val: float, test: float) ->
 
 def test_the_draw_depends_on_names_and_seed_alone() -> None:
     files, labels = names({"pond": 30, "port": 20})
-    known = dict(zip(files, drawn_splits(files, labels, SplitFractions()), strict=True))
+    known = dict(zip(files, drawn_splits(files, labels, range(len(files)), SplitFractions()), strict=True))
     pairs = list(zip(files, labels, strict=True))
     random.Random(0).shuffle(pairs)
     shuffled = [list(column) for column in zip(*pairs, strict=True)]
-    assert dict(zip(shuffled[0], drawn_splits(*shuffled, SplitFractions()), strict=True)) == known
-    other = drawn_splits(files, labels, SplitFractions(seed=1))
+    assert dict(zip(shuffled[0], drawn_splits(*shuffled, range(50), SplitFractions()), strict=True)) == known
+    other = drawn_splits(files, labels, range(len(files)), SplitFractions(seed=1))
     assert other != list(known.values()) and Counter(other) == Counter(known.values())
-    grown = drawn_splits([*files, "port_20.jpg"], [*labels, "port"], SplitFractions())
+    grown = drawn_splits([*files, "port_20.jpg"], [*labels, "port"], range(51), SplitFractions())
     assert sum(a != b for a, b in zip(grown, known.values(), strict=False)) <= 2
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_without_labels_the_images_are_one_class(count: int) -> None:
-    splits = drawn_splits([f"{i}.jpg" for i in range(count)], [""] * count, SplitFractions())
+    splits = drawn_splits([f"{i}.jpg" for i in range(count)], [""] * count, range(count), SplitFractions())
     assert Counter(splits) == {"train": max(count - 2, 1), "test": 1} | ({"val": 1} if count > 2 else {})
 
 
@@ -79,7 +79,7 @@ def test_fractions_that_leave_nothing_to_train_on_are_an_error(tmp_path: Path) -
 def test_captions_in_a_csv_are_prepared_with_drawn_splits(tmp_path: Path) -> None:
     rows = ["file,caption,label"]
     for i in range(12):
-        picture(tmp_path / f"images/{i}.jpg", (20 * i, 0, 0))
+        picture(tmp_path / f"images/{i}.jpg", (20 * i, 0, 0), seed=i)
         rows += [f'{i}.jpg,"a pond, seen from above",pond', f"{i}.jpg,number {i},pond"]
     (tmp_path / "captions.csv").write_text("\n".join(rows))
     mine = options(tmp_path, annotations="captions.csv", split={"val": 0.25, "test": 0.25})
@@ -92,7 +92,7 @@ def test_captions_in_a_csv_are_prepared_with_drawn_splits(tmp_path: Path) -> Non
     assert Counter(images["split"]) == {"train": 6, "val": 3, "test": 3} and set(images["label"]) == {"pond"}
     assert captions["image_id"].tolist() == [i // 2 for i in range(24)]
     assert captions["caption"].tolist()[2:4] == ["a pond, seen from above", "number 1"]
-    assert validation_ids(images, 5) == images.loc[images["split"] == "val", "image_id"].tolist()
+    assert validation_ids(images, images["image_id"], 5) == images.loc[images["split"] == "val", "image_id"].tolist()
     before = (tmp_path / "out/images.csv").read_bytes()
     prepare(mine, tmp_path / "out")
     assert (tmp_path / "out/images.csv").read_bytes() == before
@@ -116,8 +116,8 @@ def test_splits_that_rows_name_are_kept(tmp_path: Path) -> None:
 
 def test_class_folders_are_captioned_by_their_class(tmp_path: Path) -> None:
     for i in range(5):
-        picture(tmp_path / f"tiles/StorageTanks/deep/{i}.png", (20 * i, 0, 0))
-        picture(tmp_path / f"tiles/farm/{i}.jpg", (20 * i, 99, 0))
+        picture(tmp_path / f"tiles/StorageTanks/deep/{i}.png", (20 * i, 0, 0), seed=i)
+        picture(tmp_path / f"tiles/farm/{i}.jpg", (20 * i, 99, 0), seed=5 + i)
     (tmp_path / "tiles/farm/Thumbs.db").touch()
     (tmp_path / "tiles/readme.txt").touch()
     mine = options(tmp_path, annotations=None, images="tiles", caption="{label} from above", merge={"farm": "farmland"})

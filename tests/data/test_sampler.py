@@ -42,12 +42,13 @@ def epoch(pairs: Pairs, **changed: Any) -> list[Batch]:
 
 
 def test_validation_is_the_own_split_or_a_seeded_tenth_of_train() -> None:
-    own = pd.DataFrame({"image_id": [0, 1, 2, 3], "split": ["val", "train", "val", "test"]})
-    assert validation_ids(own, 1) == validation_ids(own, 2) == [0, 2]
-    drawn = pd.DataFrame({"image_id": range(4743), "split": ["test"] * 452 + ["train"] * 4291})
-    first = validation_ids(drawn, 2022)
+    own = images_table(4, split=["val", "train", "val", "test"])
+    assert validation_ids(own, own["image_id"], 1) == validation_ids(own, own["image_id"], 2) == [0, 2]
+    files = [f"{i}.jpg" for i in range(4743)]
+    apart = images_table(4743, file=files, split=["test"] * 452 + ["train"] * 4291)
+    first, again, other = (validation_ids(apart, apart["image_id"], seed) for seed in (2022, 2022, 2023))
     assert len(first) == 430 and 4291 - len(first) == 3861
-    assert first == sorted(set(first)) == validation_ids(drawn, 2022) != validation_ids(drawn, 2023)
+    assert first == sorted(set(first)) == again != other
     assert min(first) >= 452
 
 

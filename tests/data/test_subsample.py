@@ -17,7 +17,7 @@ def seeds(prepared, tmp_path: Path) -> list[Pairs]:
     found = []
     for seed in range(3):
         file = tmp_path / f"validation.seed{seed}.csv"
-        write_frame(file, pd.DataFrame({"image_id": validation_ids(images, seed)}))
+        write_frame(file, pd.DataFrame({"image_id": validation_ids(images, images["image_id"], seed)}))
         found.append(Pairs.read(prepared.folder, prepared.captions, file))
     assert len({tuple(pairs.val_images) for pairs in found}) == 3
     return found

@@ -75,17 +75,19 @@ rule prepare_data:
 rule split_validation:
     input:
         images="<results>/data/{dataset}/images.csv",
+        captions="<results>/data/{dataset}/captions.csv",
+        hashes="<results>/data/{dataset}/hashes.csv",
     output:
         "<results>/data/{dataset}/validation.seed{seed}.csv",
     params:
-        code=code_digest("cmer.data.splits"),
+        code=code_digest("cmer.data.validation"),
         folder=subpath(input.images, parent=True),
     log:
         text="<logs>/data/{dataset}/split.seed{seed}.log",
         record="<logs>/data/{dataset}/split.seed{seed}.record.json",
     threads: 1
     resources:
-        mem_mb=amount(500, each=50),
+        mem_mb=amount(1000, each=100),
         runtime=amount(5),
     localrule: True
     shell:
