@@ -16,6 +16,7 @@ import cmer.plan
 from cmer import provenance
 from cmer.config import experiment
 from cmer.plan import Plan
+from cmer.plan_report import ReportPlan
 from cmer.provenance import code_digest
 from cmer.resources import StepResources
 
@@ -48,7 +49,7 @@ def config(name: str = "config.yaml") -> dict[str, Any]:
 
 
 def plan(data: dict[str, Any]) -> Plan:
-    return Plan(experiment.parse(data))
+    return ReportPlan(experiment.parse(data))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from cmer.registry import METHOD_OPTIONS
 from cmer.resources import StepResources
 
 ALL_TABLES = {("table", f"table{number}") for number in range(1, 7)}
-FIGURE = ("figure", "accuracy_cost")
+FIGURES = {("figure", name) for name in config()["figures"]}
 RUNS = {run.name for run in plan(config()).config.expanded}
 
 
@@ -124,19 +124,19 @@ def test_changed_option_plans_that_run_only() -> None:
     data["runs"]["cmer"]["options"]["margin"] = 0.3
     tables = {("table", name) for name in ("table1", "table2", "table4")}
     steps = {(step, "demo", "lite.cmer", "2022") for step in ("train", "embed")}
-    assert replanned(data) == steps | tables
+    assert replanned(data) == steps | tables | {("figure", "recall_curves"), ("report",)}
 
 
-def test_printed_names_plan_tables_only() -> None:
+def test_printed_names_plan_only_what_shows_them() -> None:
     data = edited()
     data["datasets"]["demo"]["title"] = "Demo"
     data["backbones"]["lite"]["printed"] = "Lite"
-    assert replanned(data) == ALL_TABLES | {FIGURE}
+    assert replanned(data) == ALL_TABLES | FIGURES | {("report",)}
 
 
 def test_one_more_seed_plans_that_seed_only() -> None:
     data = edited(seeds=[2022, 2023])
-    steps = {step for step in replanned(data) if step[0] not in ("table", "figure", "validation")}
+    steps = {step for step in replanned(data) if step[0] not in ("table", "figure", "report", "validation")}
     assert steps == {(rule, "demo", run, "2023") for rule in ("train", "embed", "evaluate") for run in RUNS} | {
         ("split_validation", "demo", "2023")
     }

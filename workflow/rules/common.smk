@@ -7,7 +7,7 @@ from pathlib import Path
 from cmer.commands import check_project, shell_prefix, spec_argument
 from cmer.config import experiment
 from cmer.errors import UserError
-from cmer.plan import Plan
+from cmer.plan_report import ReportPlan
 from cmer.provenance import code_digest
 from cmer.resources import StepResources
 
@@ -19,7 +19,7 @@ try:
 except UserError as error:
     raise SystemExit(str(error))
 
-PLAN = Plan(CONFIG)
+PLAN = ReportPlan(CONFIG)
 RESOURCES = StepResources(CONFIG)
 shell.prefix(shell_prefix())
 

@@ -1,18 +1,15 @@
 # The report: one page with all tables and figures, and a page per run.
-from cmer.plan_report import ReportPlan
-
-REPORT = ReportPlan(CONFIG)
 
 
 rule report:
     input:
-        files=planned(REPORT.report_files),
-        datasets=planned(REPORT.report_datasets),
+        files=planned(PLAN.report_files),
+        datasets=planned(PLAN.report_datasets),
     output:
         "<results>/report.html",
     params:
-        spec=planned(REPORT.report_spec),
-        code=planned(REPORT.report_code),
+        spec=planned(PLAN.report_spec),
+        code=planned(PLAN.report_code),
         results=subpath(output[0], parent=True),
     log:
         text="<logs>/report/report.log",
