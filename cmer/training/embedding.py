@@ -42,14 +42,14 @@ def embed_run(
     Raises:
         UserError: the checkpoint is missing or damaged, or belongs to another run.
     """
-    trained = _trained(checkpoint, run)
-    pairs = files.pairs(trained.spec)
+    trained = _trained(checkpoint, files, run)
+    pairs = trained.pairs
     frame = read_frame(queries, QUERIES)
     texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
     texts["predicted"] = predicted_queries(template, pairs, texts["none"])
     if (wanted := trained.spec.options.protocols) is not None:
         texts = {name: texts[name] for name in wanted}
-    ready = trained.assemble(pairs, files, pairs.test_images, texts.get("predicted", ()))
+    ready = trained.assemble(pairs.test_images, texts.get("predicted", ()))
     made = _made(trained.spec) | {"test": digest_of_test_split(read_frame(files.folder / "images.csv", IMAGES), frame)}
     if ready.queries:
         texts = {"rich": ready.queries.texts}
@@ -76,22 +76,24 @@ def bank_run(checkpoint: Path, files: RunFiles, out: Path, run: RunSpec | None =
     Raises:
         UserError: the checkpoint is missing or damaged, or belongs to another run.
     """
-    trained = _trained(checkpoint, run)
-    pairs = files.pairs(trained.spec)
-    ready = trained.assemble(pairs, files, pairs.val_images)
-    found = bank(ready.method, ready.inputs, pairs, trained.spec.views, trained.spec.training.precision)
+    trained = _trained(checkpoint, files, run)
+    ready = trained.assemble(trained.pairs.val_images)
+    found = bank(ready.method, ready.inputs, trained.pairs, trained.spec.views, trained.spec.training.precision)
     save(out, found, trained.record | {"embedding": _made(trained.spec), "bank": True})
 
 
 @dataclass(frozen=True)
 class _Trained:
     checkpoint: Path
+    files: RunFiles
     spec: RunSpec
+    pairs: Pairs
     tensors: dict[str, Tensor]
     record: dict[str, Any]
 
-    def assemble(self, pairs: Pairs, files: RunFiles, gallery: Ints, unstored: Collection[str] = ()) -> Assembled:
-        ready = assemble(self.spec, pairs, files.folder, files.features, unstored, files.rich, gallery)
+    def assemble(self, gallery: Ints, unstored: Collection[str] = ()) -> Assembled:
+        files = self.files
+        ready = assemble(self.spec, self.pairs, files.folder, files.features, unstored, files.rich, gallery)
         if ready.digest != self.record["features"]:
             raise UserError(
                 f"{self.checkpoint} was trained on other images, features or weight files; give its own, or train again"
@@ -100,15 +102,15 @@ class _Trained:
         return ready
 
 
-def _trained(checkpoint: Path, run: RunSpec | None) -> _Trained:
-    """The checkpoint of a run, with torch's threads set as in its training."""
+def _trained(checkpoint: Path, files: RunFiles, run: RunSpec | None) -> _Trained:
+    """The checkpoint of a run and the pairs that it was trained on, with torch's threads set as in its training."""
     tensors, record = load(checkpoint)
     spec = validate(RunSpec, record["spec"], str(checkpoint))
     other = changes(spec, run) if run else []
     if other:
         raise UserError(f"{checkpoint} is of another run: its {', '.join(other)}; train this run (cmer train)")
     torch.set_num_threads(spec.training.threads)
-    return _Trained(checkpoint, spec, tensors, record)
+    return _Trained(checkpoint, files, spec, files.pairs(spec), tensors, record)
 
 
 def _made(spec: RunSpec) -> dict[str, Any]:

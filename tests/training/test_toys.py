@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import toy
+from interruption import resumed_with_the_same_bytes
 from safetensors.torch import load_file
 from test_training import call, embed, evaluate, extract_features, spec, train_arguments
 
@@ -17,7 +18,6 @@ from cmer.profiling.spec import ProfileSpec
 from cmer.retrieval.embed import encode_images, encode_texts, score
 from cmer.training.assembly import assemble
 from cmer.training.loop import Trainer
-from cmer.training.state import unpacked
 
 TOYS = {"toy_pairs": {}, "toy_conditioned": {"dropout": 0.1}, "toy_rates": {}}
 
@@ -28,33 +28,11 @@ def workspace(prepared, tmp_path, monkeypatch):
     extract_features(prepared)
 
 
-class Interrupted(Exception):
-    """Stands for a kill."""
-
-
 @pytest.mark.parametrize("name", TOYS)
 def test_a_method_goes_all_the_way_to_a_table(prepared, workspace, monkeypatch, name) -> None:
     run = spec(prepared, name, TOYS[name], inputs="online", epochs=2)
-    call(*train_arguments(prepared, run, "whole.safetensors"))
-
-    step, done = Trainer.step, []
-
-    def interrupted(self, batch):
-        if len(done) == 7:
-            raise Interrupted
-        done.append(batch)
-        return step(self, batch)
-
-    monkeypatch.setattr("cmer.training.loop.SAVE_EVERY", 0.0)
-    monkeypatch.setattr(Trainer, "step", interrupted)
-    with pytest.raises(Interrupted):
-        call(*train_arguments(prepared, run))
-    (file,) = Path("work/train").glob("*/state.pt")
-    state = unpacked(file.read_bytes(), file)
+    state = resumed_with_the_same_bytes(prepared, run, monkeypatch, 7)
     assert state["step"] + state["epoch"] * 100 > 0
-    monkeypatch.setattr(Trainer, "step", step)
-    call(*train_arguments(prepared, run))
-    assert Path("checkpoint.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
 
     embed(prepared)
     metrics = evaluate(prepared)

@@ -19,8 +19,6 @@ from cmer.methods.layers.multiscale import MultiscaleAttention
 from cmer.methods.layers.words import SENTENCE_DIM, SentenceEncoder
 from cmer.registry import METHODS
 
-CLASSES = 1000
-"""Of ImageNet."""
 SMALLEST = 1e-12
 """Least squared norm of a gated text: where ReLU leaves nothing of a text, its cosine is zero."""
 
@@ -54,8 +52,8 @@ class Amfmn(CnnGru):
         )
         self.gate = nn.Linear(SENTENCE_DIM, SENTENCE_DIM)
         if options.unused_parts:
-            classifier, fusion = nn.Linear(self.cnn.channels[-1], CLASSES), nn.Linear(2 * SENTENCE_DIM, SENTENCE_DIM)
-            self.unused = nn.ModuleDict({"classifier": classifier, "fusion": fusion})
+            parts = {"classifier": self.cnn.classifier(), "fusion": nn.Linear(2 * SENTENCE_DIM, SENTENCE_DIM)}
+            self.unused = nn.ModuleDict(parts)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """See `Method`: numbers of words, or word pieces."""

@@ -10,6 +10,8 @@ from cmer.errors import UserError
 from cmer.methods.layers.timm_towers import Frozen, timm_tower
 
 STRIDES = [2, 4, 8, 16, 32]
+CLASSES = 1000
+"""Of ImageNet."""
 
 
 class CnnStages(nn.Module):
@@ -43,3 +45,7 @@ class CnnStages(nn.Module):
         """Normalised pixels [B, 3, S, S] → five maps [B, C, S / stride, S / stride]."""
         maps: list[Tensor] = self.net(pixels)
         return maps
+
+    def classifier(self) -> nn.Linear:
+        """A new classifier of ImageNet on the last map, which releases declare, count and never use."""
+        return nn.Linear(self.channels[-1], CLASSES)

@@ -19,8 +19,6 @@ from cmer.methods.mcrn.options import McrnOptions
 from cmer.methods.mcrn.transfer import PatternTransfer
 from cmer.registry import METHODS
 
-CLASSES = 1000
-"""Of ImageNet."""
 TEMPERATURE = 0.2
 """Of the distillation between modalities."""
 DROPOUT = 0.3
@@ -58,12 +56,11 @@ class Mcrn(CnnGru):
         self.dropout, self.transfer = nn.Dropout(DROPOUT), PatternTransfer(SENTENCE_DIM)
         if options.unused_parts:
             audio = CnnStages(options.image_model, None, options.image_size)
-            width = self.cnn.channels[-1]
             maps = nn.ModuleList(nn.Linear(SENTENCE_DIM, SENTENCE_DIM) for _ in range(4))  # two in each of two layers
             parts = {
-                "classifier": nn.Linear(width, CLASSES),
+                "classifier": self.cnn.classifier(),
                 "audio": audio,
-                "audio_out": nn.Linear(width, SENTENCE_DIM),
+                "audio_out": nn.Linear(audio.channels[-1], SENTENCE_DIM),
             }
             self.unused = nn.ModuleDict({**parts, "queries_and_keys": maps})
 

@@ -1,0 +1,42 @@
+"""A training that is interrupted and resumed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_training import call, train_arguments
+
+from cmer.training.loop import Trainer
+from cmer.training.state import unpacked
+
+
+class Interrupted(Exception):
+    """Stands for a kill."""
+
+
+def resumed_with_the_same_bytes(prepared, run, monkeypatch, steps) -> dict[str, Any]:
+    """Train a run, and again with an interruption after so many steps; both leave equal bytes.
+
+    Returns:
+        The state of the interrupted training, in work/train of the working folder.
+    """
+    call(*train_arguments(prepared, run, "whole.safetensors"))
+    done = []
+    step = Trainer.step
+
+    def interrupted(self, batch):
+        if len(done) == steps:
+            raise Interrupted
+        done.append(batch)
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cmer.training.loop.SAVE_EVERY", 0.0)
+        patch.setattr(Trainer, "step", interrupted)
+        with pytest.raises(Interrupted):
+            call(*train_arguments(prepared, run))
+    (file,) = Path("work/train").glob("*/state.pt")
+    state = unpacked(file.read_bytes(), file)
+    call(*train_arguments(prepared, run))
+    assert Path("checkpoint.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
+    return state
