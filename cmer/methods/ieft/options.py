@@ -74,6 +74,10 @@ class IeftOptions(MethodOptions):
         """See `MethodOptions`: plain queries, and true labels as a control, since every pair is a forward pass."""
         return "none", "oracle"
 
+    def scored_pairs(self, batch_size: int) -> int:
+        """See `MethodOptions`: each image's own text and the false ones."""
+        return batch_size * (1 + min(self.false_texts, batch_size - 1))
+
     def without_weights(self) -> Self:
         """See `MethodOptions`."""
         return self.model_copy(update={"weights": None})
