@@ -103,7 +103,7 @@ def test_paper_extracts_features_once_for_a_backbone_and_a_dataset() -> None:
     assert counts.count("extract_features") == len(paper["backbones"]) * len(paper["datasets"]) == 8
     assert counts.count("prepare_data") == counts.count("augment_captions") == 2
     per_dataset = sum(len(run.datasets) for run in plan(paper).config.expanded)
-    assert counts.count("train") == counts.count("embed") == counts.count("evaluate") == 3 * per_dataset == 204
+    assert counts.count("train") == counts.count("embed") == counts.count("evaluate") == 3 * per_dataset == 252
 
 
 def test_methods_without_a_backbone_are_profiled_by_themselves() -> None:

@@ -96,6 +96,10 @@ class MethodOptions(Model):
         """Pairs of earlier batches that every training batch is scored against."""
         return 0
 
+    def scored_pairs(self, batch_size: int) -> int:
+        """Pairs of an image and a text that a training step scores: all of the batch, unless the method draws some."""
+        return batch_size**2
+
     def published(self) -> Self:
         """The settings of the published system."""
         return type(self)()

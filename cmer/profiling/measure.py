@@ -18,6 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from cmer.methods.base import Method
+from cmer.profiling.recurrent import cudnn_rnn, cudnn_rnn_backward
 from cmer.profiling.step import Step, plain_attention
 
 MIB = 2**20
@@ -61,12 +62,17 @@ def macs(step: Step) -> tuple[int, int]:
 
 
 def flop_counter() -> FlopCounterMode:
-    """PyTorch's FLOP counter (two FLOPs per multiply-accumulate), corrected for grouped convolutions.
+    """PyTorch's FLOP counter (two FLOPs per multiply-accumulate), with grouped convolutions corrected and cuDNN's GRUs.
 
     Its own formula for the gradient of their weights ignores the groups: for a depthwise convolution with 32 channels
     the result is 32 times too large.
     """
-    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
+    added = {
+        torch.ops.aten.convolution_backward: _convolution_backward,
+        torch.ops.aten._cudnn_rnn: cudnn_rnn,
+        torch.ops.aten._cudnn_rnn_backward: cudnn_rnn_backward,
+    }
+    return FlopCounterMode(display=False, custom_mapping=added)
 
 
 def _convolution_backward(

@@ -8,6 +8,7 @@ from profiling_cases import step_of
 from torch import nn
 
 from cmer.profiling.measure import flop_counter, macs
+from cmer.profiling.recurrent import cudnn_rnn, cudnn_rnn_backward
 from cmer.profiling.step import plain_attention
 
 
@@ -44,6 +45,22 @@ def test_macs_of_a_convolution_in_groups(groups) -> None:
         loss.backward()
     assert forward == once
     assert counter.get_total_flops() // 2 == 3 * once
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("to_inputs", [False, True])
+def test_macs_of_a_gru_of_cudnn_are_those_of_its_matrix_products(bidirectional, to_inputs) -> None:
+    gru = nn.GRU(5, 7, batch_first=True, bidirectional=bidirectional)
+    x = torch.randn(3, 4, 5, requires_grad=to_inputs)
+    with flop_counter() as counter:
+        states, _ = gru(x)
+        forward = counter.get_total_flops()
+        states.sum().backward()
+    weights = [tuple(weight.shape) for weight in gru.parameters()]
+    assert cudnn_rnn((3, 4, 5), weights, None, out_shape=None) == forward
+    first = 2 * 3 * (3 * 7 * 7) * (1 + bidirectional)  # the initial state needs no gradient on a CPU
+    backward = cudnn_rnn_backward((3, 4, 5), weights, None, [to_inputs, False, False, True], out_shape=None)
+    assert backward - first == counter.get_total_flops() - forward
 
 
 def tower(tokens, width):

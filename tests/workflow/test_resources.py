@@ -81,7 +81,7 @@ def test_only_clip_towers_ask_for_a_gpu(smallest: Plan, paper: Plan) -> None:
 
 def test_a_run_that_trains_nothing_asks_for_no_gpu_and_little_time(paper: Plan) -> None:
     trainings = [(wildcards, taken) for rule, wildcards, taken in jobs(paper) if rule == "train"]
-    assert len(trainings) == 204
+    assert len(trainings) == 252
     idle = [taken for wildcards, taken in trainings if ".zero_shot" in wildcards]
     busy = [taken for wildcards, taken in trainings if ".zero_shot" not in wildcards]
     assert {taken["gpu"] for taken in idle} == {0} and {taken["gpu"] for taken in busy} == {1}
@@ -98,7 +98,7 @@ def test_planning_knows_the_methods_that_train_nothing() -> None:
 
 def test_the_paper_has_as_many_steps_as_its_runs_datasets_and_seeds_make(paper: Plan) -> None:
     assert paper.counts["prepare_data"] == paper.counts["augment_captions"] == 2
-    assert paper.counts["train"] == paper.counts["embed"] == paper.counts["evaluate"] == 204
+    assert paper.counts["train"] == paper.counts["embed"] == paper.counts["evaluate"] == 252
     assert "extract_features" not in paper.counts, "its runs open the images"
 
 

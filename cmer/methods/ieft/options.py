@@ -84,6 +84,10 @@ class IeftOptions(MethodOptions):
         """See `MethodOptions`."""
         return [self.weights] if self.weights is not None and is_local(self.weights) else []
 
+    def scored_pairs(self, batch_size: int) -> int:
+        """See `MethodOptions`: each image's own text and the false ones."""
+        return batch_size * (1 + min(self.false_texts, batch_size - 1))
+
     def without_weights(self) -> Self:
         """See `MethodOptions`."""
         return self.model_copy(update={"weights": None})
