@@ -11,7 +11,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from cmer.config.experiment import PROTOCOLS, Config
+from cmer.config.experiment import Config
+from cmer.config.protocols import protocols_of
 from cmer.config.runs import Run
 from cmer.data.cards import fingerprint
 from cmer.data.frames import CAPTIONS, IMAGES, read_frame
@@ -131,7 +132,7 @@ def _price(config: Config, run: Run, dataset: str, macs: Macs, sizes: Sizes) -> 
     forward = macs.forward + (macs.frozen_image + macs.frozen_text if online and run.options.trains else 0)
     epochs = options.epochs if run.options.trains else 0
     val = sizes.val.part(min(options.validation_images or sizes.val.images, sizes.val.images))
-    protocols = run.options.protocols or [name for name in PROTOCOLS if name != "rich"]
+    protocols = protocols_of(run.options)
 
     def scored(split: Split, queries: int) -> float:
         return image * views * split.images + queries * split.captions * (text + macs.score * views * split.images)
