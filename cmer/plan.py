@@ -268,6 +268,25 @@ class Plan(RunInputs):
         """Profiles of all backbones of a figure; none if it reads no profiles."""
         return self._profiles(self._figure(figure))
 
+    def figure_embeddings(self, figure: str) -> list[str]:
+        """Embeddings of all runs of a figure, of the first seed; none if it reads no embeddings."""
+        output = self._figure(figure)
+        if "embeddings" not in output.kind.reads:
+            return []
+        seed = self.config.seeds[0]
+        names = [f"embeddings/{dataset}/{run.name}/seed{seed}.safetensors" for run, dataset in output.rows]
+        return [self.file(name) for name in names]
+
+    def figure_images(self, figure: str) -> list[str]:
+        """Images.csv of a figure that reads embeddings."""
+        return [self.file(f"data/{self.config.dataset_of(figure)}/images.csv")] * bool(self.figure_embeddings(figure))
+
+    def figure_queries(self, figure: str) -> list[str]:
+        """The test captions of a figure that reads embeddings."""
+        return [self.file(f"captions/{self.config.dataset_of(figure)}.queries.csv")] * bool(
+            self.figure_embeddings(figure)
+        )
+
     def _metrics(self, output: Output) -> list[str]:
         return self._of_seeds("metrics", output.rows, "json") if "metrics" in output.kind.reads else []
 

@@ -126,6 +126,15 @@ def figure(
     points: Annotated[Path, typer.Option(help="CSV file for the points in the figure."), Writes()],
     metrics: Metrics = None,
     efficiency: Efficiency = None,
+    embeddings: Annotated[
+        list[Path] | None, typer.Option(help="Embeddings of a run (cmer embed); repeatable."), Reads()
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="The dataset's images.csv, for a figure that reads embeddings."), Reads()
+    ] = None,
+    queries: Annotated[
+        Path | None, typer.Option(help="CSV of the test captions, for a figure that reads embeddings."), Reads()
+    ] = None,
     record: Record = None,
 ) -> None:
     """Draw a figure as pixels and as vectors, and write its points as a table."""
@@ -134,7 +143,9 @@ def figure(
     from cmer.reporting.style import encoded
 
     with recorded(record):
-        drawing, shown = draw_figure(validate_json(FigureSpec, spec, "--spec"), Files(metrics or [], efficiency or []))
+        parsed = validate_json(FigureSpec, spec, "--spec")
+        files = Files(metrics or [], efficiency or [], embeddings or [], images, queries)
+        drawing, shown = draw_figure(parsed, files)
         write_frame(points, shown)
         for file, format in ((out, "png"), (vector, "svg")):
             with atomic(file) as temporary:

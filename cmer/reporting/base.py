@@ -19,7 +19,7 @@ from cmer.reporting.metrics import TableRun
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-Source = Literal["metrics", "efficiency"]
+Source = Literal["metrics", "efficiency", "embeddings"]
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,16 @@ class Files:
     Attributes:
         metrics: one per run and seed, written by `cmer evaluate`.
         efficiency: one per backbone, written by `cmer profile`.
+        embeddings: one per run, of the first seed, written by `cmer embed`.
+        images: the dataset's images.csv, for what reads embeddings.
+        queries: the test captions, written by `cmer augment`, for what reads embeddings.
     """
 
     metrics: Sequence[Path] = ()
     efficiency: Sequence[Path] = ()
+    embeddings: Sequence[Path] = ()
+    images: Path | None = None
+    queries: Path | None = None
 
 
 class TableSpec(Model):

@@ -77,6 +77,17 @@ def similarity(path: Path | str, protocol: str) -> Floats:
     return _finite(scores, path, protocol)
 
 
+def texts_of(path: Path | str, protocol: str) -> Floats:
+    """Unit embeddings [n_captions, e] of the captions under a label protocol.
+
+    Raises:
+        UserError: the file is missing or damaged, or has no embeddings, as those of a method that scores pairs.
+    """
+    with _opened(path) as file:
+        texts = _embeddings(file, path, protocol)[1]
+    return texts[text_index(path, protocol)]
+
+
 def _embeddings(file: Any, path: Path | str, protocol: str) -> tuple[Floats, Floats]:
     if f"texts/{protocol}" not in set(file.keys()):
         raise UserError(f"{path} has no embeddings for label protocol {protocol!r}; run `cmer embed` again")

@@ -5,6 +5,9 @@ rule figure:
     input:
         metrics=planned(PLAN.figure_metrics),
         efficiency=planned(PLAN.figure_profiles),
+        embeddings=planned(PLAN.figure_embeddings),
+        images=planned(PLAN.figure_images),
+        queries=planned(PLAN.figure_queries),
     output:
         figure="<results>/figures/{figure}.png",
         vector="<results>/figures/{figure}.svg",
@@ -12,7 +15,13 @@ rule figure:
     params:
         spec=planned(PLAN.figure_spec),
         code=planned(PLAN.figure_code),
-        inputs=options(metrics="--metrics", efficiency="--efficiency"),
+        inputs=options(
+            metrics="--metrics",
+            efficiency="--efficiency",
+            embeddings="--embeddings",
+            images="--images",
+            queries="--queries",
+        ),
     log:
         text="<logs>/figures/{figure}.log",
         record="<logs>/figures/{figure}.record.json",
