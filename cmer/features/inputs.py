@@ -14,11 +14,11 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.transforms import v2
 
 from cmer.backbones.base import Backbone, Features, Preprocess, Tokens
-from cmer.backbones.build import build
 from cmer.config.backbones import BackboneOptions
 from cmer.data.images import ImageStore
 from cmer.features.device import autocast, device, threads
 from cmer.features.store import DTYPES, Store
+from cmer.features.towers import towers
 from cmer.features.views import dihedral_each
 from cmer.io import cores
 
@@ -64,7 +64,7 @@ def stored_texts(
             label, which depends on the captions that a run sees.
     """
     missing = {text for text in unstored if text not in store}
-    backbone = cache(lambda: build(store.manifest.spec.backbone).to(device()))
+    backbone = cache(lambda: towers(store.manifest.spec.backbone))
 
     def texts(texts: Sequence[str]) -> Features:
         if missing.isdisjoint(texts):
