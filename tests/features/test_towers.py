@@ -9,18 +9,17 @@ import torch
 from cmer.backbones.build import build
 from cmer.backbones.lite.options import LiteOptions
 from cmer.backbones.tiny.options import TinyOptions
-from cmer.config.backbones import FeatureOptions
 from cmer.data.images import open_images
 from cmer.errors import UserError
-from cmer.features.extract import extract, open_store
+from cmer.features.extract import extract
 from cmer.features.inputs import stored_texts
 from cmer.features.store import FeatureSpec, Store
 from cmer.features.towers import IMAGES_A_PASS, OpenVino, towers
 
-TINY = TinyOptions(kind="tiny", printed="tiny", threads=1, features=FeatureOptions(views=4))
+TINY = TinyOptions(kind="tiny", printed="tiny", threads=1)
+CONVERTED = TINY.model_copy(update={"runtime": "openvino"})
 LITE = LiteOptions(kind="lite", printed="lite", size=64, threads=1)
 TEXTS = ["a red plane", "two white boats lie left of the long pier in the harbour", "many trees"]
-OPENVINO = {"runtime": "openvino"}
 
 
 @pytest.fixture
@@ -44,27 +43,22 @@ def errors(found, wanted, keep=...):
 @pytest.mark.parametrize("options", [TINY, LITE], ids=["tiny", "lite"])
 def test_float32_features_equal_those_of_torch(openvino, options) -> None:
     torch.manual_seed(0)
-    torch_towers, converted = build(options), towers(options.model_copy(update=OPENVINO))
+    torch_towers, converted = build(options), towers(options.model_copy(update={"runtime": "openvino"}))
     size, spec = torch_towers.preprocess.size, torch_towers.shapes
     images, texts = range(len(spec.blocks)), range(len(spec.text_blocks))
     with torch.inference_mode():
-        for count in (2, IMAGES_A_PASS + 3):  # neither fills its last pass
-            pixels = torch.randn(count, 3, size, size)
-            found, wanted = converted.encode_images(pixels, images), torch_towers.encode_images(pixels, images)
-            assert all(x.shape == wanted.blocks[b].shape for b, x in found.blocks.items())
-            assert max(errors(found, wanted)) < 1e-5
+        pixels = torch.randn(IMAGES_A_PASS + 3, 3, size, size)  # does not fill its last pass
+        wanted = torch_towers.encode_images(pixels, images)
+        found = converted.encode_images(pixels, images)
+        assert all(x.shape == wanted.blocks[b].shape for b, x in found.blocks.items())
+        assert max(errors(found, wanted)) < 1e-5
+        pixels, wanted = pixels[:2], torch_towers.encode_images(pixels[:2])
+        assert max(errors(converted.encode_images(pixels), wanted)) < 1e-5  # other blocks than before
         for batch in (TEXTS, TEXTS[:1], [*TEXTS, "word " * 60]):  # of other sizes than the first
             tokens = torch_towers.tokenize(batch)
             found, wanted = converted.encode_texts(tokens, texts), torch_towers.encode_texts(tokens, texts)
             assert torch.equal(found.mask, tokens.mask)
             assert max(errors(found, wanted, tokens.mask)) < 1e-5
-
-
-def test_other_blocks_are_converted_again(openvino) -> None:
-    converted, pixels = towers(TINY.model_copy(update=OPENVINO)), torch.randn(2, 3, 32, 32)
-    wanted = build(TINY).encode_images(pixels, [1])
-    assert not converted.encode_images(pixels).blocks
-    assert max(errors(converted.encode_images(pixels, [1]), wanted)) < 1e-5
 
 
 def test_bfloat16_rounds_as_in_torch(openvino) -> None:
@@ -75,7 +69,7 @@ def test_bfloat16_rounds_as_in_torch(openvino) -> None:
     exact = build(TINY).encode_images(pixels, [0, 1])
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         rounded = errors(build(half).encode_images(pixels, [0, 1]), exact)
-        found = errors(towers(half.model_copy(update=OPENVINO)).encode_images(pixels, [0, 1]), exact)
+        found = errors(towers(half.model_copy(update={"runtime": "openvino"})).encode_images(pixels, [0, 1]), exact)
     assert 1e-4 < max(found) < 2 * max(rounded)
 
 
@@ -85,38 +79,37 @@ def run(prepared, cache, options):
     return extract(spec, prepared.pairs.files, prepared.pairs.sha256, images, prepared.texts, cache)
 
 
+def count_texts(monkeypatch):
+    """A list that holds the number of texts of every call of the text tower."""
+    counts, encode = [], OpenVino.encode_texts
+    monkeypatch.setattr(OpenVino, "encode_texts", lambda *a: counts.append(len(a[1].ids)) or encode(*a))
+    return counts
+
+
 def test_an_extraction_through_openvino(openvino, prepared, tmp_path, monkeypatch) -> None:
-    options = TINY.model_copy(update=OPENVINO)
-    by_torch, encoded = run(prepared, tmp_path, TINY), []
-    encode = OpenVino.encode_texts
-    monkeypatch.setattr(OpenVino, "encode_texts", lambda *a: encoded.append(len(a[1].ids)) or encode(*a))
-    manifest = run(prepared, tmp_path / "one", options)
+    by_torch, encoded = run(prepared, tmp_path, TINY), count_texts(monkeypatch)
+    manifest = run(prepared, tmp_path, CONVERTED)
     assert sum(encoded) == len(set(prepared.texts)) < len(prepared.texts)  # each once
     assert manifest.digest != by_torch.digest
     assert manifest.record["versions"]["openvino"] == version("openvino")
     assert "openvino" not in by_torch.record["versions"]
-    store, wanted = Store(manifest, tmp_path / "one"), Store(by_torch, tmp_path)
+    store, wanted = Store(manifest, tmp_path), Store(by_torch, tmp_path)
     for name in manifest.arrays:
         assert error(store.array(name), wanted.array(name).float()) < 1e-5, name
-    again = open_store(manifest, tmp_path / "two", lambda old: run(prepared, tmp_path / "two", options))
-    assert again.manifest.arrays == run(prepared, tmp_path / "two", options).arrays == manifest.arrays  # same bytes
+    assert run(prepared, tmp_path / "again", CONVERTED).arrays == manifest.arrays  # the same bytes
 
-
-def test_texts_that_are_not_stored_go_through_the_same_runtime(openvino, prepared, tmp_path, monkeypatch) -> None:
-    store = Store(run(prepared, tmp_path, TINY.model_copy(update=OPENVINO)), tmp_path)
-    seen, encode = [], OpenVino.encode_texts
-    monkeypatch.setattr(OpenVino, "encode_texts", lambda *a: seen.append(1) or encode(*a))
+    encoded.clear()  # a text that is not stored goes through OpenVINO as well
     found = stored_texts(store, [1], ["pond. never stored"])(["pond. never stored", prepared.texts[0]])
-    wanted = build(TINY).encode_texts(build(TINY).tokenize(["pond. never stored"]), [1])
-    assert seen and error(found.pooled[:1], wanted.pooled) < 1e-5
+    exact = build(TINY).encode_texts(build(TINY).tokenize(["pond. never stored"]), [1])
+    assert encoded == [1] and error(found.pooled[:1], exact.pooled) < 1e-5
 
 
 def test_without_the_extra_one_sentence_says_how_to_install_it(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UserError, match=r"OpenVINO, which is not installed; `pip install 'cmer\[openvino\]'` adds it"):
-        towers(TINY.model_copy(update=OPENVINO))
+        towers(CONVERTED)
 
 
 def test_openvino_is_imported_without_its_telemetry(openvino) -> None:
-    towers(TINY.model_copy(update=OPENVINO))
+    towers(CONVERTED)
     assert sys.modules["openvino_telemetry"] is None
