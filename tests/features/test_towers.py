@@ -110,6 +110,7 @@ def test_without_the_extra_one_sentence_says_how_to_install_it(monkeypatch) -> N
         towers(CONVERTED)
 
 
-def test_openvino_is_imported_without_its_telemetry(openvino) -> None:
+def test_openvino_is_imported_without_its_telemetry(openvino, monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "openvino_telemetry")
     towers(CONVERTED)
     assert sys.modules["openvino_telemetry"] is None
