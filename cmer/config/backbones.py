@@ -53,7 +53,11 @@ class BackboneOptions(Model):
     kind: str = Field(description="folder of cmer/backbones/, or entry point of another package")
     printed: Text = Field(description="name of the vision tower as printed in the tables, e.g. ViT-B-16")
     precision: Precision = Field(default="float32", description="precision of the frozen towers, on every device")
-    threads: Threads = Field(default=2, description="torch threads of the extraction; on a CPU they affect the result")
+    threads: Threads = Field(default=2, description="threads of the extraction; on a CPU they affect the result")
+    runtime: Literal["torch", "openvino"] = Field(
+        default="torch",
+        description="what runs the towers in the extraction: torch, or OpenVINO on the CPU (extra `openvino`)",
+    )
     features: FeatureOptions = FeatureOptions()
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from cmer.data.images import ImageStore, open_images
 from cmer.data.pairs import Pairs
 from cmer.errors import UserError
 from cmer.features import MODULES
-from cmer.features.device import autocast, device, threads
+from cmer.features.device import autocast, threads
 from cmer.features.sink import Sink
 from cmer.features.store import DTYPES, FeatureSpec, Manifest, Store
+from cmer.features.towers import towers
 from cmer.features.views import dihedral
 from cmer.features.weights import weights_digest
 from cmer.io import digest, locked
@@ -79,12 +81,12 @@ def extract(
         UserError: an image is missing or changed, a block does not exist, or the disk is full.
     """
     with threads(spec.backbone.threads):
-        backbone = build(spec.backbone).to(device())
+        built = build(spec.backbone)
+        weights, backbone = weights_digest(built), towers(built, spec.backbone)
         options = resolve_blocks(spec.backbone.features, backbone)
         code = code_digest(*MODULES, spec.backbone.module())
         texts = sorted(set(texts), key=lambda text: (len(text), text))
         shown = images.raster and images.raster.model_dump()  # another conversion gives other pixels
-        weights = weights_digest(backbone)
         made_of = [
             spec.backbone.model_dump(exclude={"printed"}),
             weights,
@@ -93,7 +95,7 @@ def extract(
             texts,
             code,
         ]
-        name = digest([*made_of, device().type])
+        name = digest([*made_of, _device(backbone).type])
         with locked(cache / f"{name}.lock"):
             finished = cache / name / "manifest.json"
             known = _intact(finished, cache)
@@ -103,7 +105,12 @@ def extract(
             with torch.inference_mode(), autocast(spec.backbone.precision):
                 _extract_images(backbone, options, files, hashes, images, sink)
                 _extract_texts(backbone, options, texts, sink)
-            record = {"code": code, "versions": versions(), "threads": spec.backbone.threads, "device": device().type}
+            record = {
+                "code": code,
+                "versions": versions() | {spec.backbone.runtime: version(spec.backbone.runtime)},
+                "threads": spec.backbone.threads,
+                "device": _device(backbone).type,
+            }
             arrays = sink.describe()
             manifest = Manifest(
                 digest=name,
@@ -174,9 +181,15 @@ def _extract_images(
             advance(len(pixels))
 
 
+def _device(backbone: Backbone) -> torch.device:
+    """Where the towers run."""
+    return next(backbone.parameters()).device
+
+
 def _encode(backbone: Backbone, pixels: Tensor, blocks: Sequence[int]) -> Features:
     """Features of uint8 squares, computed in chunks that fit a CPU's caches."""
-    parts = pixels.to(device()).split(IMAGES_A_PART if device().type == "cpu" else IMAGES_A_BATCH)
+    place = _device(backbone)
+    parts = pixels.to(place).split(IMAGES_A_PART if place.type == "cpu" else IMAGES_A_BATCH)
     outputs = [backbone.encode_images(backbone.preprocess.normalise(part), blocks) for part in parts]
     kept = {block: torch.cat([output.blocks[block] for output in outputs]) for block in blocks}
     return Features(torch.cat([output.pooled for output in outputs]), kept)
@@ -185,21 +198,22 @@ def _encode(backbone: Backbone, pixels: Tensor, blocks: Sequence[int]) -> Featur
 def _pixels(
     files: Sequence[str], hashes: Sequence[str], images: ImageStore, preprocess: Preprocess
 ) -> Iterator[Tensor]:
-    """Batches of decoded squares, uint8 [n, 3, size, size]; the next batch is decoded in the background."""
+    """Batches of decoded squares, uint8 [n, 3, size, size].
 
-    def load(start: int) -> Tensor:
-        stop = start + IMAGES_A_BATCH
-        pairs = zip(files[start:stop], hashes[start:stop], strict=True)
-        return torch.stack([preprocess.square(images.load(file, sha)) for file, sha in pairs])
+    As many threads as the towers have decode the next batch while the towers run.
+    """
 
-    starts = range(0, len(files), IMAGES_A_BATCH)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(load, start) for start in starts[:1]]
-        for start in starts:
-            batch = waiting.pop()
-            if start + IMAGES_A_BATCH < len(files):
-                waiting.append(pool.submit(load, start + IMAGES_A_BATCH))
-            yield batch.result()
+    def load(file: str, sha256: str) -> Tensor:
+        return preprocess.square(images.load(file, sha256))
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        starts = range(0, len(files), IMAGES_A_BATCH)
+        batches = (pool.map(load, files[i : i + IMAGES_A_BATCH], hashes[i : i + IMAGES_A_BATCH]) for i in starts)
+        waiting = next(batches, None)
+        while waiting is not None:
+            following = next(batches, None)  # pool.map starts at once
+            yield torch.stack(list(waiting))
+            waiting = following
 
 
 def _extract_texts(backbone: Backbone, options: FeatureOptions, texts: Sequence[str], sink: Sink) -> None:
@@ -210,7 +224,7 @@ def _extract_texts(backbone: Backbone, options: FeatureOptions, texts: Sequence[
     end = int(np.fromfile(sink.folder / "text_starts.bin", dtype=np.int64)[-1])
     with progress("texts", len(texts), done) as advance:
         while done < len(texts):
-            tokens = backbone.tokenize(texts[done : done + TEXTS_A_BATCH]).to(device())
+            tokens = backbone.tokenize(texts[done : done + TEXTS_A_BATCH]).to(_device(backbone))
             output = backbone.encode_texts(tokens, blocks)
             starts = end + tokens.mask.sum(dim=1).cumsum(dim=0)
             end = int(starts[-1])

@@ -14,11 +14,11 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.transforms import v2
 
 from cmer.backbones.base import Backbone, Features, Preprocess, Tokens
-from cmer.backbones.build import build
 from cmer.config.backbones import BackboneOptions
 from cmer.data.images import ImageStore
 from cmer.features.device import autocast, device, threads
 from cmer.features.store import DTYPES, Manifest, Store
+from cmer.features.towers import towers
 from cmer.features.views import dihedral_each
 from cmer.features.weights import require_weights
 from cmer.io import cores
@@ -82,7 +82,7 @@ def stored_texts(
 def _backbone_of(manifest: Manifest) -> Backbone:
     backbone = build(manifest.spec.backbone)
     require_weights(backbone, manifest)
-    return backbone.to(device())
+    return towers(backbone, manifest.spec.backbone)
 
 
 def _computed(store: Store, backbone: Backbone, texts: Sequence[str], blocks: Sequence[int]) -> Features:

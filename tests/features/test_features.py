@@ -1,5 +1,6 @@
 import hashlib
 import json
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from cmer.config.datasets import RangeStretch, Raster
 from cmer.data.images import FolderImages, open_images
 from cmer.errors import UserError
 from cmer.features import extract as extraction
+from cmer.features.device import threads
 from cmer.features.extract import extract, open_store
 from cmer.features.inputs import OnlineImages, online_images, online_texts
 from cmer.features.sink import Sink
@@ -78,6 +80,19 @@ def test_an_interrupted_extraction_ends_with_the_same_bytes(prepared, stored, tm
     monkeypatch.setattr(Sink, "append", sink)
     assert 0 < json.loads(next((tmp_path / "killed").glob("*/progress.json")).read_text())["images"] < 36
     assert run(prepared, tmp_path / "killed").arrays == whole.arrays
+
+
+def test_images_are_decoded_in_order_by_as_many_threads_as_the_towers_have(prepared, monkeypatch) -> None:
+    monkeypatch.setattr(extraction, "IMAGES_A_BATCH", 8)
+    images, preprocess = open_images(prepared.options, prepared.folder), build(BACKBONE).preprocess
+    files, hashes = prepared.pairs.files, prepared.pairs.sha256
+    wanted = [preprocess.square(images.load(file, sha)) for file, sha in zip(files, hashes, strict=True)]
+    load, two = FolderImages.load, Barrier(2, timeout=30)  # 36 images: a single thread would wait for ever
+    monkeypatch.setattr(FolderImages, "load", lambda *a: (two.wait(), load(*a))[1])
+    with threads(2):
+        batches = list(extraction._pixels(files, hashes, images, preprocess))
+    assert [len(batch) for batch in batches] == [8, 8, 8, 8, 4]
+    assert torch.equal(torch.cat(batches), torch.stack(wanted))
 
 
 def test_a_second_extraction_opens_no_image(prepared, stored, monkeypatch) -> None:
