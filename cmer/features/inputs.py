@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.transforms import v2
 
 from cmer.backbones.base import Backbone, Features, Preprocess, Tokens
+from cmer.backbones.build import build
 from cmer.config.backbones import BackboneOptions
 from cmer.data.images import ImageStore
 from cmer.features.device import autocast, device, threads
