@@ -132,7 +132,8 @@ class Step:
             training=training,
         )
         inputs = Inputs(self._images, self._texts)
-        self.trainer = Trainer(model.method, inputs, pairs, run, Path(os.devnull))  # no state to resume from
+        nowhere = Path(os.devnull)  # no state to resume from
+        self.trainer = Trainer(model.method, inputs, pairs, run, nowhere, repeat=False)
 
     def run(self) -> None:
         """Run one step with the attention of the setting."""

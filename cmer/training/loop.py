@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,19 +47,22 @@ class Trainer:
         pairs: the dataset.
         spec: spec of the run.
         state_file: file of the resumable state.
+        repeat: whether a step that runs out of memory is repeated in smaller parts, instead of raising the error.
 
     Raises:
         UserError: the dataset has too few train images, or no validation images.
     """
 
-    def __init__(self, method: Method, inputs: Inputs, pairs: Pairs, spec: RunSpec, state_file: Path) -> None:
+    def __init__(
+        self, method: Method, inputs: Inputs, pairs: Pairs, spec: RunSpec, state_file: Path, repeat: bool = True
+    ) -> None:
         if len(pairs.train_images) < 2 or not len(pairs.val_images):
             raise UserError(
                 f"dataset {spec.dataset} has {len(pairs.train_images)} train and {len(pairs.val_images)} validation "
                 "images; training needs at least two and one"
             )
         self.method, self.inputs, self.pairs, self.spec, self.state_file = method, inputs, pairs, spec, state_file
-        self.options, self.views = spec.training, spec.views
+        self.options, self.views, self.repeat = spec.training, spec.views, repeat
         self.text_ids = {text: i for i, text in enumerate(dict.fromkeys(pairs.texts))}
         self.steps = len(self.batches(0))
         self.validation_images = self._validation_images()
@@ -126,8 +130,9 @@ class Trainer:
         own = batch.rows(self.shares.rows(len(batch.images)))
         ids, info = self.pair_ids(batch), StepInfo(step, total)
         self.method.train()
-        losses, image_items, text_items = within_memory(
-            lambda: self._gradients(own, ids, info), state, self.spec.run, len(own.images)
+        attempt = partial(self._gradients, own, ids, info)
+        losses, image_items, text_items = (
+            within_memory(attempt, state, self.spec.run, len(own.images)) if self.repeat else attempt()
         )
         for group in state.optimizer.param_groups:
             group["lr"] = options.lr * group["rate"] * schedule(step, total, options.warmup)

@@ -47,8 +47,8 @@ class Encoding:
     The first pass encodes all parts and keeps the activations of the last one only. Heads and losses are computed once,
     on the whole batch. After `loss.backward()`, which reaches the outputs of every part, `backward` encodes each other
     part again with the same random draws, and passes its outputs' gradients on. What frozen towers give is kept between
-    the passes in the type that they compute, so that they run once per pair; stored inputs are read again. A batch of
-    one part is encoded as if there were no parts.
+    the passes, so that they run once per pair; stored inputs are read again. A batch of one part is encoded as if there
+    were no parts.
 
     Args:
         method: method that encodes.
