@@ -2,13 +2,14 @@
 # make demo      the main job on the drawn demo data, offline on a CPU, and its table
 # make pull      the demo's results without running it (EXPERIMENT=rsicd_lite: another one's): docs/sharing.md
 # make publish   runs the demo and stores its results in published/, to be committed, where make pull finds them
+# make bench     what training steps cost, on CLIP's towers and small ones: docs/efficiency.md
 # make test      style, spelling, types, import layers, tests
 # make mutants   mutation testing (MUTANTS="cmer.losses*": of one package): docs/testing.md
 # make lock      new requirements.txt from pyproject.toml (make lock UPGRADE=--upgrade: newest versions)
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: install demo pull publish test mutants lock
+.PHONY: install demo pull publish bench test mutants lock
 
 # Programs of .venv are started by a shell that reads the folder's path, as is the shell of the workflow's steps.
 ifneq (,$(strip $(foreach sign,$$ ` " \,$(findstring $(sign),$(CURDIR)))))
@@ -50,6 +51,11 @@ publish: install
 	dvc push --remote published $$(scripts/published)
 	du -sh --apparent-size published
 	@echo "Commit dvc.lock and published/: whoever clones that commit gets these results with \`make pull\`."
+
+bench: install
+	snakemake --cores all --configfile=config/bench.yaml results/bench/table3.csv
+	cmer bench results/bench/efficiency/*.json --out results/bench/bench.json
+	@echo "Rows and ratios: results/bench/bench.json. Read them with docs/efficiency.md."
 
 test: install
 	ruff check .

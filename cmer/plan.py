@@ -144,7 +144,7 @@ class Plan(RunInputs):
             {
                 "name": backbone,
                 "backbone": None if backbone == OWN_TOWERS else self._backbone(backbone),
-                "rows": [{"run": run.name, "method": run.method, "options": run.options.model_dump()} for run in runs],
+                "rows": [_profiled(run) for run in runs],
                 "profile": self.config.profile.model_dump(exclude={"count_only"}),
                 "count_only": backbone in self.config.profile.count_only,
             }
@@ -299,6 +299,11 @@ class Plan(RunInputs):
     def _profiles(self, output: Output) -> list[str]:
         names = dict.fromkeys(run.backbone or OWN_TOWERS for run in output.runs)
         return [self.file(f"efficiency/{name}.json") for name in names] if "efficiency" in output.kind.reads else []
+
+
+def _profiled(run: Run) -> dict[str, Any]:
+    settings = {"run": run.name, "method": run.method, "options": run.options.model_dump()}
+    return settings | {"micro_batch": run.training.micro_batch}
 
 
 def _settings(reranker: RerankerOptions) -> dict[str, Any]:

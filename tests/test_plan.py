@@ -1,6 +1,7 @@
 """What the workflow plans, as functions of a config: specs, code digests, needs, resources. No Snakemake runs here."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,14 @@ def test_table_3_profiles_each_backbone_and_trains_for_its_figure_only() -> None
     metrics = [f"results/metrics/demo/{name}/seed2022.json" for name in rows["runs"]]
     assert both.figure_metrics("accuracy_cost") == metrics
     assert plan(config() | {"tables": {"table1": rows}, "figures": {}}).profiled == []
+
+
+def test_a_profile_encodes_in_parts_as_the_run_does() -> None:
+    bench = plan(config("config/bench.yaml"))
+    assert bench.profiled == ["lite", "vit_b_32", "vit_b_16"]
+    rows = json.loads(bench.profile_spec("vit_b_16"))["rows"]
+    sizes = {row["run"]: row["micro_batch"] for row in rows}
+    assert sizes["vit_b_16.cmer_d2_parts"] == 1 and sizes["vit_b_16.cmer_d2"] is None
 
 
 def test_paper_extracts_features_once_for_a_backbone_and_a_dataset() -> None:

@@ -1,4 +1,4 @@
-"""The command that measures the cost of training: profile."""
+"""Commands that measure and compare the cost of training: profile, bench."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from cmer.cli.data import Record
-from cmer.cli.files import Writes
+from cmer.cli.files import Reads, Writes
 from cmer.config.base import validate, validate_json
 from cmer.config.training import StepOptions
 from cmer.errors import UserError
-from cmer.io import write_sealed
+from cmer.io import read_sealed, write_sealed
 from cmer.provenance import recorded
 
 app = typer.Typer(no_args_is_help=True)
@@ -75,3 +75,23 @@ def profile(
         if out is not None:
             write_sealed(out, result, "cmer profile")
     show(result)
+
+
+@app.command()
+def bench(
+    profiles: Annotated[list[Path], typer.Argument(help="Profiles of backbones (cmer profile --out)."), Reads()],
+    out: Annotated[Path, typer.Option(help="JSON file for the rows of all profiles."), Writes()],
+    record: Record = None,
+) -> None:
+    """Join profiles in one file, and print their costs and ratios to clip_adapter and clip_lora.
+
+    Beside each ratio of speeds is its bound, that of multiply-accumulates.
+    """
+    from cmer.profiling.show import show
+    from cmer.reporting.bench import bench_rows
+    from cmer.reporting.efficiency import read_costs
+
+    with recorded(record):
+        write_sealed(out, {"rows": bench_rows(read_costs(profiles))}, "cmer bench")
+    for file in profiles:
+        show(read_sealed(file, "cmer profile"))

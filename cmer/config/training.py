@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from cmer.config.base import BatchSize, Distinct, Fraction, Model, Name, Positive, Precision, Rate, Several, Threads
 
+MicroBatch = Annotated[int, Field(ge=1, le=65_536)]
 Steps = Annotated[int, Field(ge=1, le=10_000)]
 
 
@@ -19,6 +20,11 @@ class Training(Model):
         default="pairs", description="an epoch shows every image-caption pair once, or every image once"
     )
     batch_size: BatchSize = 256
+    micro_batch: MicroBatch | None = Field(
+        default=None,
+        description="pairs that each process encodes at once, with the gradients of the whole batch; fewer need less "
+        "memory, but what back-propagates is encoded twice; null: all of them",
+    )
     lr: Annotated[float, Field(gt=0, le=10)] = 5e-4
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
     warmup: Fraction = Field(default=0.1, description="share of the steps in which the learning rate rises")

@@ -33,10 +33,12 @@ class Inputs:
         images: (image ids [B], dihedral views [B], whether this is training) → frozen features, pixels, or numbers of
             rich texts.
         texts: (B texts) → frozen features or tokens.
+        stored: whether all inputs are read or tokenised, so that asking again is cheaper than keeping them.
     """
 
     images: Callable[[np.ndarray, np.ndarray, bool], Features | Tensor]
     texts: Callable[[Sequence[str]], Features | Tokens]
+    stored: bool = False
 
 
 def caption_images(texts: Mapping[int, Sequence[int]]) -> Callable[[np.ndarray, np.ndarray, bool], Tensor]:

@@ -121,6 +121,26 @@ class Method(nn.Module, ABC):
     def encode_texts(self, batch: Features | Tokens) -> Items:
         """One item per text, from frozen features or tokens."""
 
+    def image_outputs(self, batch: Features | Tensor) -> Items:
+        """The part of `encode_images` in training that treats each image alone, for batches encoded in parts.
+
+        `image_items` makes the items of a whole batch from its outputs. A method that standardises over the batch
+        after its towers divides its encoding between these two; others need not.
+        """
+        return self.encode_images(batch)
+
+    def text_outputs(self, batch: Features | Tokens) -> Items:
+        """The part of `encode_texts` in training that treats each text alone."""
+        return self.encode_texts(batch)
+
+    def image_items(self, outputs: Items) -> Items:
+        """The rest of `encode_images`, from the outputs of a whole batch."""
+        return outputs
+
+    def text_items(self, outputs: Items) -> Items:
+        """The rest of `encode_texts`, from the outputs of a whole batch."""
+        return outputs
+
     def score(self, images: Items, texts: Items) -> Tensor:
         """Similarity [n, m] of the scored parts of n images and m texts; higher is closer."""
         return torch.as_tensor(images @ texts.T)

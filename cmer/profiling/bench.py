@@ -49,7 +49,7 @@ class Bench:
         """
         step = Step(self.model, self.spec, self.row, setting, size)
         # This is the first step, which creates the optimiser's state.
-        saved = _if_it_fits(lambda: saved_bytes(step.run, step.kept()))
+        saved = _if_it_fits(lambda: saved_bytes(step.run, step.kept(), step))
         step.trainer.state.optimizer.zero_grad()
         peak, reserved = (_if_it_fits(lambda: peak_bytes(step.run)) if timed else None) or (None, None)
         forward, backward = _if_it_fits(lambda: macs(step)) or (None, None)

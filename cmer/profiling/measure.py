@@ -7,6 +7,8 @@ import gc
 import math
 import re
 import time
+import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,34 +19,78 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from cmer.backbones.base import Features
 from cmer.methods.base import Method
 from cmer.profiling.recurrent import cudnn_rnn, cudnn_rnn_backward
-from cmer.profiling.step import Step, plain_attention
+from cmer.profiling.step import Step, ignore, plain_attention
 
 MIB = 2**20
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Values of these constants in glibc's malloc.h."""
 
 
-def saved_bytes(run: Callable[[], object], kept: Iterable[Tensor]) -> int:
-    """Bytes that autograd keeps for the backward pass of the computations in `run`.
+class Live:
+    """Bytes of storages that are held at one time, and their maximum; each storage counts once and in full.
+
+    Args:
+        known: tensors that stay in memory anyway; their storages do not count.
+    """
+
+    def __init__(self, known: Iterable[Tensor]) -> None:
+        self.users = Counter({tensor.untyped_storage().data_ptr(): 1 for tensor in known})
+        self.bytes = self.most = 0
+
+    def hold(self, tensor: Tensor) -> Held:
+        """Count the tensor's storage for as long as the returned object lives."""
+        return Held(self, tensor)
+
+    def watch(self, features: Features) -> None:
+        """Count features for as long as they live."""
+        held = [self.hold(tensor) for tensor in (features.pooled, *features.blocks.values())]
+        weakref.finalize(features, held.clear)
+
+    def change(self, storage: torch.UntypedStorage, users: int) -> None:
+        """Add one user to a storage, or take one away."""
+        address = storage.data_ptr()
+        before, self.users[address] = self.users[address], self.users[address] + users
+        self.bytes += storage.nbytes() * (bool(self.users[address]) - bool(before))
+        self.most = max(self.most, self.bytes)
+
+
+class Held:
+    """A tensor that `Live` counts; it keeps the storage, so that no address is reused.
+
+    It is detached: if a tensor's own graph held it, only a backward pass would free it, which a step may not reach.
+    """
+
+    def __init__(self, live: Live, tensor: Tensor) -> None:
+        self.live, self.tensor = live, tensor.detach()
+        live.change(tensor.untyped_storage(), 1)
+
+    def __del__(self) -> None:
+        """Take the storage's user away."""
+        self.live.change(self.tensor.untyped_storage(), -1)
+
+
+def saved_bytes(run: Callable[[], object], kept: Iterable[Tensor], step: Step | None = None) -> int:
+    """Most bytes that are kept at one time for backward passes of the computations in `run`.
 
     Each storage counts once and in full, because a view keeps the whole storage in memory. The storages of the tensors
     in `kept`, which stay in memory anyway, do not count.
+
+    Args:
+        run: what is measured.
+        kept: tensors that do not count.
+        step: the step that `run` runs; its frozen towers' outputs count for as long as it keeps them.
     """
-    known = {tensor.untyped_storage().data_ptr() for tensor in kept}
-    found: dict[int, torch.UntypedStorage] = {}  # references, so that no address is reused
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            found[storage.data_ptr()] = storage
-        # Not the tensor itself: if its own graph holds it, only a backward pass frees it, which a step may not reach.
-        return tensor.detach()
-
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
+    live = Live(kept)
+    if step is not None:
+        step.watch = live.watch
+    with saved_tensors_hooks(live.hold, lambda held: held.tensor):
         run()
-    return sum(storage.nbytes() for storage in found.values())
+    if step is not None:
+        step.watch = ignore
+    return live.most
 
 
 def macs(step: Step) -> tuple[int, int]:

@@ -61,7 +61,8 @@ def _costs(result: Mapping[str, Any]) -> Table:
 
 
 def _ratios(title: str, rows: Sequence[Row], slopes: Mapping[str, float | None], references: Sequence[Row]) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD)
+    caption = "in parentheses: ratio of multiply-accumulates, that of pairs/s if all arithmetic were equally fast"
+    table = Table(title=title, box=box.SIMPLE_HEAD, caption=caption)
     table.add_column("run")
     for reference in references:
         for what in ("kept/pair", "peak", "pairs/s"):
@@ -70,9 +71,16 @@ def _ratios(title: str, rows: Sequence[Row], slopes: Mapping[str, float | None],
         cells = []
         for reference in references:
             cells.append(_ratio(slopes[row["run"]], slopes[reference["run"]]))
-            cells += [_ratio(row[what], reference[what]) for what in ("peak_bytes", "pairs_per_second")]
+            cells.append(_ratio(row["peak_bytes"], reference["peak_bytes"]))
+            arithmetic = _ratio(_macs(reference), _macs(row))
+            cells.append(f"{_ratio(row['pairs_per_second'], reference['pairs_per_second'])} ({arithmetic})")
         table.add_row(row["run"], *cells)
     return table
+
+
+def _macs(row: Row) -> float | None:
+    forward, backward = row["macs_forward"], row["macs_backward"]
+    return None if forward is None or backward is None else forward + backward
 
 
 def _mb(value: float | None) -> str:

@@ -10,7 +10,7 @@ from cmer.config.backbones import Backbone
 from cmer.config.base import Model, Name
 from cmer.config.methods import MethodOptions, parse_options_field
 from cmer.config.runs import found_modules
-from cmer.config.training import StepOptions
+from cmer.config.training import MicroBatch, StepOptions
 
 Setting = Literal["paper_like", "today"]
 
@@ -21,6 +21,7 @@ class ProfileRow(Model):
     run: Name
     method: str
     options: SerializeAsAny[MethodOptions] = MethodOptions()
+    micro_batch: MicroBatch | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -108,12 +108,15 @@ class Step:
         context = model.tokenize(["a " * length]).ids.shape[1]  # The tower's own context length may be shorter.
         tokens = padded(model.tokenize(texts[:-1]), min(length, context))
         self.tokens = Tokens(tokens.ids[:size], tokens.mask[:size]).to(device())
+        self.rows = {text: row for row, text in enumerate(texts)}
+        self.watch: Callable[[Features], object] = ignore
         side = model.preprocess.size
         self.pixels = torch.randn(size, 3, side, side, device=device())
         ids = np.arange(size)
         self.batch = Batch(ids, ids, prompted[:size], np.zeros(size, np.int64))
         training = Training(
             batch_size=size,
+            micro_batch=row.micro_batch,
             lr=LEARNING_RATE,
             precision=self.precision,
             inputs="online",
@@ -129,7 +132,8 @@ class Step:
             training=training,
         )
         inputs = Inputs(self._images, self._texts)
-        self.trainer = Trainer(model.method, inputs, pairs, run, Path(os.devnull))  # no state to resume from
+        nowhere = Path(os.devnull)  # no state to resume from
+        self.trainer = Trainer(model.method, inputs, pairs, run, nowhere, repeat=False)
 
     def run(self) -> None:
         """Run one step with the attention of the setting."""
@@ -148,21 +152,32 @@ class Step:
         with torch.no_grad(), autocast(self.precision):
             yield
 
-    def _images(self, _images: np.ndarray, _views: np.ndarray, _training: bool) -> Features | Tensor:
+    def _images(self, images: np.ndarray, _views: np.ndarray, _training: bool) -> Features | Tensor:
         backbone, method = self.model.backbone, self.model.method
+        pixels = self.pixels[images[0] : images[-1] + 1]  # a view: a part's pixels are in memory already
         if method.options.image_input == "pixels":
-            return self.pixels
+            return pixels
         assert backbone is not None
         with self._frozen():
-            return backbone.encode_images(self.pixels, method.image_blocks).to(device())
+            features = backbone.encode_images(pixels, method.image_blocks).to(device())
+        self.watch(features)
+        return features
 
-    def _texts(self, _texts: Sequence[str]) -> Features | Tokens:
+    def _texts(self, texts: Sequence[str]) -> Features | Tokens:
         backbone, method = self.model.backbone, self.model.method
+        rows = slice(self.rows[texts[0]], self.rows[texts[-1]] + 1)
+        tokens = Tokens(self.tokens.ids[rows], self.tokens.mask[rows])
         if method.options.text_input == "tokens":
-            return self.tokens
+            return tokens
         assert backbone is not None
         with self._frozen():
-            return backbone.encode_texts(self.tokens, method.text_blocks).to(device())
+            features = backbone.encode_texts(tokens, method.text_blocks).to(device())
+        self.watch(features)
+        return features
+
+
+def ignore(_features: Features) -> None:
+    """Watch nothing."""
 
 
 @contextmanager

@@ -59,6 +59,7 @@ class MeasuredStep(BaseModel):
     parameters: int
     setting: str
     batch: int
+    micro_batch: int | None = None
     precision: str
     attention: str
     tokens: int
@@ -235,7 +236,7 @@ def _measured_row(run: TableRun, cost: Cost, costs: Sequence[Cost]) -> dict[str,
         "device": cost.device,
         "threads": str(cost.threads),
         "status": _status(step),
-        "note": "; ".join([*memory, *_note(run.method)]),
+        "note": "; ".join([*memory, *_parts(step), *_note(run.method)]),
     }
 
 
@@ -245,6 +246,10 @@ def _ratios(own: Measures, references: Mapping[str, Measures]) -> dict[str, str]
         value, other = own[measure], references[reference][measure]
         found[f"{measure}_ratio_to_{reference}"] = "" if value is None or not other else number(value / other)
     return found
+
+
+def _parts(step: MeasuredStep) -> list[str]:
+    return [] if step.micro_batch is None else [f"encoded in parts of {step.micro_batch}"]
 
 
 def _status(step: MeasuredStep) -> str:

@@ -165,7 +165,9 @@ def _stored(spec: RunSpec, store: Store, captions: Sequence[str], unstored: Coll
     method = build(spec.method, spec.options, context).to(device())
     tokens = spec.options.text_input == "tokens"
     texts = token_texts(method.tokenize) if tokens else stored_texts(store, method.text_blocks, unstored)
-    return Assembled(method, Inputs(stored_images(store, method.image_blocks), texts), store.manifest.digest)
+    return Assembled(
+        method, Inputs(stored_images(store, method.image_blocks), texts, stored=True), store.manifest.digest
+    )
 
 
 def _captioned(spec: RunSpec, rich: RichTexts, images: Ints, captions: Sequence[str]) -> Assembled:

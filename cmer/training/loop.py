@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,19 @@ from cmer.config.runs import RunSpec
 from cmer.data.pairs import Ints, Pairs
 from cmer.data.sampler import Batch, epoch_batches
 from cmer.errors import UserError
-from cmer.features.device import autocast, device
+from cmer.features.device import device
 from cmer.features.inputs import Inputs
 from cmer.losses.memory import PairIds
 from cmer.methods.base import Method, StepInfo
-from cmer.methods.items import detached, full_precision
+from cmer.methods.items import Items, detached, full_precision
 from cmer.progress import progress
 from cmer.retrieval.embed import encode_images, encode_texts, score
 from cmer.retrieval.recall import ranks, recalls
 from cmer.training import distributed
 from cmer.training.checkpoint import load_tensors
 from cmer.training.optimizer import adamw, schedule
+from cmer.training.out_of_memory import within_memory
+from cmer.training.parts import Encoding
 from cmer.training.state import State
 
 SAVE_EVERY = 30.0
@@ -44,19 +47,22 @@ class Trainer:
         pairs: the dataset.
         spec: spec of the run.
         state_file: file of the resumable state.
+        repeat: whether a step that runs out of memory is repeated in smaller parts, instead of raising the error.
 
     Raises:
         UserError: the dataset has too few train images, or no validation images.
     """
 
-    def __init__(self, method: Method, inputs: Inputs, pairs: Pairs, spec: RunSpec, state_file: Path) -> None:
+    def __init__(
+        self, method: Method, inputs: Inputs, pairs: Pairs, spec: RunSpec, state_file: Path, repeat: bool = True
+    ) -> None:
         if len(pairs.train_images) < 2 or not len(pairs.val_images):
             raise UserError(
                 f"dataset {spec.dataset} has {len(pairs.train_images)} train and {len(pairs.val_images)} validation "
                 "images; training needs at least two and one"
             )
         self.method, self.inputs, self.pairs, self.spec, self.state_file = method, inputs, pairs, spec, state_file
-        self.options, self.views = spec.training, spec.views
+        self.options, self.views, self.repeat = spec.training, spec.views, repeat
         self.text_ids = {text: i for i, text in enumerate(dict.fromkeys(pairs.texts))}
         self.steps = len(self.batches(0))
         self.validation_images = self._validation_images()
@@ -79,7 +85,7 @@ class Trainer:
         trained = self.method.trained()
         memory = self.method.memory(self.options.batch_size)
         optimizer = adamw(self.method, trained, self.options.weight_decay)
-        state = State(trained, optimizer, memory.to(device()) if memory else None)
+        state = State(trained, optimizer, memory.to(device()) if memory else None, micro_batch=self.options.micro_batch)
         if self.options.ema:
             state.average = {name: p.detach().clone() for name, p in trained.items()}
         state.load(self.state_file)
@@ -119,38 +125,49 @@ class Trainer:
         Raises:
             UserError: the loss is not finite.
         """
-        state, options, pairs = self.state, self.options, self.pairs
+        state, options = self.state, self.options
+        step, total = state.epoch * self.steps + state.step, self.steps * options.epochs
         own = batch.rows(self.shares.rows(len(batch.images)))
-        texts = [(pairs.prompts if p else pairs.texts)[c] for c, p in zip(own.captions, own.prompted, strict=True)]
+        ids, info = self.pair_ids(batch), StepInfo(step, total)
         self.method.train()
-        with autocast(options.precision):
-            image_items = self.method.encode_images(self.inputs.images(own.images, own.views, True))
-            text_items = self.method.encode_texts(self.inputs.texts(texts))
-        image_items = self.shares.gather(full_precision(image_items))
-        text_items = self.shares.gather(full_precision(text_items))
-        ids, step = self.pair_ids(batch), state.epoch * self.steps + state.step
-        total = self.steps * options.epochs
-        losses = self.method.losses(image_items, text_items, ids, state.memory, StepInfo(step, total))
-        loss = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss of {self.spec.run} is {loss.item()} in epoch {state.epoch + 1}; lower training.lr"
-            )
+        attempt = partial(self._gradients, own, ids, info)
+        losses, image_items, text_items = (
+            within_memory(attempt, state, self.spec.run, len(own.images)) if self.repeat else attempt()
+        )
         for group in state.optimizer.param_groups:
             group["lr"] = options.lr * group["rate"] * schedule(step, total, options.warmup)
-        state.optimizer.zero_grad()
-        loss.backward()
         distributed.average_gradients(self.method.parameters())
         nn.utils.clip_grad_norm_(self.method.parameters(), options.grad_clip)
         state.optimizer.step()
         self._average()
         if state.memory is not None:
-            state.memory.enqueue(detached(image_items), detached(text_items), ids)
+            state.memory.enqueue(image_items, text_items, ids)
         for name, value in losses.items():
             state.loss[name] = state.loss.get(name, 0.0) + value.item()
         state.step += 1
         state.images_seen += len(batch.images)
-        return loss.item()
+        return torch.stack(list(losses.values())).sum().item()
+
+    def _gradients(self, own: Batch, ids: PairIds, step: StepInfo) -> tuple[dict[str, Tensor], Items, Items]:
+        """Replace the gradients by those of a batch, of which this process encodes its own pairs.
+
+        Returns:
+            The losses and the whole batch's items of images and texts, all detached.
+        """
+        state, pairs = self.state, self.pairs
+        state.optimizer.zero_grad()
+        texts = [(pairs.prompts if p else pairs.texts)[c] for c, p in zip(own.captions, own.prompted, strict=True)]
+        encoding = Encoding(self.method, self.inputs, self.options.precision, own, texts, state.micro_batch)
+        image_items, text_items = (self.shares.gather(full_precision(items)) for items in encoding.items())
+        losses = self.method.losses(image_items, text_items, ids, state.memory, step)
+        loss = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"the loss of {self.spec.run} is {loss.item()} in epoch {state.epoch + 1}; lower training.lr"
+            )
+        loss.backward()
+        encoding.backward()
+        return detached(losses), detached(image_items), detached(text_items)
 
     def pair_ids(self, batch: Batch) -> PairIds:
         """The pair ids of the batch, on the training device."""

@@ -34,6 +34,7 @@ class State:
         images_seen: number of images seen in all epochs.
         loss: sums of the current epoch's losses, by name.
         curve: one entry per finished epoch.
+        micro_batch: pairs that a process encodes at once, fewer than the run's setting after memory ran out; None: all.
         best: weights of the epoch with the best validation mR, the earliest one in case of a tie.
         best_epoch: number of that epoch, from 1; 0 before the first validation.
         best_mr: its validation mR in percent, unrounded.
@@ -48,11 +49,15 @@ class State:
     images_seen: int = 0
     loss: dict[str, float] = field(default_factory=dict)
     curve: list[dict[str, Any]] = field(default_factory=list)
+    micro_batch: int | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int = 0
     best_mr: float = -math.inf
 
-    _PLAIN = ("average", "epoch", "step", "images_seen", "loss", "curve", "best", "best_epoch", "best_mr")
+    _PLAIN = (
+        *("average", "epoch", "step", "images_seen", "loss", "curve", "micro_batch"),
+        *("best", "best_epoch", "best_mr"),
+    )
 
     def save(self, path: Path) -> None:
         """Write everything that the next step depends on, including the random generators of all processes.

@@ -54,6 +54,8 @@ def cells(line):
 
 def test_printed_costs_and_ratios(capsys) -> None:
     rows = [row_of("cmer", 49, 14), row_of("clip_adapter", 100, 10), row_of("clip_lora", None, None)]
+    rows[1] |= {"macs_backward": 10e9}
+    rows[2] |= {"macs_backward": None}
     rows.append(row_of("clip_lora", 70, 20, run="clip_lora8"))
     slopes = {"x.cmer": 0.3, "x.clip_adapter": 0.4, "x.clip_lora": 1.2, "x.clip_lora8": 0.6}
     costs, ratios = (part.splitlines() for part in shown(capsys, rows, slopes, "cpu: y"))
@@ -68,12 +70,13 @@ def test_printed_costs_and_ratios(capsys) -> None:
     references = cells(ratios[start])[1:]
     names = [f"{what} {run}" for what, run in zip(cells(ratios[start - 1]), references, strict=True)]
     run, *found = cells(ratios[start + 2])
-    columns = {"x.clip_adapter": "0.75 0.49 1.40", "x.clip_lora": "0.25 - -", "x.clip_lora8": "0.50 0.70 0.70"}
+    columns = {"x.clip_adapter": "0.75 0.49 1.40 (1.50)", "x.clip_lora": "0.25 - - (-)"}
+    columns |= {"x.clip_lora8": "0.50 0.70 0.70 (1.00)"}
     kinds = ("kept/pair", "peak", "pairs/s")
     expected = {
         f"{what} to {reference}": cell
-        for reference, three in columns.items()
-        for what, cell in zip(kinds, three.split(), strict=True)
+        for reference, each in columns.items()
+        for what, cell in zip(kinds, each.split(maxsplit=2), strict=True)
     }
     assert run == "x.cmer" and dict(zip(names, found, strict=True)) == expected
 

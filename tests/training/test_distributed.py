@@ -62,6 +62,7 @@ def cases(prepared):
     return [
         *toys,
         spec(prepared, **stored),
+        spec(prepared, **stored, micro_batch=3),
         spec(prepared, "clip_lora", **online),
         spec(prepared, "cmpagl", own, **online),
         heads.model_copy(update={"backbone": lite}),

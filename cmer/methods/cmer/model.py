@@ -17,6 +17,7 @@ from cmer.losses.memory import Memory, PairIds
 from cmer.losses.queue import NegativeQueue
 from cmer.methods.base import Context, StepInfo
 from cmer.methods.cmer.options import CmerOptions
+from cmer.methods.items import Items
 from cmer.methods.layers.embedding import EmbeddingMethod
 from cmer.methods.layers.heads import unit
 from cmer.methods.layers.lora import add_lora
@@ -67,16 +68,36 @@ class Cmer(EmbeddingMethod):
     def encode_images(self, batch: Features | Tensor) -> Tensor:
         """Unit embeddings [B, e] from frozen features."""
         assert isinstance(batch, Features)
-        x = self.heads.images(batch.pooled)
+        x = self.heads.images(batch.pooled)  # before the branch: the order of dropout's draws is part of the results
         return x if self.image_branch is None else unit(x + self.image_branch(batch))
 
-    def encode_texts(self, batch: Features | Tokens) -> Tensor:
+    def encode_texts(self, batch: Features | Tokens) -> Items:
         """Unit embeddings [B, e] from tokens (LoRA) or frozen features (side branch)."""
+        return self.text_items(self.text_outputs(batch))
+
+    def image_outputs(self, batch: Features | Tensor) -> Items:
+        """See `Method`: the frozen embedding, and the side branch's output if there is one."""
+        assert isinstance(batch, Features)
+        return (batch.pooled,) if self.image_branch is None else (batch.pooled, self.image_branch(batch))
+
+    def text_outputs(self, batch: Features | Tokens) -> Items:
+        """See `Method`: the tower's embedding, and the side branch's output if there is one."""
         if isinstance(batch, Tokens):
             assert self.backbone is not None
             batch = self.backbone.encode_texts(batch)
-        s = self.heads.texts(batch.pooled)
-        return s if self.text_branch is None else unit(s + self.text_branch(batch))
+        return (batch.pooled,) if self.text_branch is None else (batch.pooled, self.text_branch(batch))
+
+    def image_items(self, outputs: Items) -> Items:
+        """See `Method`: unit embeddings."""
+        pooled, *added = outputs
+        x = self.heads.images(pooled)
+        return unit(x + added[0]) if added else x
+
+    def text_items(self, outputs: Items) -> Items:
+        """See `Method`: unit embeddings."""
+        pooled, *added = outputs
+        s = self.heads.texts(pooled)
+        return unit(s + added[0]) if added else s
 
     def losses(
         self, images: Tensor, texts: Tensor, batch: PairIds, memory: Memory | None, step: StepInfo

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cmer.backbones.base import Backbone, Features, Tokens
+from cmer.methods.items import Items
 from cmer.methods.layers.embedding import EmbeddingMethod
 
 
@@ -25,3 +26,21 @@ class TowerMethod(EmbeddingMethod):
         """Unit embeddings [B, e] from tokens."""
         assert isinstance(batch, Tokens)
         return self.heads.texts(self.backbone.encode_texts(batch).pooled)
+
+    def image_outputs(self, batch: Features | Tensor) -> Items:
+        """See `Method`: embeddings before the head."""
+        assert isinstance(batch, Tensor)
+        return self.backbone.encode_images(batch).pooled
+
+    def text_outputs(self, batch: Features | Tokens) -> Items:
+        """See `Method`: embeddings before the head."""
+        assert isinstance(batch, Tokens)
+        return self.backbone.encode_texts(batch).pooled
+
+    def image_items(self, outputs: Items) -> Items:
+        """See `Method`: the head's unit embeddings."""
+        return self.heads.images(outputs)
+
+    def text_items(self, outputs: Items) -> Items:
+        """See `Method`: the head's unit embeddings."""
+        return self.heads.texts(outputs)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from cmer.backbones.base import Features, Tokens
 from cmer.methods.base import Context
+from cmer.methods.items import Items
 from cmer.methods.layers.embedding import EmbeddingMethod
 from cmer.methods.layers.heads import unit
 from cmer.methods.linear_probe.options import LinearProbeOptions
@@ -26,15 +27,31 @@ class LinearProbe(EmbeddingMethod):
         self.image: nn.Module = _identity(self.heads.dim) if aligned else nn.Identity()
         self.text: nn.Module = _identity(self.heads.dim) if aligned else nn.Identity()
 
-    def encode_images(self, batch: Features | Tensor) -> Tensor:
+    def encode_images(self, batch: Features | Tensor) -> Items:
         """Unit embeddings [B, e] from frozen features."""
-        assert isinstance(batch, Features)
-        return unit(self.image(self.heads.images(batch.pooled)))
+        return self.image_items(self.image_outputs(batch))
 
-    def encode_texts(self, batch: Features | Tokens) -> Tensor:
+    def encode_texts(self, batch: Features | Tokens) -> Items:
         """Unit embeddings [B, e] from frozen features."""
+        return self.text_items(self.text_outputs(batch))
+
+    def image_outputs(self, batch: Features | Tensor) -> Items:
+        """See `Method`: the frozen embeddings."""
         assert isinstance(batch, Features)
-        return unit(self.text(self.heads.texts(batch.pooled)))
+        return batch.pooled
+
+    def text_outputs(self, batch: Features | Tokens) -> Items:
+        """See `Method`: the frozen embeddings."""
+        assert isinstance(batch, Features)
+        return batch.pooled
+
+    def image_items(self, outputs: Items) -> Items:
+        """See `Method`: unit embeddings."""
+        return unit(self.image(self.heads.images(outputs)))
+
+    def text_items(self, outputs: Items) -> Items:
+        """See `Method`: unit embeddings."""
+        return unit(self.text(self.heads.texts(outputs)))
 
 
 def _identity(width: int) -> nn.Linear:

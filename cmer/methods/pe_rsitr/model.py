@@ -68,6 +68,26 @@ class PeRsitr(TowerMethod):
         with self._dropped(self.points.text_input):
             return once, super().encode_texts(batch)
 
+    def image_outputs(self, batch: Features | Tensor) -> Items:
+        """See `Method`: embeddings of both passes before the head."""
+        once = super().image_outputs(batch)
+        with self._dropped(self.points.image_input):
+            return once, super().image_outputs(batch)
+
+    def text_outputs(self, batch: Features | Tokens) -> Items:
+        """See `Method`: embeddings of both passes before the head."""
+        once = super().text_outputs(batch)
+        with self._dropped(self.points.text_input):
+            return once, super().text_outputs(batch)
+
+    def image_items(self, outputs: Items) -> Items:
+        """See `Method`: the head's unit embeddings of both passes."""
+        return tuple(map(self.heads.images, outputs))
+
+    def text_items(self, outputs: Items) -> Items:
+        """See `Method`: the head's unit embeddings of both passes."""
+        return tuple(map(self.heads.texts, outputs))
+
     def _dropped(self, module: str) -> AbstractContextManager[object]:
         return self.backbone.get_submodule(module).register_forward_hook(
             lambda _module, _args, output: F.dropout(output, self.input_dropout)
