@@ -18,7 +18,8 @@ from cmer.backbones.build import build
 from cmer.config.backbones import BackboneOptions
 from cmer.data.images import ImageStore
 from cmer.features.device import autocast, device, threads
-from cmer.features.store import DTYPES, Store
+from cmer.features.quantise import rounded
+from cmer.features.store import Store
 from cmer.features.views import dihedral_each
 from cmer.io import cores
 
@@ -83,8 +84,8 @@ def _computed(store: Store, backbone: Backbone, texts: Sequence[str], blocks: Se
     options = store.manifest.spec.backbone
     with threads(options.threads):
         found = online_texts(backbone, options, blocks)(texts)
-    dtype = DTYPES[options.features.dtype]
-    return Features(found.pooled, {block: rows.to(dtype) for block, rows in found.blocks.items()}, found.mask)
+    dtype = options.features.dtype
+    return Features(found.pooled, {block: rounded(rows, dtype) for block, rows in found.blocks.items()}, found.mask)
 
 
 def _rows(parts: Sequence[Features], rows: Sequence[int]) -> Features:
