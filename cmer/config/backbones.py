@@ -24,6 +24,7 @@ def _integer(value: Any) -> Any:
     return value
 
 
+FeatureDtype = Literal["float32", "bfloat16", "int8"]
 Blocks = Annotated[list[Annotated[int, Field(ge=0, le=1000)]] | None, AfterValidator(_ascending)]
 
 
@@ -35,7 +36,10 @@ class FeatureOptions(Model):
     views: Annotated[Literal[1, 4, 8], BeforeValidator(_integer)] = Field(
         default=1, description="dihedral views of each image: 1, the 4 quarter turns, or all 8"
     )
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: FeatureDtype = Field(
+        default="float32",
+        description="type of the stored block outputs; int8 has a scale per token; pooled embeddings are float32",
+    )
 
 
 class BackboneOptions(Model):

@@ -21,8 +21,10 @@ from cmer.data.pairs import Pairs
 from cmer.errors import UserError
 from cmer.features import MODULES
 from cmer.features.device import autocast, threads
+from cmer.features.quantise import encoded
 from cmer.features.sink import Sink
-from cmer.features.store import DTYPES, FeatureSpec, Manifest, Store
+from cmer.features.space import Amounts, require_space
+from cmer.features.store import FeatureSpec, Manifest, Store
 from cmer.features.towers import towers
 from cmer.features.views import dihedral
 from cmer.features.weights import weights_digest
@@ -78,7 +80,7 @@ def extract(
         cache: folder of all extractions.
 
     Raises:
-        UserError: an image is missing or changed, a block does not exist, or the disk is full.
+        UserError: an image is missing or changed, a block does not exist, or the disk is too small or full.
     """
     with threads(spec.backbone.threads):
         built = build(spec.backbone)
@@ -102,6 +104,8 @@ def extract(
             if known is not None:
                 return known
             sink = Sink(cache / name)
+            amounts = _amounts(backbone, options, files, texts)
+            require_space(spec.title, sink.folder, backbone.shapes, options, amounts, sink.bytes())
             with torch.inference_mode(), autocast(spec.backbone.precision):
                 _extract_images(backbone, options, files, hashes, images, sink)
                 _extract_texts(backbone, options, texts, sink)
@@ -126,6 +130,13 @@ def extract(
             return Manifest.read(finished)  # as later calls read it, so that writing it again gives the same bytes
 
 
+def _amounts(backbone: Backbone, options: FeatureOptions, files: Sequence[str], texts: Sequence[str]) -> Amounts:
+    """What is extracted; tokens are counted only if a block of the text tower is stored."""
+    starts = range(0, len(texts) if options.text_blocks else 0, TEXTS_A_BATCH)
+    masks = (backbone.tokenize(texts[start : start + TEXTS_A_BATCH]).mask for start in starts)
+    return Amounts(images=len(files), texts=len(texts), tokens=sum(int(mask.sum()) for mask in masks))
+
+
 def _intact(file: Path, cache: Path) -> Manifest | None:
     """The manifest of a finished extraction, or None if there is none; damaged files are removed."""
     try:
@@ -148,15 +159,14 @@ def open_store(manifest: Manifest, cache: Path, rebuild: Callable[[Manifest], Ma
         UserError: the images, texts, code, weights or kind of device differ from those of the manifest.
     """
     if manifest.damaged(cache):
-        title = f"features of {manifest.spec.dataset.title} from {manifest.spec.backbone.printed}"
         made = rebuild(manifest)
         if made.digest != manifest.digest:
             raise UserError(
-                f"the {title} were made from other images, texts, code or weights, or on another kind of device; "
-                "extract them again (cmer features)"
+                f"the {manifest.spec.title} were made from other images, texts, code or weights, or on another kind of "
+                "device; extract them again (cmer features)"
             )
         if made.arrays != manifest.arrays:  # another processor rounds differently; the features are usable
-            print(f"note: the rebuilt {title} differ by rounding from the manifest's", file=sys.stderr)
+            print(f"note: the rebuilt {manifest.spec.title} differ by rounding from the manifest's", file=sys.stderr)
     return Store(manifest, cache)
 
 
@@ -168,14 +178,15 @@ def _extract_images(
     images: ImageStore,
     sink: Sink,
 ) -> None:
-    blocks, dtype = options.blocks or [], DTYPES[options.dtype]
+    blocks = options.blocks or []
     done = int(sink.state["images"])
     with progress("images", len(files), done) as advance:
         for pixels in _pixels(files[done:], hashes[done:], images, backbone.preprocess):
             outputs = [_encode(backbone, dihedral(pixels, view), blocks) for view in range(options.views)]
             sink.append("pooled_images", torch.stack([output.pooled.float() for output in outputs], dim=1))
             for block in blocks:
-                sink.append(f"image_block_{block}", torch.stack([o.blocks[block].to(dtype) for o in outputs], dim=1))
+                views = torch.stack([output.blocks[block] for output in outputs], dim=1)
+                sink.extend(encoded(f"image_block_{block}", views, options.dtype))
             done += len(pixels)
             sink.mark("images", done)
             advance(len(pixels))
@@ -217,7 +228,7 @@ def _pixels(
 
 
 def _extract_texts(backbone: Backbone, options: FeatureOptions, texts: Sequence[str], sink: Sink) -> None:
-    blocks, dtype = options.text_blocks or [], DTYPES[options.dtype]
+    blocks = options.text_blocks or []
     done = int(sink.state["texts"])
     if not done:
         sink.append("text_starts", torch.zeros(1, dtype=torch.int64))
@@ -231,7 +242,7 @@ def _extract_texts(backbone: Backbone, options: FeatureOptions, texts: Sequence[
             sink.append("text_starts", starts)
             sink.append("pooled_texts", output.pooled.float())
             for block in blocks:
-                sink.append(f"text_block_{block}", output.blocks[block][tokens.mask].to(dtype))
+                sink.extend(encoded(f"text_block_{block}", output.blocks[block][tokens.mask], options.dtype))
             done += len(tokens.ids)
             sink.mark("texts", done)
             advance(len(tokens.ids))

@@ -18,7 +18,8 @@ from cmer.backbones.build import build
 from cmer.config.backbones import BackboneOptions
 from cmer.data.images import ImageStore
 from cmer.features.device import autocast, device, threads
-from cmer.features.store import DTYPES, Manifest, Store
+from cmer.features.quantise import rounded
+from cmer.features.store import Manifest, Store
 from cmer.features.towers import towers
 from cmer.features.views import dihedral_each
 from cmer.features.weights import require_weights
@@ -93,8 +94,8 @@ def _computed(store: Store, backbone: Backbone, texts: Sequence[str], blocks: Se
     options = store.manifest.spec.backbone
     with threads(options.threads):
         found = online_texts(backbone, options, blocks)(texts)
-    dtype = DTYPES[options.features.dtype]
-    return Features(found.pooled, {block: rows.to(dtype) for block, rows in found.blocks.items()}, found.mask)
+    dtype = options.features.dtype
+    return Features(found.pooled, {block: rounded(rows, dtype) for block, rows in found.blocks.items()}, found.mask)
 
 
 def _rows(parts: Sequence[Features], rows: Sequence[int]) -> Features:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from cmer.errors import UserError
-from cmer.features.store import COMMAND, DTYPES, Array
+from cmer.features.quantise import DTYPES
+from cmer.features.store import COMMAND, Array
 from cmer.io import read_sealed, sha256, write_sealed
 
 
@@ -40,7 +41,15 @@ class Sink:
                 print(f"note: {error}; the extraction starts from the beginning", file=sys.stderr)
         for file in folder.glob("*.bin"):
             with file.open("r+b") as stale:
-                stale.truncate(sum(size for size, _ in self.state["arrays"].get(file.stem, {"parts": []})["parts"]))
+                stale.truncate(self._size(file.stem))
+
+    def _size(self, name: str) -> int:
+        """Bytes of the array up to the last mark; 0 if there is none."""
+        return sum(size for size, _ in self.state["arrays"].get(name, {"parts": []})["parts"])
+
+    def bytes(self) -> int:
+        """Bytes of all arrays up to the last mark."""
+        return sum(self._size(name) for name in self.state["arrays"])
 
     def _compare(self, arrays: dict[str, Any]) -> None:
         for name, entry in arrays.items():
@@ -71,6 +80,11 @@ class Sink:
             ) from error
         entry["shape"][0] += len(rows)
         entry["parts"].append([data.nbytes, hashlib.sha256(data.data).hexdigest()])
+
+    def extend(self, arrays: dict[str, Tensor]) -> None:
+        """Append the rows of several arrays, by name; see `append`."""
+        for name, rows in arrays.items():
+            self.append(name, rows)
 
     def mark(self, kind: str, done: int) -> None:
         """Record that `done` items of `kind` have been written."""

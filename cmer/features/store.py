@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from mmap import ACCESS_COPY, MADV_DONTNEED, mmap
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +19,12 @@ from cmer.config.backbones import Backbone
 from cmer.config.base import Model, changes, validate
 from cmer.config.datasets import Dataset
 from cmer.errors import UserError
+from cmer.features.quantise import DTYPES, decoded, scales_of
 from cmer.io import digest, read_json, read_sealed, sha256, write_json, write_sealed
 
 COMMAND = "cmer features"
 CHECKED = "checked.json"
 """File beside the arrays with the state that each file had when its content was last compared."""
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int64": torch.int64}
 
 
 class FeatureSpec(Model):
@@ -32,12 +33,17 @@ class FeatureSpec(Model):
     dataset: Dataset
     backbone: Backbone
 
+    @property
+    def title(self) -> str:
+        """What is extracted, for messages."""
+        return f"features of {self.dataset.title} from {self.backbone.printed}"
+
 
 class Array(Model):
     """One array of the cache; the file `{name}.bin` contains its elements in row-major order."""
 
     shape: list[NonNegativeInt]
-    dtype: Literal["float32", "bfloat16", "int64"]
+    dtype: Literal["float32", "bfloat16", "int8", "int64"]
     sha256: str
 
     @property
@@ -61,7 +67,8 @@ class Manifest(Model):
         shapes: shapes of the backbone, so that a run on stored features need not load it.
         texts: the unique texts, in the order of their rows.
         arrays: arrays by name: `pooled_images` [N, views, dim], `image_block_{b}` [N, views, tokens, width],
-            `pooled_texts` [U, dim], `text_block_{b}` [real tokens of all texts, width] and `text_starts` [U + 1].
+            `pooled_texts` [U, dim], `text_block_{b}` [real tokens of all texts, width], `text_starts` [U + 1], and
+            for every int8 block `scales_{name}`, which lacks its last dimension.
         record: code digest, versions and threads.
     """
 
@@ -147,8 +154,8 @@ def _read_checked(path: Path) -> dict[str, Any]:
 class Store:
     """Read access to the features that a manifest describes.
 
-    Arrays are memory-mapped, not loaded: a process holds only what a batch touches; the system's page cache may keep
-    the rest.
+    Arrays are memory-mapped, not loaded: a process holds the rows of a batch; the system's page cache may keep the
+    rest.
 
     Args:
         manifest: description of the features.
@@ -160,6 +167,7 @@ class Store:
         self._folder = cache / manifest.digest
         self._rows = {text: row for row, text in enumerate(manifest.texts)}
         self._open: dict[str, Tensor] = {}
+        self._maps: list[mmap] = []
 
     def array(self, name: str) -> Tensor:
         """The whole array with this name, mapped from its file.
@@ -172,11 +180,16 @@ class Store:
                 held = ", ".join(self.manifest.arrays)
                 raise UserError(f"the stored features have no {name}, only {held}; add its block to the config")
             array = self.manifest.arrays[name]
-            flat = torch.from_file(
-                str(self._folder / f"{name}.bin"), size=int(np.prod(array.shape)), dtype=DTYPES[array.dtype]
-            )
-            self._open[name] = flat.view(array.shape)
+            with (self._folder / f"{name}.bin").open("rb") as file:
+                mapped = mmap(file.fileno(), array.bytes, access=ACCESS_COPY)
+            self._maps.append(mapped)
+            self._open[name] = torch.frombuffer(mapped, dtype=DTYPES[array.dtype]).view(array.shape)
         return self._open[name]
+
+    def _release(self) -> None:
+        """Unmap the pages that were read, which would otherwise count as memory of this process for good."""
+        for mapped in self._maps:
+            mapped.madvise(MADV_DONTNEED)
 
     def __contains__(self, text: str) -> bool:
         """Whether the features of this text are stored."""
@@ -185,8 +198,10 @@ class Store:
     def images(self, images: np.ndarray, views: np.ndarray, blocks: Sequence[int]) -> Features:
         """Features of the given view of each image: pooled [B, dim], blocks [B, tokens, width]."""
         index, view = torch.from_numpy(images), torch.from_numpy(views)
-        kept = {block: self.array(f"image_block_{block}")[index, view] for block in blocks}
-        return Features(self.array("pooled_images")[index, view], kept)
+        kept = {block: self._rows_of(f"image_block_{block}", (index, view)) for block in blocks}
+        pooled = self.array("pooled_images")[index, view]
+        self._release()
+        return Features(pooled, kept)
 
     def texts(self, texts: Sequence[str], blocks: Sequence[int]) -> Features:
         """Features of texts: pooled [B, dim], blocks [B, L, width] padded with zeros to the longest.
@@ -199,12 +214,19 @@ class Store:
         except KeyError as error:
             raise UserError(f"no stored features for the text {error}; extract the features again") from None
         pooled = self.array("pooled_texts")[rows]
-        if not blocks:
-            return Features(pooled)
+        kept, mask = self._text_blocks(rows, blocks) if blocks else ({}, None)
+        self._release()
+        return Features(pooled, kept, mask)
+
+    def _text_blocks(self, rows: Tensor, blocks: Sequence[int]) -> tuple[dict[int, Tensor], Tensor]:
         starts = self.array("text_starts")
         lengths = starts[rows + 1] - starts[rows]
         steps = torch.arange(int(lengths.max()))
         mask = steps < lengths[:, None]
         where = (starts[rows, None] + steps).where(mask, starts[rows, None])
-        kept = {b: self.array(f"text_block_{b}")[where] * mask[..., None] for b in blocks}
-        return Features(pooled, kept, mask)
+        return {b: self._rows_of(f"text_block_{b}", (where,)) * mask[..., None] for b in blocks}, mask
+
+    def _rows_of(self, name: str, index: tuple[Tensor, ...]) -> Tensor:
+        """Rows of a block: as they are stored, in float32 if that is int8."""
+        rows = self.array(name)[index]
+        return decoded(rows, self.array(scales_of(name))[index]) if rows.dtype == torch.int8 else rows

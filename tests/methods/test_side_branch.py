@@ -107,7 +107,7 @@ def test_a_dropped_path_leaves_an_image_without_its_branch_and_counts_double_for
     thinned = branch.train()(features)
     dropped = (thinned == 0).all(dim=1)
     assert 150 < int(dropped.sum()) < 250
-    assert torch.allclose(thinned[~dropped], 2 * whole[~dropped])
+    assert torch.allclose(thinned[~dropped], 2 * whole[~dropped], atol=1e-5)  # computed in other chunks
 
 
 def test_dropout_of_the_blocks_is_for_training_alone() -> None:

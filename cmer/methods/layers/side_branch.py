@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from cmer.backbones.base import BlockSpec, Features
+from cmer.methods.layers.dropout import Dropout, DropPath
 
 IMAGES_A_PART = 64
 """Images per pass on a CPU: chunks that fit its caches are twice as fast as 512 images at once."""
@@ -74,8 +74,9 @@ class FocusAdapter(nn.Module):
 
 def pad(tokens: Tensor, mask: Tensor) -> Tensor:
     """Pad real tokens [n, h] to [B, longest, h], with zeros where `mask` [B, longest] is false."""
-    padded = tokens.new_zeros(*mask.shape, tokens.shape[-1])
-    return padded.masked_scatter(mask.unsqueeze(-1), tokens)
+    real = mask.flatten().nonzero().squeeze(1)  # whole rows: a sixth of the time of `masked_scatter`
+    padded = tokens.new_zeros(mask.numel(), tokens.shape[-1]).index_copy(0, real, tokens)
+    return padded.view(*mask.shape, -1)
 
 
 def to_regions(patches: Tensor, grid: int, field: int) -> tuple[Tensor, Tensor | None]:
@@ -149,12 +150,16 @@ class SideBranch(nn.Module):
         self.adapters = nn.ModuleList(FocusAdapter(hidden, heads, field) for _ in blocks)
         self.up = nn.Linear(hidden, dim, bias=False)
         self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.dropout = Dropout(dropout)
+        self.drop_path = DropPath(drop_path)
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, features: Features) -> Tensor:
         """The output q [B, dim], to be added to the unit embedding, from the block outputs."""
+        return torch.as_tensor(self.drop_path(features, self._outputs))
+
+    def _outputs(self, features: Features) -> Tensor:
+        """The branch of all items, in chunks of images on a CPU."""
         if features.mask is not None or features.pooled.is_cuda:
             return self._branch(features)
         parts = {block: x.split(IMAGES_A_PART) for block, x in features.blocks.items()}
@@ -173,7 +178,7 @@ class SideBranch(nn.Module):
                 u = u + _shrink(f, before, spec)
             f, before = adapter(u, features.mask, spec.has_cls), spec
         assert f is not None
-        return torch.as_tensor(self.drop_path(self.norm(self.up(_pool(f, features.mask, before.has_cls)))))
+        return torch.as_tensor(self.norm(self.up(_pool(f, features.mask, before.has_cls))))
 
 
 def _shrink(f: Tensor, before: BlockSpec, spec: BlockSpec) -> Tensor:
