@@ -138,6 +138,9 @@ def _reranker(spec: RerankSpec) -> Reranker:
 
 
 def log_mass(rows: Floats, bank: Floats, temperature: float) -> NDArray[np.float64]:
-    """Log of the sum of exp(similarity / temperature) over the bank [b, e], for each of the rows [n, e]."""
-    blocks = [np.logaddexp.reduce(block / np.float64(temperature), axis=1) for _, block in products(rows, bank)]
+    """Log of the sum of exp(similarity / temperature) over the bank [b, e], for each of the rows [n, e].
+
+    All are unit vectors and temperatures are at least 0.01, so no exponential overflows.
+    """
+    blocks = [np.log(np.exp(block / np.float64(temperature)).sum(axis=1)) for _, block in products(rows, bank)]
     return np.concatenate(blocks)

@@ -22,11 +22,11 @@ Weights = Annotated[Several[Annotated[float, Field(ge=0.0, le=4.0)]], Field(max_
 class Querybank(Reranker):
     """Similarities minus how close the image and the caption are to the training queries, which demotes hubs.
 
-    With unit embeddings v of images and t of captions, S'(i, t) = v_i · t − (a / β) log Σ_c exp(β v_i · t_c) −
+    With unit embeddings v of images and t of captions, S'(i, t) = v_i · t - (a / β) log Σ_c exp(β v_i · t_c) -
     (a / β) log Σ_j exp(β v_j · t), where c runs over the different train captions and j over the train images; a = 0
     leaves S as it is. The first term alone, over a bank of train captions, is the inverted softmax of querybank
     normalisation (Bogolin et al., CVPR 2022) in the log domain; correcting both sides at once and the defaults are
-    chosen here. No other test query is read, and S' is again a dot product: of [v, −a b(v), 1] and [t, 1, −a b(t)],
+    chosen here. No other test query is read, and S' is again a dot product: of [v, -a b(v), 1] and [t, 1, -a b(t)],
     where b is the bank's log-sum divided by β. An index of embeddings can therefore hold it.
     """
 
