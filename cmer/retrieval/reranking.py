@@ -16,7 +16,7 @@ from cmer.config.base import Model, Name
 from cmer.config.reranking import AnyReranker, RerankerOptions
 from cmer.errors import UserError
 from cmer.retrieval.recall import Ranks, ranks, recalls
-from cmer.retrieval.scores import Indices, Scored, owners, read_scored, record, require_bank
+from cmer.retrieval.scores import Floats, Indices, Scored, owners, products, read_scored, record, require_bank
 
 Setting = Mapping[str, float]
 Scores = NDArray[np.floating[Any]]
@@ -135,3 +135,12 @@ def _require_partner(wanted: str, partner: Path, embeddings: Path) -> None:
 def _reranker(spec: RerankSpec) -> Reranker:
     assert isinstance(spec.reranker, Reranker)
     return spec.reranker
+
+
+def log_mass(rows: Floats, bank: Floats, temperature: float) -> NDArray[np.float64]:
+    """Log of the sum of exp(similarity / temperature) over the bank [b, e], for each of the rows [n, e].
+
+    All are unit vectors and temperatures are at least 0.01, so no exponential overflows.
+    """
+    blocks = [np.log(np.exp(block / np.float64(temperature)).sum(axis=1)) for _, block in products(rows, bank)]
+    return np.concatenate(blocks)

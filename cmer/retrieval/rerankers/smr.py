@@ -14,8 +14,8 @@ from cmer.config.base import Several
 from cmer.config.methods import MethodOptions
 from cmer.errors import UserError
 from cmer.registry import RERANKERS
-from cmer.retrieval.reranking import Directed, Reranker, Scores, Setting
-from cmer.retrieval.scores import Floats, Scored, products
+from cmer.retrieval.reranking import Directed, Reranker, Scores, Setting, log_mass
+from cmer.retrieval.scores import Floats, Scored
 
 Exponents = Annotated[Several[Annotated[float, Field(ge=0.0, le=4.0)]], Field(max_length=20)]
 """Every pair of exponents is tried; each scores all validation images and captions again."""
@@ -79,21 +79,14 @@ class Smr(Reranker):
             return lambda setting: Directed(*[_weighted(scored.scores, captions, images, setting)] * 2)
         if scored.bank is None or scored.images is None or scored.captions is None:
             raise UserError("a method that scores pairs has no bank of training queries: use `queries: test`")
-        known_images = self._log_mass(scored.captions, scored.bank.images)
-        known_captions = self._log_mass(scored.images, scored.bank.captions)[:, None]
+        known_images = log_mass(scored.captions, scored.bank.images, self.temperature)
+        known_captions = log_mass(scored.images, scored.bank.captions, self.temperature)[:, None]
         by_image = logits - np.logaddexp(logits, known_images)
         by_caption = logits - np.logaddexp(logits, known_captions)
         return lambda setting: Directed(
             _weighted(scored.scores, captions, by_image, setting),
             _weighted(scored.scores, by_caption, images, setting),
         )
-
-    def _log_mass(self, rows: Floats, bank: Floats) -> Logs:
-        """Log of the sum of exp(similarity / τ) over the bank, for each row."""
-        blocks = [
-            np.logaddexp.reduce(block / np.float64(self.temperature), axis=1) for _, block in products(rows, bank)
-        ]
-        return np.concatenate(blocks)
 
 
 def _weighted(scores: Floats, captions: Logs, images: Logs, setting: Setting) -> Scores:
