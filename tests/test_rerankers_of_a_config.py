@@ -9,7 +9,7 @@ from planned_steps import Sources, changed, planned, rules_of
 
 from cmer.config.base import ConfigError
 from cmer.config.experiment import parse
-from cmer.plan import Plan
+from cmer.plan_report import ReportPlan
 
 SMR = {"kind": "smr", "runs": ["tiny.cmer"]}
 
@@ -20,8 +20,8 @@ def config(rerankers: dict[str, Any], **sections: Any) -> dict[str, Any]:
     return MINIMAL | {"runs": runs, "rerankers": rerankers, "tables": tables} | sections
 
 
-def plan(rerankers: dict[str, Any], **sections: Any) -> Plan:
-    return Plan(parse(config(rerankers, **sections)))
+def plan(rerankers: dict[str, Any], **sections: Any) -> ReportPlan:
+    return ReportPlan(parse(config(rerankers, **sections)))
 
 
 def test_a_reranked_run_is_a_row_of_recall_tables_alone() -> None:
@@ -47,7 +47,7 @@ def test_a_partner_is_an_input() -> None:
 
 def test_another_grid_reranks_and_nothing_else() -> None:
     before, after = (planned(plan({"smr": SMR | {"gamma1": [gamma]}})) for gamma in (0.5, 1.0))
-    assert rules_of(changed(before, after)) == {"rerank", "table"}
+    assert rules_of(changed(before, after)) == {"rerank", "table", "report"}
     assert all(step[-1] == "table1" for step in changed(before, after) if step[0] == "table")
 
 

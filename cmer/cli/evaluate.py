@@ -155,8 +155,8 @@ def figure(
 @app.command()
 def report(
     spec: Annotated[str, typer.Option(help="Tables, figures, runs and datasets of the report as JSON.")],
-    results: Annotated[Path, typer.Option(help="Folder of the experiment's results.")],
-    logs: Annotated[Path, typer.Option(help="Folder of the records of the experiment's commands.")],
+    results: Annotated[Path, typer.Option(help="Folder of the experiment's results."), Reads(())],
+    logs: Annotated[Path, typer.Option(help="Folder of the records of the experiment's commands."), Reads(())],
     out: Annotated[Path, typer.Option(help="HTML file for the report."), Writes()],
     record: Record = None,
 ) -> None:
@@ -189,7 +189,7 @@ def show(
 
     if file.is_dir():
         return show_run(file)
-    if file.suffix != ".csv" or regular_size(file) > LARGEST_TABLE:
+    if regular_size(file) > LARGEST_TABLE or file.suffix != ".csv":
         raise UserError(
             f"{file} is not a .csv of at most {LARGEST_TABLE // 2**20} MiB; `cmer record` prints how a file was made"
         )

@@ -44,6 +44,7 @@ STAGES = (
     "evaluate",
     "table",
     "figure",
+    "report",
 )
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -24,7 +24,10 @@ def test_help_shows_every_verb_in_the_workflows_order(
 ) -> None:
     assert run(monkeypatch, "--help") == 0
     shown = re.findall(r"^│ (\w[\w-]*) ", capsys.readouterr().out, re.M)
-    information = ("check", "params", "config", "schema", "show", "record", "controls", "t2t-ceiling", "backbones")
+    information = (
+        *("check", "params", "config", "schema", "bench", "price"),
+        *("show", "record", "controls", "t2t-ceiling", "backbones"),
+    )
     assert shown == [*STAGES, *information]
 
 

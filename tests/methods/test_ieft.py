@@ -247,7 +247,7 @@ def test_a_folder_with_vilts_weights_gives_its_first_blocks(tmp_path) -> None:
     ViltModel(ViltConfig(**config, num_hidden_layers=2)).save_pretrained(tmp_path / "short")
     with pytest.raises(UserError, match=r"short: they lack encoder.layer.2.* and 47 other tensors of ViLT"):
         build("ieft", options(weights=str(tmp_path / "short")), Context(None, FeatureOptions(), None, [], 0))
-    with pytest.raises(UserError, match="cannot load weights"):
+    with pytest.raises(UserError, match="none is not a folder; give one in transformers' layout"):
         build("ieft", options(weights=str(tmp_path / "none")), Context(None, FeatureOptions(), None, [], 0))
 
 
