@@ -101,11 +101,13 @@ def test_captions_of_other_images_teach_nothing(crowd, tmp_path, monkeypatch) ->
     assert trained_mr(crowd) > chance + 5
     captions = read_frame(crowd.captions, PROMPTS)
     train = ~captions["image_id"].isin(crowd.pairs.test_images)
-    texts = captions.loc[train, ["caption", "prompt"]].sample(frac=1, random_state=0).to_numpy()
-    captions.loc[train, ["caption", "prompt"]] = texts
-    shuffled = replace(crowd, captions=tmp_path / "shuffled.csv")
-    write_frame(shuffled.captions, captions)
-    assert abs(trained_mr(shuffled) - chance) < 2
+    shuffled, found = replace(crowd, captions=tmp_path / "shuffled.csv"), []
+    for seed in range(3):  # one shuffle deviates from chance by about 1
+        texts = captions.loc[train, ["caption", "prompt"]].sample(frac=1, random_state=seed).to_numpy()
+        captions.loc[train, ["caption", "prompt"]] = texts
+        write_frame(shuffled.captions, captions)
+        found.append(trained_mr(shuffled))
+    assert abs(np.mean(found) - chance) < 2, found
 
 
 def trained_mr(prepared):
