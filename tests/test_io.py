@@ -209,7 +209,8 @@ def test_processes_of_a_pool_end_with_a_killed_parent() -> None:
 
 
 INTERRUPTED = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in children of a shell's background job
 from cmer.io import process_pool
 with process_pool() as pool:
     for _ in pool.map(time.sleep, [0.02] * 20_000, chunksize=4):

@@ -46,8 +46,9 @@ def test_a_failure_has_its_status_and_the_end_of_the_log(tmp_path: Path) -> None
 
 def test_an_interruption_reaches_the_command(tmp_path: Path) -> None:
     script = """
-import time
-print('total 3')
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in children of a shell's background job
+print('total 3', flush=True)
 try: time.sleep(60)
 except KeyboardInterrupt: raise SystemExit('unlocked')
 """
