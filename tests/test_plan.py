@@ -133,7 +133,7 @@ def test_changed_option_plans_that_run_only() -> None:
     data["runs"]["cmer"]["options"]["margin"] = 0.3
     tables = {("table", name) for name in ("table1", "table2", "table4")}
     steps = {(step, "demo", "lite.cmer", "2022") for step in ("train", "embed")}
-    assert replanned(data) == steps | tables | {("figure", "recall_curves"), ("figure", "text_map"), ("report",)}
+    assert replanned(data) == steps | tables | {("figure", "recall_curves"), ("report",)}
 
 
 def test_printed_names_plan_only_what_shows_them() -> None:
