@@ -6,7 +6,6 @@ import pytest
 from shared_project import Shared, smallest
 from workflow_project import Plan, Project
 
-
 EVERYTHING = ("all", "results/report.html")
 """What DVC's stage of the demo makes."""
 
