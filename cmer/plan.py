@@ -254,7 +254,7 @@ class Plan(RunInputs):
 
     def table_ranks(self, table: str) -> list[str]:
         """Ranks that lie beside the metrics of a table, for its paired comparisons."""
-        return [file.removesuffix(".json") + ".ranks.csv" for file in self.table_metrics(table)]
+        return ranks_beside(self.table_metrics(table))
 
     def table_profiles(self, table: str) -> list[str]:
         """Profiles of all backbones of a table; none if it reads no profiles."""
@@ -299,6 +299,11 @@ class Plan(RunInputs):
     def _profiles(self, output: Output) -> list[str]:
         names = dict.fromkeys(run.backbone or OWN_TOWERS for run in output.runs)
         return [self.file(f"efficiency/{name}.json") for name in names] if "efficiency" in output.kind.reads else []
+
+
+def ranks_beside(metrics: Sequence[str]) -> list[str]:
+    """The ranks that lie beside these metrics."""
+    return [file.removesuffix(".json") + ".ranks.csv" for file in metrics]
 
 
 def _profiled(run: Run) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cmer.io import digest, read_text
-from cmer.plan import Output, Plan, as_json, digest_code
+from cmer.plan import Output, Plan, as_json, digest_code, ranks_beside
 from cmer.registry import TABLES
 from cmer.reporting import report
 
@@ -63,7 +63,7 @@ class ReportPlan(Plan):
             *tables,
             *figures,
             *metrics,
-            *(file.removesuffix(".json") + ".ranks.csv" for file in metrics),
+            *ranks_beside(metrics),
             *self._of_seeds("embeddings", own, "safetensors"),
             *self._of_seeds("checkpoints", trained, "curve.jsonl"),
         ]

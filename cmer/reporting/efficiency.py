@@ -20,7 +20,7 @@ from cmer.reporting.base import Files, Table, TableSpec
 from cmer.reporting.measured import number
 from cmer.reporting.metrics import TableRun
 from cmer.reporting.naming import differences, printed_name, slug
-from cmer.reporting.paper import printed
+from cmer.reporting.paper import printed, printed_methods
 
 MB = 1e6
 """Bytes per megabyte."""
@@ -161,7 +161,7 @@ class Efficiency(Table):
     def build(self, spec: TableSpec, files: Files) -> pd.DataFrame:
         """See `Table`."""
         costs, paper = read_costs(files.efficiency), printed(3)
-        names = printed(1)["method"].tolist()  # Table 3 has only some of them
+        names = printed_methods()  # Table 3 has only some of them
         rows = [_paper_row(row, paper) for _, row in paper.iterrows()]
         measured = []
         for run in spec.runs:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+import pandas as pd
+
 from cmer.errors import UserError
 from cmer.reporting.metrics import RECALLS, Metrics, TableRun, of_run
 from cmer.reporting.naming import differences
@@ -82,6 +84,11 @@ class Measured:
 def number(value: float) -> str:
     """`value` with two decimals."""
     return f"{value:.2f}"
+
+
+def formatted(points: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """A table as text, with two decimals in these columns."""
+    return points.assign(**{name: points[name].map(number) for name in columns}).astype(str)
 
 
 def signed(value: float) -> str:

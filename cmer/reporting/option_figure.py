@@ -9,7 +9,7 @@ import pandas as pd
 from cmer.errors import UserError
 from cmer.methods.cmer.options import CmerOptions
 from cmer.reporting.base import Figure, FigureSpec, Files
-from cmer.reporting.measured import number, summarise
+from cmer.reporting.measured import formatted, summarise
 from cmer.reporting.metrics import read_metrics
 
 if TYPE_CHECKING:
@@ -45,9 +45,6 @@ class OptionFigure(Figure):
             )
             rows.append((run.name, group, getattr(run.options, self.option), found.mr, found.mr_std, *found.interval))
         points = pd.DataFrame(rows, columns=["run", "line", self.option, "mr", "mr_std", "low", "high"])
-        points = points.sort_values(["line", self.option], kind="stable", ignore_index=True)
-        shown = points.copy()
-        for column in ("mr", "low", "high"):
-            shown[column] = points[column].map(number)
-        shown["mr_std"] = ["one seed" if value != value else number(value) for value in points["mr_std"].astype(float)]
-        return draw_options(points, self.option, self.label), shown.astype(str)
+        points = points.astype({"mr_std": float}).sort_values(["line", self.option], kind="stable", ignore_index=True)
+        shown = formatted(points, ("mr", "mr_std", "low", "high"))
+        return draw_options(points, self.option, self.label), shown.replace({"mr_std": {"nan": "one seed"}})

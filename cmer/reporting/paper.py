@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -23,6 +24,13 @@ def printed_file(number: int) -> Traversable:
     """The CSV that holds table `number`."""
     name = "tables_1_2.csv" if number in DATASET else f"table_{number}.csv"
     return resources.files("cmer.reporting") / "paper" / name
+
+
+@cache
+def printed_methods() -> list[str]:
+    """Names of the systems in Table 1, which has all of them."""
+    names: list[str] = printed(1)["method"].tolist()
+    return names
 
 
 def printed(number: int) -> pd.DataFrame:

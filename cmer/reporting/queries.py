@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from cmer.data.frames import IMAGES, QUERIES, read_frame
 from cmer.retrieval.recall import ranks
+from cmer.retrieval.scores import similarity
 
 SHOWN = 10
 """Maximum number of queries of a group."""
@@ -69,6 +73,45 @@ def select(scores: NDArray[np.float32], owner: NDArray[np.int64]) -> Selection:
     first = order[rank[order] <= 1]
     last = order[rank[order] > NEAR][::-1]
     return Selection(*(_shown(group, scores, owner, rank) for group in (first, near, last)))
+
+
+class Answers(NamedTuple):
+    """The queries of a run with what they are about.
+
+    Attributes:
+        texts: all queries.
+        owner: [n_captions] row of the image of each.
+        images: rows of images.csv of the test split, in the order of embeddings.
+        groups: the chosen queries.
+    """
+
+    texts: list[str]
+    owner: NDArray[np.int64]
+    images: pd.DataFrame
+    groups: Selection
+
+
+def read_answers(results: Path, dataset: str, run: str, seed: int, protocol: str) -> Answers | None:
+    """The queries of a run and seed under a label protocol.
+
+    None where no file has them: a reranked run has no embeddings of its own, and rich texts are no captions.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    embeddings = results / f"embeddings/{dataset}/{run}/seed{seed}.safetensors"
+    queries = read_frame(results / f"captions/{dataset}.queries.csv", QUERIES)
+    if not embeddings.is_file() or protocol not in queries:
+        return None
+    images = images_of_test(results / f"data/{dataset}")
+    owner = pd.Index(images["image_id"]).get_indexer(pd.Index(queries["image_id"]))
+    return Answers(queries[protocol].tolist(), owner, images, select(similarity(embeddings, protocol), owner))
+
+
+def images_of_test(folder: Path) -> pd.DataFrame:
+    """Rows of a prepared dataset's images.csv of the test split, in the order of embeddings."""
+    images = read_frame(folder / "images.csv", IMAGES)
+    return images[images["split"] == "test"].reset_index(drop=True)
 
 
 def _shown(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,8 @@ from cmer.provenance import stored_record
 ABSENT = "unknown: logs/ has no record of the command; `make pull` fetches the records"
 RECORDED = (".json", ".safetensors")
 """Formats that can hold a record."""
+Logged = tuple[Path, dict[str, Any]]
+"""The record of a command, as `cmer.provenance.recorded` writes it, and its path."""
 LATER = ("embedding", "evaluation")
 """Stages that add their code and versions to the record of the training whose output they read."""
 
@@ -45,7 +47,7 @@ class _Own(_Code):
     evaluation: _Code | None = None
 
 
-class Call(_Code):
+class _Call(_Code):
     """The record of a command, as `cmer.provenance.recorded` writes it."""
 
     command: list[str]
@@ -92,8 +94,12 @@ class Provenance:
         return words[words.index(name) + 1] if name in words[:-1] else None
 
 
-def provenance(path: Path) -> Provenance:
+def provenance(path: Path, logged: Sequence[Logged] | None = None) -> Provenance:
     """Find out how a file was made.
+
+    Args:
+        path: the file.
+        logged: records of commands, read before for several files; None: those in logs/ of the file's project.
 
     Raises:
         UserError: the file is missing, it or its own record is damaged, or neither it nor a record in logs/ says how it
@@ -102,7 +108,7 @@ def provenance(path: Path) -> Provenance:
     if not path.is_file():
         raise UserError(f"{path} does not exist or is not a file")
     own = _own(path)
-    found = sorted(_calls(path), key=lambda each: str(each[1].get("started")))
+    found = sorted(_calls(path, logged), key=lambda each: str(each[1].get("started")))
     log, call = found[-1] if found else (None, {})
     if not own and not call:
         raise UserError(
@@ -141,30 +147,34 @@ def _absolute(path: Path, name: str) -> Path:
     return resolved((_root(path) or Path.cwd()) / name)
 
 
-def _calls(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Records of commands that wrote the file: the one beside it, and those in logs/ that list it as an output."""
+def _calls(path: Path, logged: Sequence[Logged] | None) -> Iterator[Logged]:
+    """Records of commands that wrote the file: the one beside it, and those that list it as an output."""
     beside = path.with_suffix(".record.json")
     if beside.is_file() and beside != path and (call := _call(beside)):
         yield beside, call
-    root = _root(path)
-    for log in sorted((root / "logs").rglob("*.record.json")) if root else []:
-        call = _call(log)
-        if resolved(path) in {_absolute(path, name) for name in call.get("outputs", {})}:
+    if logged is None:
+        root = _root(path)
+        logged = read_calls(root / "logs") if root else []
+    for log, call in logged:
+        if resolved(path) in {_absolute(path, name) for name in call["outputs"]}:
             yield log, call
 
 
-def read_call(log: Path) -> Call | None:
-    """The record of a command; None, with a note on stderr, if it is damaged, since other files have other records."""
-    try:
-        return validate(Call, read_json(log), f"the record {log}")
-    except UserError as error:
-        console(stderr=True).print(visible(f"skipped a damaged record: {error}"), soft_wrap=True)
-        return None
+def read_calls(folder: Path) -> list[Logged]:
+    """The records of commands in a folder of logs, by their paths; damaged ones are named on stderr and left out."""
+    read = ((log, _call(log)) for log in sorted(folder.rglob("*.record.json")))
+    return [(log, call) for log, call in read if call]
 
 
 def _call(log: Path) -> dict[str, Any]:
-    call = read_call(log)
-    return call.model_dump(exclude_unset=True) if call else {}
+    """The record of a command; empty, with a note on stderr, if it is damaged, since other files have other records."""
+    try:
+        call: dict[str, Any] = read_json(log)
+        validate(_Call, call, f"the record {log}")
+    except UserError as error:
+        console(stderr=True).print(visible(f"skipped a damaged record: {error}"), soft_wrap=True)
+        return {}
+    return call
 
 
 def facts(path: Path, found: Provenance) -> dict[str, str]:

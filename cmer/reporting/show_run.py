@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
-import pandas as pd
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cmer.data.frames import IMAGES, QUERIES, read_frame
 from cmer.errors import UserError
 from cmer.progress import console, visible
 from cmer.reporting.curves import Curve, read_curve
-from cmer.reporting.metrics import RECALLS, read_metrics
-from cmer.reporting.queries import Query, select
-from cmer.retrieval.scores import similarity
+from cmer.reporting.measured import Measured, number, summarise
+from cmer.reporting.metrics import RECALLS, TableRun, read_metrics
+from cmer.reporting.queries import Query, read_answers
 
 BARS = "▁▂▃▄▅▆▇█"
 QUERIES_SHOWN = 5
@@ -39,43 +35,40 @@ def show_run(folder: Path) -> None:
         raise UserError(
             f"{folder} has no metrics of a run, seed*.json; give a folder such as results/metrics/demo/lite.cmer"
         )
-    metrics = list(read_metrics(files).values())
-    results, place = folder.resolve().parents[2], Path(*folder.resolve().parts[-2:])
+    metrics = read_metrics(files)
+    results, (dataset, name) = folder.resolve().parents[2], folder.resolve().parts[-2:]
+    seeds = [seed for _, _, seed in metrics]
+    run = _run(dataset, name, next(iter(metrics.values()))["record"]["spec"])
+    protocols = list(next(iter(metrics.values()))["protocols"])
     terminal = console()
-    terminal.print(Text(visible(f"{place.name} on {place.parent}"), style="bold"), soft_wrap=True)
-    terminal.print(_recalls([one["protocols"] for one in metrics]))
-    for file in files:
-        curve = results / "checkpoints" / place / f"{file.stem}.curve.jsonl"
+    terminal.print(Text(visible(f"{name} on {dataset}"), style="bold"), soft_wrap=True)
+    terminal.print(_recalls([summarise(metrics, run, protocol, seeds) for protocol in protocols]))
+    for seed in seeds:
+        curve = results / f"checkpoints/{dataset}/{name}/seed{seed}.curve.jsonl"
         if curve.is_file():
-            terminal.print(_curve(file.stem, read_curve(curve)))
-    embeddings = results / "embeddings" / place / f"{files[0].stem}.safetensors"
-    if embeddings.is_file():
-        _print_queries(terminal, embeddings, next(iter(metrics[0]["protocols"])), results, place.parent.name)
+            terminal.print(_curve(f"seed{seed}", read_curve(curve)))
+    found = read_answers(results, dataset, name, seeds[0], protocols[0])
+    if found is not None:
+        best, near, worst = found.groups
+        for title, group in (("Best", best), ("Worst", [*worst, *near[::-1]])):
+            heading = f"{title} queries, {protocols[0]}, seed{seeds[0]}"
+            terminal.print(_answers(heading, group, found.texts, found.images["file"].tolist()))
 
 
-def _print_queries(terminal: Console, embeddings: Path, protocol: str, results: Path, dataset: str) -> None:
-    queries = read_frame(results / f"captions/{dataset}.queries.csv", QUERIES)
-    if protocol not in queries:  # rich texts are no captions, and no file has them by row
-        return
-    images = read_frame(results / f"data/{dataset}/images.csv", IMAGES)
-    test = images[images["split"] == "test"].reset_index(drop=True)
-    owner = pd.Index(test["image_id"]).get_indexer(pd.Index(queries["image_id"]))
-    found = select(similarity(embeddings, protocol), owner)
-    for title, group in (("Best", found.best), ("Worst", [*found.worst, *found.near[::-1]])):
-        heading = f"{title} queries, {protocol}, {embeddings.stem}"
-        terminal.print(_answers(heading, group, queries[protocol].tolist(), test["file"].tolist()))
+def _run(dataset: str, name: str, spec: Mapping[str, Any]) -> TableRun:
+    settings = {"method": spec["method"], "options": spec["options"]}
+    return TableRun.model_validate(settings | {"name": name, "dataset": dataset, "backbone_printed": ""})
 
 
-def _recalls(protocols: Sequence[Mapping[str, Mapping[str, Any]]]) -> Table:
+def _recalls(protocols: Sequence[Measured]) -> Table:
     """Means over seeds, percent; mR with its standard deviation."""
     view = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     view.add_column("protocol")
     for name in (*RECALLS, "mR"):
         view.add_column(name.replace("_", " "), justify="right")
-    for protocol in protocols[0]:
-        cells = [f"{fmean(one[protocol][name] for one in protocols):.2f}" for name in RECALLS]
-        mrs = [one[protocol]["mr"] for one in protocols]
-        view.add_row(protocol, *cells, f"{fmean(mrs):.2f}" + (f" ± {stdev(mrs):.2f}" if len(mrs) > 1 else ""))
+    for row in protocols:
+        spread = "" if row.mr_std is None else f" ± {number(row.mr_std)}"
+        view.add_row(row.protocol, *(number(row.recalls[name]) for name in RECALLS), number(row.mr) + spread)
     return view
 
 

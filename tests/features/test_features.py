@@ -2,6 +2,7 @@ import hashlib
 import json
 from threading import Barrier
 
+import feature_cases
 import numpy as np
 import pytest
 import torch
@@ -25,9 +26,7 @@ BACKBONE = TinyOptions(kind="tiny", printed="tiny", features=FeatureOptions(view
 
 
 def run(prepared, cache, backbone=BACKBONE):
-    spec = FeatureSpec(dataset=prepared.options, backbone=backbone)
-    images = open_images(prepared.options, prepared.folder)
-    return extract(spec, prepared.pairs.files, prepared.pairs.sha256, images, prepared.texts, cache)
+    return feature_cases.run(prepared, cache, backbone)
 
 
 @pytest.fixture(scope="module")

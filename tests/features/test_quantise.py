@@ -2,6 +2,7 @@
 
 import json
 
+import feature_cases
 import numpy as np
 import pytest
 import torch
@@ -10,12 +11,10 @@ from hypothesis import strategies as st
 
 from cmer.backbones.tiny.options import TinyOptions
 from cmer.config.backbones import FeatureOptions
-from cmer.data.images import open_images
 from cmer.features import extract as extraction
-from cmer.features.extract import extract
 from cmer.features.quantise import decoded, encoded, rounded, scales_of
 from cmer.features.sink import Sink
-from cmer.features.store import FeatureSpec, Store
+from cmer.features.store import Store
 
 
 def options(dtype):
@@ -23,9 +22,7 @@ def options(dtype):
 
 
 def run(prepared, cache, dtype="int8"):
-    spec = FeatureSpec(dataset=prepared.options, backbone=options(dtype))
-    images = open_images(prepared.options, prepared.folder)
-    return extract(spec, prepared.pairs.files, prepared.pairs.sha256, images, prepared.texts, cache)
+    return feature_cases.run(prepared, cache, options(dtype))
 
 
 @pytest.fixture(scope="module")

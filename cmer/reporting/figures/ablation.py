@@ -12,7 +12,7 @@ from cmer.reporting.comparison import compare
 from cmer.reporting.measured import number, signed, summarise
 from cmer.reporting.metrics import read_metrics
 from cmer.reporting.naming import printed_name
-from cmer.reporting.paper import printed
+from cmer.reporting.paper import printed_methods
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -34,7 +34,7 @@ class AblationFigure(Figure):
         metrics = read_metrics(files.metrics)
         rows = [summarise(metrics, run, "none", spec.seeds) for run in spec.runs]
         rows.append(summarise(metrics, spec.runs[-1], "oracle", spec.seeds))
-        names = [printed_name(run.method, run.options, printed(1)["method"].tolist()) for run in spec.runs]
+        names = [printed_name(run.method, run.options, printed_methods()) for run in spec.runs]
         points = []
         for place, (row, name) in enumerate(zip(rows, [*names, LABELS], strict=True)):
             step = compare(row, rows[place - 1]) if place else None

@@ -16,7 +16,7 @@ from cmer.reporting.efficiency import MB, Cost, costs_of, read_costs, significan
 from cmer.reporting.measured import BUDGET, Measured, summarise
 from cmer.reporting.metrics import read_metrics
 from cmer.reporting.naming import printed_name
-from cmer.reporting.paper import printed
+from cmer.reporting.paper import printed_methods
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -78,7 +78,7 @@ def read_points(spec: FigureSpec, files: Files) -> list[Point]:
         UserError: a run's metrics or costs are missing.
     """
     measured, costs = read_metrics(files.metrics), read_costs(files.efficiency)
-    names = printed(1)["method"].tolist()
+    names = printed_methods()
     called = [(printed_name(run.method, run.options, names), run.backbone_printed) for run in spec.runs]
     times = Counter(called)
     points = []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cmer.registry import FIGURES
 from cmer.reporting.base import Figure, FigureSpec, Files
-from cmer.reporting.measured import number
+from cmer.reporting.measured import formatted
 from cmer.reporting.metrics import of_run, read_metrics
 from cmer.retrieval.bootstrap import LEVELS, RESAMPLES
 from cmer.retrieval.evaluate import Ranked, RanksFile, read_ranks
@@ -45,10 +45,7 @@ class RecallCurves(Figure):
             ],
             ignore_index=True,
         )
-        shown = points.copy()
-        for column in ("recall", "low", "high"):
-            shown[column] = points[column].map(number)
-        return draw_recalls(points, DIRECTIONS), shown.astype(str)
+        return draw_recalls(points, DIRECTIONS), formatted(points, ("recall", "low", "high"))
 
 
 def _points(run: str, direction: str, files: Sequence[RanksFile]) -> pd.DataFrame:

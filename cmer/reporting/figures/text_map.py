@@ -13,7 +13,7 @@ from cmer.data.frames import IMAGES, QUERIES, read_frame
 from cmer.errors import UserError
 from cmer.registry import FIGURES
 from cmer.reporting.base import Figure, FigureSpec, Files
-from cmer.reporting.measured import number
+from cmer.reporting.measured import formatted
 from cmer.retrieval.scores import record, texts_of
 
 if TYPE_CHECKING:
@@ -48,10 +48,7 @@ class TextMap(Figure):
             raise UserError(f"the figure needs embeddings of {', '.join(missing)}; run `cmer embed` for them")
         parts = [_points(run.name, by_run[run.name], p, captions) for run in spec.runs for p in PROTOCOLS]
         points = pd.concat(parts, ignore_index=True)
-        shown = points.copy()
-        for column in ("x", "y", "silhouette", "knn_accuracy"):
-            shown[column] = points[column].map(number)
-        return draw(points, spec.runs[0].dataset_title), shown.astype(str)
+        return draw(points, spec.runs[0].dataset_title), formatted(points, ("x", "y", "silhouette", "knn_accuracy"))
 
 
 def _captions(files: Files) -> pd.DataFrame:
@@ -61,7 +58,7 @@ def _captions(files: Files) -> pd.DataFrame:
     queries = read_frame(files.queries, QUERIES)
     captions = pd.DataFrame({"caption_id": queries["caption_id"], "label": queries["image_id"].map(labels)})
     named = captions[captions["label"] != ""]
-    largest = named["label"].value_counts(sort=True).sort_index(kind="stable").nlargest(CLASSES).index
+    largest = named.groupby("label").size().nlargest(CLASSES).index
     if len(largest) < 2:
         raise UserError("the test images have fewer than two scene classes; the figure shows captions by class")
     return named[named["label"].isin(largest)].groupby("label").head(CAPTIONS)

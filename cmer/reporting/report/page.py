@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +9,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cmer.data.frames import TABLE, read_frame
-from cmer.errors import UserError
 from cmer.io import read_text
 from cmer.provenance import versions
 from cmer.registry import FIGURES, TABLES, Registry
 from cmer.reporting.metrics import RECALLS, read_metrics
-from cmer.reporting.naming import printed_name
-from cmer.reporting.paper import printed
+from cmer.reporting.record import read_calls
 from cmer.reporting.report.pictures import Pictures, data_url
-from cmer.reporting.report.runs import RunPage, run_page
-from cmer.reporting.report.spec import ReportRun, ReportSpec, Shown
+from cmer.reporting.report.runs import run_page
+from cmer.reporting.report.spec import ReportSpec, Shown
 from cmer.reporting.report.statistics import statistics
 from cmer.reporting.report.tables import HEADINGS, View, view
 
@@ -58,7 +55,10 @@ def render(spec: ReportSpec, results: Path, logs: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages = list(_pages(spec, results, pictures))
+    logged = read_calls(logs)
+    files = [results / f"metrics/{run.place}/seed{seed}.json" for run in spec.runs for seed in spec.seeds]
+    metrics = read_metrics(files)
+    pages = [run_page(run, spec.seeds, metrics, results, pictures[run.dataset], logged) for run in spec.runs]
     return environment.get_template("report.html").render(
         title=f"Retrieval on {' and '.join(dict.fromkeys(run.dataset_title for run in spec.runs)) or 'no dataset'}",
         folder=spec.folder,
@@ -68,7 +68,7 @@ def render(spec: ReportSpec, results: Path, logs: Path) -> str:
         ],
         drawings=[_drawing(shown, results, links) for shown in spec.figures],
         pages=pages,
-        phases=statistics(logs),
+        phases=statistics(logs, logged),
         versions=versions(),
         headings=[HEADINGS[name] for name in RECALLS],
         pictures={key: url for one in pictures.values() for key, url in one.made.items()},
@@ -77,25 +77,10 @@ def render(spec: ReportSpec, results: Path, logs: Path) -> str:
     )
 
 
-def _pages(spec: ReportSpec, results: Path, pictures: dict[str, Pictures]) -> Iterator[RunPage]:
-    files = [results / f"metrics/{run.place}/seed{seed}.json" for run in spec.runs for seed in spec.seeds]
-    metrics = read_metrics(files)
-    for run in spec.runs:
-        yield run_page(run, _run_title(run), spec.seeds, metrics, results, pictures[run.dataset])
-
-
-def _run_title(run: ReportRun) -> str:
-    return printed_name(run.method, run.options, printed(1)["method"].tolist())
-
-
 def _drawing(shown: Shown, results: Path, links: dict[tuple[str, str], str]) -> Drawing:
     file, title = results / f"figures/{shown.name}.svg", _title(FIGURES, shown)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}); `cmer figure` writes it") from None
     values = view(shown.name, title, read_frame(file.with_suffix(".csv"), TABLE), links)
-    return Drawing(shown.name, title, data_url(content, "image/svg+xml"), values)
+    return Drawing(shown.name, title, data_url(read_text(file).encode(), "image/svg+xml"), values)
 
 
 def _title(registry: Registry[type], shown: Shown) -> str:

@@ -11,8 +11,8 @@ import pandas as pd
 from PIL import Image
 
 from cmer.config.datasets import Dataset
-from cmer.data.frames import IMAGES, read_frame
 from cmer.data.images import ImageStore, open_images
+from cmer.reporting.queries import images_of_test
 
 SIDE = 96
 """Side of a picture, pixels."""
@@ -40,8 +40,7 @@ class Pictures:
         Raises:
             UserError: a file is missing or damaged.
         """
-        images = read_frame(folder / "images.csv", IMAGES)
-        return cls(dataset, images[images["split"] == "test"].reset_index(drop=True), open_images(options, folder))
+        return cls(dataset, images_of_test(folder), open_images(options, folder))
 
     def key(self, row: int) -> str:
         """Make the picture of a test image, and return its key in `made`.

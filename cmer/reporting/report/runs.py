@@ -9,22 +9,21 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel
 
 from cmer.config.base import flat
 from cmer.config.training import Training
-from cmer.data.frames import QUERIES, read_frame
 from cmer.reporting.curves import read_curve
-from cmer.reporting.measured import number, summarise
-from cmer.reporting.metrics import RECALLS, Metrics, of_run
-from cmer.reporting.queries import NEAR, Query, select, tags
-from cmer.reporting.record import facts, provenance
+from cmer.reporting.measured import Measured, summarise
+from cmer.reporting.metrics import Metrics, of_run
+from cmer.reporting.naming import printed_name
+from cmer.reporting.paper import printed_methods
+from cmer.reporting.queries import NEAR, Answers, Query, read_answers, tags
+from cmer.reporting.record import Logged, facts, provenance
 from cmer.reporting.report.curve import draw_curve
 from cmer.reporting.report.pictures import Pictures
 from cmer.reporting.report.spec import ReportRun
-from cmer.retrieval.evaluate import read_hits
-from cmer.retrieval.scores import similarity
+from cmer.retrieval.evaluate import RanksFile, read_hits
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class RunPage:
 
     Attributes:
         settings: key, value and default of each setting that differs from its default.
-        recalls: label protocol, the six recalls, mR with its spread, and its interval.
+        recalls: means over seeds, one per label protocol.
         curve: data URL of the drawing; empty for a run without training.
         protocol: label protocol of scenes and queries.
         seed: seed of the queries.
@@ -74,7 +73,7 @@ class RunPage:
     title: str
     parameters: str
     settings: list[tuple[str, str, str]]
-    recalls: list[list[str]]
+    recalls: list[Measured]
     curve: str
     protocol: str
     seed: int
@@ -84,9 +83,22 @@ class RunPage:
 
 
 def run_page(
-    run: ReportRun, title: str, seeds: Sequence[int], metrics: Metrics, results: Path, pictures: Pictures
+    run: ReportRun,
+    seeds: Sequence[int],
+    metrics: Metrics,
+    results: Path,
+    pictures: Pictures,
+    logged: Sequence[Logged],
 ) -> RunPage:
     """Gather what the page of a run shows.
+
+    Args:
+        run: the run.
+        seeds: its seeds.
+        metrics: metrics of all runs.
+        results: folder of the experiment's results.
+        pictures: pictures of the dataset.
+        logged: records of the experiment's commands.
 
     Raises:
         UserError: a file of the run is missing or damaged.
@@ -94,27 +106,24 @@ def run_page(
     found = of_run(metrics, run, seeds)
     protocols = list(found[0]["protocols"])
     protocol, seed = protocols[0], seeds[0]
-    summaries = {name: summarise(metrics, run, name, seeds) for name in protocols}
+    summaries = [summarise(metrics, run, name, seeds) for name in protocols]
     curves = [results / f"checkpoints/{run.place}/seed{each}.curve.jsonl" for each in seeds]
     curve = draw_curve({each: read_curve(file) for each, file in zip(seeds, curves, strict=True) if file.is_file()})
-    embeddings = results / f"embeddings/{run.place}/seed{seed}.safetensors"
     return RunPage(
         run=run,
-        title=title,
-        parameters=f"{summaries[protocol].parameters:,}",
+        title=printed_name(run.method, run.options, printed_methods()),
+        parameters=f"{summaries[0].parameters:,}",
         settings=[*_changed(run.options, "options."), *_changed(run.training, "training.", Training())],
-        recalls=[
-            [name, *(number(one.recalls[recall]) for recall in RECALLS), one.cells()["mr"], one.cells()["mr_std"],
-             *map(number, one.interval)]
-            for name, one in summaries.items()
-        ],
+        recalls=summaries,
         curve=curve,
         protocol=protocol,
         seed=seed,
-        scenes=_scenes([one["ranks"] for one in found], protocol, pictures),
-        answers=_answers(embeddings, protocol, results, pictures) if embeddings.is_file() else {},
-        records=[(each, facts(one["file"], provenance(one["file"]))) for each, one in zip(seeds, found, strict=True)],
-    )  # fmt: skip
+        scenes=_scenes(summaries[0].ranks, protocol, pictures),
+        answers=_answers(read_answers(results, run.dataset, run.name, seed, protocol), pictures),
+        records=[
+            (each, facts(one["file"], provenance(one["file"], logged))) for each, one in zip(seeds, found, strict=True)
+        ],
+    )
 
 
 def _changed(given: BaseModel, prefix: str, default: BaseModel | None = None) -> Iterator[tuple[str, str, str]]:
@@ -128,13 +137,13 @@ def _shown(value: Any) -> str:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _scenes(ranks: Sequence[Any], protocol: str, pictures: Pictures) -> list[Scene]:
+def _scenes(ranks: Sequence[RanksFile], protocol: str, pictures: Pictures) -> list[Scene]:
     """Recall of each scene class, averaged over seeds; none where images have no labels."""
     labels = pictures.images.set_index("image_id")["label"]
     hits = [read_hits(file, protocol) for file in ranks]
-    owned = labels.reindex(hits[0].ids).to_numpy(str)
+    owned = labels.loc[hits[0].ids].to_numpy(str)
     scenes = []
-    for label in sorted(set(owned) - {"", "nan"}):
+    for label in sorted(set(owned) - {""}):
         of_label = np.flatnonzero(owned == label)
         draws = np.zeros((1, len(owned)), np.int64)
         draws[0, of_label] = 1
@@ -142,19 +151,18 @@ def _scenes(ranks: Sequence[Any], protocol: str, pictures: Pictures) -> list[Sce
     return sorted(scenes, key=lambda scene: -scene.mr)
 
 
-def _answers(embeddings: Path, protocol: str, results: Path, pictures: Pictures) -> dict[str, list[Answer]]:
-    queries = read_frame(results / f"captions/{pictures.dataset}.queries.csv", QUERIES)
-    if protocol not in queries:  # rich texts are no captions, and no file has them by row
+def _answers(found: Answers | None, pictures: Pictures) -> dict[str, list[Answer]]:
+    if found is None:
         return {}
-    texts, labels = queries[protocol].tolist(), pictures.images["label"].tolist()
-    owner = pd.Index(pictures.images["image_id"]).get_indexer(pd.Index(queries["image_id"]))
+    labels = found.images["label"].tolist()
 
     def answer(query: Query) -> Answer:
         target, *top = (
             Picture(pictures.key(row), labels[row], row == query.image) for row in (query.image, *query.top)
         )
-        return Answer(texts[query.caption], f"{query.rank:g}", tags(query, texts, owner, labels), target, top)
+        words = tags(query, found.texts, found.owner, labels)
+        return Answer(found.texts[query.caption], f"{query.rank:g}", words, target, top)
 
     titles = ("Best queries: rank 1", f"Near misses: rank 2 to {NEAR}", f"Worst queries: rank above {NEAR}")
-    groups = zip(titles, select(similarity(embeddings, protocol), owner), strict=True)
+    groups = zip(titles, found.groups, strict=True)
     return {title: [answer(query) for query in group] for title, group in groups if group}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmer.reporting.record import Call, read_call
+from cmer.reporting.record import Logged
 
 PHASES = {
     "data": ("Dataset", ()),
@@ -42,23 +42,17 @@ class Phase:
     memory: int
 
 
-def statistics(logs: Path) -> list[Phase]:
-    """The phases of which there are records, in the order of the workflow."""
-    found = {name: list(_calls(logs / name)) for name in PHASES}
+def statistics(logs: Path, logged: Sequence[Logged]) -> list[Phase]:
+    """The phases of which there are records in the folder `logs`, in the order of the workflow."""
+    found = {name: [call for log, call in logged if log.is_relative_to(logs / name)] for name in PHASES}
     return [
         Phase(
             title=title,
             reads=[PHASES[other][0] for other in reads if found[other]],
             jobs=len(found[name]),
-            seconds=sum(call.seconds for call in found[name]),
-            memory=max(call.peak_memory_mib for call in found[name]),
+            seconds=sum(call["seconds"] for call in found[name]),
+            memory=max(call["peak_memory_mib"] for call in found[name]),
         )
         for name, (title, reads) in PHASES.items()
         if found[name]
     ]
-
-
-def _calls(folder: Path) -> Iterator[Call]:
-    for file in sorted(folder.rglob("*.record.json")):
-        if call := read_call(file):
-            yield call
