@@ -45,6 +45,23 @@ def test_every_rule_with_parameters_is_read_from_its_source() -> None:
     assert all("code" in rule.params for rule in found.values())
 
 
+def test_the_report_reads_what_it_shows() -> None:
+    rules = {rule.name: rule for rule in planned_steps.rules()}
+    assert rules["report"].inputs == ["report_files", "report_datasets"]
+    data = config("config/ci.yaml")
+    data["rerankers"] = {"smr": {"kind": "smr", "runs": ["tiny.cmer"]}}
+    data["tables"] = {"table1": {"runs": ["tiny.cmer", "tiny.cmer.smr"]}, "table3": {"runs": ["tiny.clip_lora"]}}
+    whole = plan(data)
+    run, reranked = "demo/tiny.cmer/seed2022", "demo/tiny.cmer.smr/seed2022"
+    shown = ["table1.csv", "table3.csv", "figures/accuracy_cost.svg", "figures/accuracy_cost.csv"]
+    measured = [f"metrics/{place}{end}" for place in (run, reranked) for end in (".json", ".ranks.csv")]
+    own = [f"embeddings/{run}.safetensors", f"checkpoints/{run}.curve.jsonl"]
+    found = {file for file in whole.report_files() if "clip_lora" not in file and "cmer_text_side" not in file}
+    assert found == {f"results/ci/{name}" for name in (*shown, *measured, *own)}
+    described = ["data/demo/images.csv", "captions/demo.queries.csv", "data/demo/images.tar", "data/demo/dataset.json"]
+    assert whole.report_datasets() == [f"results/ci/{name}" for name in described]
+
+
 def test_main_table_is_made_of_its_runs() -> None:
     whole = plan(config())
     assert {run.name for run in whole.config.matching(whole.config.tables["table1"].runs)} == TABLE_1

@@ -28,6 +28,14 @@ def drawn(write_metrics):
     return draw
 
 
+def resampled(table: pd.DataFrame, k: int) -> list[float]:
+    """95 % interval of R@k, percent: images are drawn with all of their queries."""
+    hits = [(rows["greater"] < k).to_numpy() for _, rows in table.groupby("image")]
+    draws = np.random.default_rng(0).multinomial(len(hits), [1 / len(hits)] * len(hits), 1000)
+    shares = [100 * np.concatenate(np.repeat(np.array(hits), draw, axis=0)).mean() for draw in draws]
+    return np.percentile(shares, [2.5, 97.5]).tolist()
+
+
 def test_recall_curves_are_shares_of_ranks_with_an_interval_around_them(drawn, texts_of, tmp_path) -> None:
     runs = [run("a"), run("b")]
     figure, points = drawn("recall_curves", runs, [30.0, 60.0])
@@ -39,6 +47,8 @@ def test_recall_curves_are_shares_of_ranks_with_an_interval_around_them(drawn, t
         row = of(points, run="a", direction=direction, k="7")
         assert float(row["recall"]) == pytest.approx(share, abs=0.006)
         assert float(row["low"]) < share < float(row["high"])
+        bounds = np.mean([resampled(table, 7) for table in kept], axis=0)
+        assert [float(row["low"]), float(row["high"])] == pytest.approx(bounds.tolist(), abs=0.006)
     require_readable(figure, texts_of(figure))
 
 

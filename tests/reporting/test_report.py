@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_project import spec_of
 
+from cmer.data.frames import IMAGES, RANKS, read_frame
 from cmer.errors import UserError
 from cmer.reporting.queries import NEAR, SHOWN, TOP, Query, select, tags
 from cmer.reporting.report.page import render
@@ -31,6 +32,11 @@ def test_groups_of_queries_are_those_of_a_naive_ranking(n_images: int, per_image
             assert query.top == sorted(range(n_images), key=lambda i: -scores[i, query.caption])[:TOP]
     worst = [query.rank for query in found.worst]
     assert worst == sorted(worst, reverse=True) and (not worst or worst[0] == max(rank))
+
+
+def test_queries_of_rank_one_are_ordered_by_their_margin() -> None:
+    scores = np.array([[0.9, 0.1, 0.3], [0.8, 0.7, 0.2], [0.1, 0.2, 0.9]], np.float32)  # margins 0.1, 0.5 and 0.6
+    assert [query.caption for query in select(scores, np.arange(3)).best] == [2, 1, 0]
 
 
 def test_tags_say_what_may_explain_a_rank() -> None:
@@ -86,6 +92,23 @@ def test_the_page_of_a_run_tells_its_settings_recalls_and_record(prepared, resul
         assert words in html, words
     assert "training.epochs" not in html  # it has its default
     assert '<th scope="row">Evaluation</th>' in html
+
+
+def test_scenes_have_the_recall_of_their_images_and_captions(prepared, results: Path) -> None:
+    html = render(spec_of(prepared), results, results.parent / "logs")
+    images = read_frame(results / "data/squares/images.csv", IMAGES)
+    ranks = [read_frame(results / f"metrics/squares/lite.probe/seed{seed}.ranks.csv", RANKS) for seed in (1, 2)]
+    for label in ("forest", "desert", "pond"):
+        ids = images.loc[(images["label"] == label) & (images["split"] == "test"), "image_id"]
+        of_label = [table[(table["protocol"] == "none") & table["image"].isin(ids)] for table in ranks]
+        shares = [  # no scores are tied
+            (table.loc[table["direction"] == direction, "greater"] < k).mean()
+            for table in of_label
+            for direction in ("i2t", "t2i")
+            for k in (1, 5, 10)
+        ]
+        row = rf'<th scope="row">{label}</th><td class="number">3</td>\s*<td>.*?</span>([\d.]+)</td>'
+        assert float(re.search(row, html, re.S)[1]) == pytest.approx(100 * np.mean(shares), abs=0.051), label
 
 
 def test_the_same_results_give_the_same_page_and_changed_metrics_another(prepared, results: Path) -> None:

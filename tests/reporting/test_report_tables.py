@@ -38,6 +38,13 @@ def test_a_cell_has_the_value_its_spread_and_a_key_to_sort_by(write_metrics):
     assert (beside.text, beside.tone) == ("+0.82", "noise")
 
 
+def test_noise_is_what_the_interval_says_on_the_papers_side(write_metrics):
+    probe = run("vit_b_32.linear_probe", "linear_probe", backbone="ViT-B-32")
+    found = shown([probe], write_metrics(probe, {1: 34.63, 2: 34.63, 3: 34.63}))  # 33.13 to 36.03, and 33.18 printed
+    beside = cell(found, found.rows[0], "ours minus paper")
+    assert (beside.text, beside.tone) == ("+1.45", "noise")
+
+
 def test_a_difference_has_a_tone_only_outside_the_noise(write_metrics):
     probe = run("vit_b_32.linear_probe", "linear_probe", backbone="ViT-B-32")
     tones = {
