@@ -129,6 +129,11 @@ def test_a_bank_of_queries_needs_a_method_that_embeds(scorer) -> None:
         plan({"smr": BANK | {"runs": ["*"]}}, runs=runs, tables={})
     plan({"smr": BANK | {"runs": ["tiny.*"]}}, runs=runs, tables={})
     plan({"smr": BANK | {"runs": ["*"], "queries": "test"}}, runs=runs, tables={})
+    with pytest.raises(
+        ConfigError, match="rerankers.qb: it cannot rerank pairs: its method scores pairs.*; leave it out"
+    ):
+        plan({"qb": {"kind": "querybank", "runs": ["*"]}}, runs=runs, tables={})
+    plan({"qb": {"kind": "querybank", "runs": ["tiny.*"]}}, runs=runs, tables={})
     aligned = {"pairs": {"method": "cmpagl"}}
     plan({"smr": BANK | {"runs": ["*"]}}, runs=aligned, tables={})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
@@ -13,7 +13,13 @@ from cmer.registry import RERANKERS
 
 
 class RerankerOptions(Model):
-    """A reranker, which gives one more row for each of its runs, named {run}.{reranker}."""
+    """A reranker, which gives one more row for each of its runs, named {run}.{reranker}.
+
+    Class attributes:
+        without_bank: what to do about a run that has no bank.
+    """
+
+    without_bank: ClassVar[str] = "leave it out"
 
     kind: str = Field(description="module of cmer/retrieval/rerankers/, or entry point of another package")
     runs: Distinct[str] = Field(
@@ -35,8 +41,15 @@ class RerankerOptions(Model):
         """Another run whose scores it reads."""
         return None
 
+    @property
+    def reads_bank(self) -> bool:
+        """Whether it reads the embeddings of the train queries, which a method that scores pairs does not have."""
+        return False
+
     def require(self, options: MethodOptions) -> None:
         """Raise `ValueError`, which says why and what to do, if a method with these settings lacks what it reads."""
+        if self.reads_bank and options.scoring != "embedding":
+            raise ValueError(f"its method scores pairs, so train queries have no embeddings; {self.without_bank}")
 
 
 def parse_reranker(data: Any, key: str = "reranker") -> RerankerOptions:

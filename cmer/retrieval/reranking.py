@@ -16,7 +16,7 @@ from cmer.config.base import Model, Name
 from cmer.config.reranking import AnyReranker, RerankerOptions
 from cmer.errors import UserError
 from cmer.retrieval.recall import Ranks, ranks, recalls
-from cmer.retrieval.scores import Floats, Indices, Scored, owners, products, read_scored, record, require_bank
+from cmer.retrieval.scores import Bank, Floats, Indices, Scored, owners, products, read_scored, record, require_bank
 
 Setting = Mapping[str, float]
 Scores = NDArray[np.floating[Any]]
@@ -49,6 +49,16 @@ class Reranker(RerankerOptions):
         Raises:
             UserError: the run's files lack what the reranker reads.
         """
+
+    def embedded(self, scored: Scored) -> tuple[Floats, Floats, Bank]:
+        """Embeddings of the images and of the captions, and the bank.
+
+        Raises:
+            UserError: there are none, because the method scores pairs.
+        """
+        if scored.bank is None or scored.images is None or scored.captions is None:
+            raise UserError(f"a method that scores pairs has no bank of training queries: {self.without_bank}")
+        return scored.images, scored.captions, scored.bank
 
 
 class RerankSpec(Model):

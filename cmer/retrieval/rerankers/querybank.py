@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import product
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from cmer.config.base import Several
-from cmer.errors import UserError
 from cmer.registry import RERANKERS
 from cmer.retrieval.reranking import Directed, Reranker, Setting, log_mass
 from cmer.retrieval.scores import Scored
 
 Betas = Annotated[Several[Annotated[float, Field(ge=0.1, le=100.0)]], Field(max_length=20)]
 Weights = Annotated[Several[Annotated[float, Field(ge=0.0, le=4.0)]], Field(max_length=20)]
+Masses = NDArray[np.float64]
 
 
 @RERANKERS.register("querybank")
@@ -35,6 +38,11 @@ class Querybank(Reranker):
     weight: Weights = Field(default=[1.0], description="weights a of the correction to choose from on validation")
 
     @property
+    def reads_bank(self) -> bool:
+        """See `RerankerOptions`."""
+        return True
+
+    @property
     def title(self) -> str:
         """See `RerankerOptions`."""
         return "hubness correction with a bank of training queries"
@@ -45,14 +53,15 @@ class Querybank(Reranker):
 
     def rescorer(self, scored: Scored) -> Callable[[Setting], Directed]:
         """See `Reranker`."""
-        if scored.bank is None or scored.images is None or scored.captions is None:
-            raise UserError("a method that scores pairs has no bank of training queries: omit `querybank` for it")
-        images, captions, bank = scored.images, scored.captions, scored.bank
+        images, captions, bank = self.embedded(scored)
+
+        @cache
+        def masses(beta: float) -> tuple[Masses, Masses]:
+            return log_mass(images, bank.captions, 1 / beta)[:, None], log_mass(captions, bank.images, 1 / beta)
 
         def rescored(setting: Setting) -> Directed:
             beta, weight = setting["beta"], setting["weight"]
-            of_images = log_mass(images, bank.captions, 1 / beta)[:, None]
-            of_captions = log_mass(captions, bank.images, 1 / beta)
+            of_images, of_captions = masses(beta)
             total = scored.scores - weight / beta * of_images - weight / beta * of_captions
             return Directed(total, total)
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from cmer.config.base import Several
-from cmer.config.methods import MethodOptions
-from cmer.errors import UserError
 from cmer.registry import RERANKERS
 from cmer.retrieval.reranking import Directed, Reranker, Scores, Setting, log_mass
 from cmer.retrieval.scores import Floats, Scored
@@ -37,6 +35,8 @@ class Smr(Reranker):
     the query over itself and the train images.
     """
 
+    without_bank: ClassVar[str] = "use `queries: test`, or leave it out"
+
     kind: Literal["smr"] = "smr"
     gamma1: Exponents = Field(
         default=[0.0, 0.25, 0.5, 1.0, 2.0], description="exponents of P→ to choose from on validation"
@@ -59,12 +59,10 @@ class Smr(Reranker):
         """See `RerankerOptions`."""
         return self.queries == "test"
 
-    def require(self, options: MethodOptions) -> None:
-        """See `RerankerOptions`: a bank has embeddings."""
-        if self.queries == "train" and options.scoring != "embedding":
-            raise ValueError(
-                "its method scores pairs, so train queries have no embeddings; use `queries: test`, or leave it out"
-            )
+    @property
+    def reads_bank(self) -> bool:
+        """See `RerankerOptions`."""
+        return not self.transductive
 
     def grid(self, validation: Scored) -> list[Setting]:
         """See `Reranker`."""
@@ -77,10 +75,9 @@ class Smr(Reranker):
         images = logits - np.logaddexp.reduce(logits, axis=0, keepdims=True)
         if self.queries == "test":
             return lambda setting: Directed(*[_weighted(scored.scores, captions, images, setting)] * 2)
-        if scored.bank is None or scored.images is None or scored.captions is None:
-            raise UserError("a method that scores pairs has no bank of training queries: use `queries: test`")
-        known_images = log_mass(scored.captions, scored.bank.images, self.temperature)
-        known_captions = log_mass(scored.images, scored.bank.captions, self.temperature)[:, None]
+        own_images, own_captions, bank = self.embedded(scored)
+        known_images = log_mass(own_captions, bank.images, self.temperature)
+        known_captions = log_mass(own_images, bank.captions, self.temperature)[:, None]
         by_image = logits - np.logaddexp(logits, known_images)
         by_caption = logits - np.logaddexp(logits, known_captions)
         return lambda setting: Directed(
