@@ -130,7 +130,7 @@ def test_a_bank_of_queries_needs_a_method_that_embeds(scorer) -> None:
     plan({"smr": BANK | {"runs": ["tiny.*"]}}, runs=runs, tables={})
     plan({"smr": BANK | {"runs": ["*"], "queries": "test"}}, runs=runs, tables={})
     with pytest.raises(
-        ConfigError, match="rerankers.qb: it cannot rerank pairs: its method scores pairs.*; leave it out"
+        ConfigError, match=r"rerankers.qb: it cannot rerank pairs: its method scores pairs.*; omit `querybank`"
     ):
         plan({"qb": {"kind": "querybank", "runs": ["*"]}}, runs=runs, tables={})
     plan({"qb": {"kind": "querybank", "runs": ["tiny.*"]}}, runs=runs, tables={})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from itertools import product
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class Querybank(Reranker):
     chosen here. No other test query is read, and S' is again a dot product: of [v, -a b(v), 1] and [t, 1, -a b(t)],
     where b is the bank's log-sum divided by β. An index of embeddings can therefore hold it.
     """
+
+    without_bank: ClassVar[str] = "omit `querybank` for it"
 
     kind: Literal["querybank"] = "querybank"
     beta: Betas = Field(default=[10.0], description="inverse temperatures β to choose from on validation")
