@@ -33,7 +33,7 @@ digest_code = cache(code_digest)
 
 
 @dataclass(frozen=True)
-class Output:
+class _Output:
     """A table or figure of the config: its registry, kind, runs and rows."""
 
     registry: Registry[Any]
@@ -84,19 +84,19 @@ class Plan(RunInputs):
         runs = {run.name: run for output in outputs if "efficiency" in output.kind.reads for run in output.runs}
         return [run for run in runs.values() if (run.backbone or OWN_TOWERS) == backbone]
 
-    def _table(self, name: str) -> Output:
+    def _table(self, name: str) -> _Output:
         entry = self.config.tables[name]
         return self._output(TABLES, entry.kind, entry.runs, entry.datasets)
 
-    def _figure(self, name: str) -> Output:
+    def _figure(self, name: str) -> _Output:
         entry = self.config.figures[name]
         return self._output(FIGURES, entry.kind, entry.runs, [self.config.dataset_of(name)])
 
-    def _output(self, registry: Registry[Any], kind: str, patterns: list[str], datasets: list[str] | None) -> Output:
+    def _output(self, registry: Registry[Any], kind: str, patterns: list[str], datasets: list[str] | None) -> _Output:
         runs, rows = self.config.matching(patterns), self.config.rows(patterns, datasets)
         if "efficiency" in registry.get(kind).reads:  # reranking costs no training
             runs, rows = [run for run in runs if not run.reranker], [row for row in rows if not row[0].reranker]
-        return Output(registry, kind, runs, rows)
+        return _Output(registry, kind, runs, rows)
 
     # --- specs --------------------------------------------------------------------------------------------------------
 
@@ -156,13 +156,13 @@ class Plan(RunInputs):
         if "metrics" not in output.kind.reads:
             runs = [self._tabled(run) for run in output.runs]
             return as_json({"kind": entry.kind, "runs": runs, "protocols": [], "seeds": []})
-        runs = self._rows(output)
+        runs = self._rows(output.rows)
         return as_json({"kind": entry.kind, "runs": runs, "protocols": entry.protocols, "seeds": self.config.seeds})
 
     def figure_spec(self, figure: str) -> str:
         """Settings of a figure."""
         output = self._figure(figure)
-        return as_json({"kind": output.name, "runs": self._rows(output), "seeds": self.config.seeds})
+        return as_json({"kind": output.name, "runs": self._rows(output.rows), "seeds": self.config.seeds})
 
     def rerank_spec(self, run: str, reranker: str) -> str:
         """Settings that reranking a run reads."""
@@ -174,10 +174,10 @@ class Plan(RunInputs):
     def _backbone(self, backbone: str) -> dict[str, Any]:
         return self.config.backbones[backbone].model_dump() | {"printed": backbone}
 
-    def _rows(self, output: Output) -> list[dict[str, Any]]:
+    def _rows(self, rows: Sequence[tuple[Run, str]]) -> list[dict[str, Any]]:
         return [
             self._tabled(run) | {"dataset": dataset, "dataset_title": self.config.datasets[dataset].title}
-            for run, dataset in output.rows
+            for run, dataset in rows
         ]
 
     def _tabled(self, run: Run) -> dict[str, Any]:
@@ -287,7 +287,7 @@ class Plan(RunInputs):
             self.figure_embeddings(figure)
         )
 
-    def _metrics(self, output: Output) -> list[str]:
+    def _metrics(self, output: _Output) -> list[str]:
         return self._of_seeds("metrics", output.rows, "json") if "metrics" in output.kind.reads else []
 
     def _of_seeds(self, phase: str, rows: Sequence[tuple[Run, str]], suffix: str) -> list[str]:
@@ -296,7 +296,7 @@ class Plan(RunInputs):
         ]
         return [self.file(name) for name in names]
 
-    def _profiles(self, output: Output) -> list[str]:
+    def _profiles(self, output: _Output) -> list[str]:
         names = dict.fromkeys(run.backbone or OWN_TOWERS for run in output.runs)
         return [self.file(f"efficiency/{name}.json") for name in names] if "efficiency" in output.kind.reads else []
 

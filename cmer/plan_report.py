@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+from cmer.config.runs import Run
 from cmer.io import digest, read_text
-from cmer.plan import Output, Plan, as_json, digest_code, ranks_beside
-from cmer.registry import TABLES
+from cmer.plan import Plan, as_json, digest_code, ranks_beside
 from cmer.reporting import report
 
 
@@ -22,7 +22,7 @@ class ReportPlan(Plan):
         }
         runs = [
             row | {"training": run.training.model_dump()}
-            for (run, _), row in zip(self._reported.rows, self._rows(self._reported), strict=True)
+            for (run, _), row in zip(self._reported, self._rows(self._reported), strict=True)
         ]
         datasets = {dataset: self._data(dataset) for dataset in self.reported}
         return as_json(
@@ -30,7 +30,7 @@ class ReportPlan(Plan):
         )
 
     @cached_property
-    def _reported(self) -> Output:
+    def _reported(self) -> list[tuple[Run, str]]:
         """The runs whose recall a table or figure shows."""
         outputs = [*map(self._table, self.config.tables), *map(self._figure, self.config.figures)]
         rows = {
@@ -39,12 +39,12 @@ class ReportPlan(Plan):
             if "metrics" in output.kind.reads
             for run, dataset in output.rows
         }
-        return Output(TABLES, "", [], list(rows.values()))
+        return list(rows.values())
 
     @property
     def reported(self) -> list[str]:
         """Datasets whose images the report shows."""
-        return list(dict.fromkeys(dataset for _, dataset in self._reported.rows))
+        return list(dict.fromkeys(dataset for _, dataset in self._reported))
 
     def report_code(self) -> str:
         """Digest of the report's code and templates, and of what its figures and tables are called."""
@@ -55,10 +55,9 @@ class ReportPlan(Plan):
         """Everything that the report shows: tables, figures, curves, and metrics and embeddings of its runs."""
         tables = [self.file(f"{name}.csv") for name in self.config.tables]
         figures = [self.file(f"figures/{name}.{suffix}") for name in self.config.figures for suffix in ("svg", "csv")]
-        rows = self._reported.rows
-        own = [(run, dataset) for run, dataset in rows if not run.reranker]
+        own = [(run, dataset) for run, dataset in self._reported if not run.reranker]
         trained = [(run, dataset) for run, dataset in own if run.options.trains]
-        metrics = self._of_seeds("metrics", rows, "json")
+        metrics = self._of_seeds("metrics", self._reported, "json")
         return [
             *tables,
             *figures,

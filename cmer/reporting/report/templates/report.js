@@ -17,7 +17,6 @@ addEventListener("hashchange", show);
 show();
 
 function compare(one, other) {
-  if (one === "" || other === "") return (one === "") - (other === "");  // empty cells last
   const difference = Number(one) - Number(other);
   return Number.isNaN(difference) ? one.localeCompare(other) : difference;
 }
@@ -33,7 +32,7 @@ document.querySelectorAll("table.results").forEach((table) => {
     headings.forEach((each) => each.removeAttribute("aria-sort"));
     heading.ariaSort = order;
     const sign = order === "ascending" ? 1 : -1;
-    const empty = (row) => key(row) === "";
+    const empty = (row) => key(row) === "";  // last in either order
     rows.sort((a, b) => (empty(a) || empty(b) ? empty(a) - empty(b) : sign * compare(key(a), key(b))));
     body.append(...rows);
   }));
