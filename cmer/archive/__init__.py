@@ -1,0 +1,1 @@
+"""Index and search of a user's own images."""
