@@ -34,7 +34,7 @@ $(INSTALLED): requirements.txt pyproject.toml
 	touch $@
 
 demo: install
-	@python scripts/quietly logs/demo.log snakemake --cores all results/table1.csv results/report.html
+	@python scripts/quietly logs/demo.log snakemake --cores all
 	cmer show results/table1.csv
 	@echo "Report: results/report.html. Table: results/table1.csv. Metrics, checkpoints, embeddings: results/."
 

@@ -20,6 +20,7 @@ rule all:
     input:
         expand("<results>/{table}.csv", table=CONFIG.tables),
         expand("<results>/figures/{figure}.png", figure=CONFIG.figures),
+        "<results>/report.html",
 
 
 include: "workflow/rules/data.smk"

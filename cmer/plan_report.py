@@ -52,26 +52,21 @@ class ReportPlan(Plan):
         return digest([digest_code("cmer.reporting.report.page"), [read_text(file) for file in templates]])
 
     def report_files(self) -> list[str]:
-        """Everything that the report shows: tables, figures, curves, and metrics and embeddings of its runs."""
+        """Everything that the report shows: tables, figures, curves, and metrics and queries of its runs."""
         tables = [self.file(f"{name}.csv") for name in self.config.tables]
         figures = [self.file(f"figures/{name}.{suffix}") for name in self.config.figures for suffix in ("svg", "csv")]
-        own = [(run, dataset) for run, dataset in self._reported if not run.reranker]
-        trained = [(run, dataset) for run, dataset in own if run.options.trains]
+        trained = [(run, dataset) for run, dataset in self._reported if run.options.trains and not run.reranker]
         metrics = self._of_seeds("metrics", self._reported, "json")
         return [
             *tables,
             *figures,
             *metrics,
             *ranks_beside(metrics),
-            *self._of_seeds("embeddings", own, "safetensors"),
-            *self._of_seeds("checkpoints", trained, "curve.jsonl"),
+            *self._of_seeds("metrics", self._reported, "queries.json"),
+            *self._of_seeds("curves", trained, "jsonl"),
         ]
 
     def report_datasets(self) -> list[str]:
         """What the report reads of its datasets."""
-        described = [
-            self.file(name)
-            for dataset in self.reported
-            for name in (f"data/{dataset}/images.csv", f"captions/{dataset}.queries.csv")
-        ]
+        described = [self.file(f"data/{dataset}/images.csv") for dataset in self.reported]
         return described + [file for dataset in self.reported for file in self.dataset_files(dataset)]

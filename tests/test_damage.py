@@ -32,7 +32,9 @@ DATA = "--folder data --captions prompts.csv"
 RUN = f"{DATA} --validation validation.csv --features features.json"
 FEATURES = f"features {DATA} --queries queries.csv --out features.json --spec"
 EMBED = f"embed {RUN} --queries queries.csv --template {{label}}.{{caption}} --out o.safetensors --checkpoint"
-EVALUATE = "evaluate --folder data --queries queries.csv --out o.json --ranks o.csv --mr q.json --embeddings"
+EVALUATE = (
+    "evaluate --folder data --queries queries.csv --out o.json --ranks o.csv --shown s.json --mr q.json --embeddings"
+)
 PROFILE = "profile --backbone tiny --method cmer --batch 2 --batch 3 --steps 1 --rounds 1 --out profile.json"
 
 
@@ -119,11 +121,13 @@ def project(prepared, tmp_path_factory) -> Path:
         files = RunFiles(Path("data"), Path("prompts.csv"), Path("validation.csv"), None, Path("features.json"))
         unfinished = spec(prepared, epochs=2)
         Path("unfinished.json").write_text(unfinished.model_dump_json())
-        interrupted(lambda: train_run(unfinished, files, Path("c.safetensors")), Trainer, "validate", after=1)
+        interrupted(
+            lambda: train_run(unfinished, files, Path("c.safetensors"), Path("c.jsonl")), Trainer, "validate", after=1
+        )
     return folder
 
 
-TRAIN = "train --out o.safetensors"
+TRAIN = "train --out o.safetensors --curve o.jsonl"
 AUGMENT = 'augment --spec {"source":"demo"} --folder data --out o.csv --queries q.csv'
 EXTRACT = "extraction in half/"
 TABLE = "table --metrics a.json --metrics b.json --out o.csv"
@@ -145,7 +149,7 @@ READERS = [
     Reader("work/train/*/state.pt", f"{TRAIN} (resumed)", "o.safetensors"),
     Reader("a.safetensors", f"{EMBED} a.safetensors", "o.safetensors"),
     Reader("a.safetensors", "validation --checkpoint a.safetensors --out o.csv", "o.csv"),
-    Reader("a.embeddings", f"{EVALUATE} a.embeddings", "o.json o.csv q.json"),
+    Reader("a.embeddings", f"{EVALUATE} a.embeddings", "o.json o.csv s.json q.json"),
     Reader("a.json", TABLE, "o.csv"),
     Reader("a.ranks.csv", TABLE, "o.csv"),
     Reader("profile.json", "table --efficiency profile.json --out o.csv", "o.csv"),

@@ -54,11 +54,13 @@ def test_the_report_reads_what_it_shows() -> None:
     whole = plan(data)
     run, reranked = "demo/tiny.cmer/seed2022", "demo/tiny.cmer.smr/seed2022"
     shown = ["table1.csv", "table3.csv", "figures/accuracy_cost.svg", "figures/accuracy_cost.csv"]
-    measured = [f"metrics/{place}{end}" for place in (run, reranked) for end in (".json", ".ranks.csv")]
-    own = [f"embeddings/{run}.safetensors", f"checkpoints/{run}.curve.jsonl"]
+    measured = [
+        f"metrics/{place}{end}" for place in (run, reranked) for end in (".json", ".ranks.csv", ".queries.json")
+    ]
+    own = [f"curves/{run}.jsonl"]
     found = {file for file in whole.report_files() if "clip_lora" not in file and "cmer_text_side" not in file}
     assert found == {f"results/ci/{name}" for name in (*shown, *measured, *own)}
-    described = ["data/demo/images.csv", "captions/demo.queries.csv", "data/demo/images.tar", "data/demo/dataset.json"]
+    described = ["data/demo/images.csv", "data/demo/images.tar", "data/demo/dataset.json"]
     assert whole.report_datasets() == [f"results/ci/{name}" for name in described]
 
 

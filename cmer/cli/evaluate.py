@@ -48,6 +48,14 @@ def evaluate(
     mr: Annotated[
         Path, typer.Option(help="JSON file for the mR of every label protocol, for `dvc metrics show`."), Writes()
     ],
+    shown: Annotated[
+        Path,
+        typer.Option(
+            help="JSON file for the queries that are answered best, nearly and worst; reports read "
+            "{metrics}.queries.json."
+        ),
+        Writes(),
+    ],
     rerank: Annotated[
         str | None, typer.Option(help="Name and reranker as JSON; its setting is chosen on the bank.")
     ] = None,
@@ -76,13 +84,15 @@ def evaluate(
         if rerank is None and (bank or partner or partner_bank or grid):
             raise UserError("--bank, --partner, --partner-bank and --grid belong to --rerank; give it, or omit them")
         fitted = _fitted(rerank, embeddings, bank, partner, partner_bank) if rerank is not None else None
-        metrics, table = evaluate_file(embeddings, folder, queries, fitted)
+        metrics, table, answers = evaluate_file(embeddings, folder, queries, fitted)
         metrics["record"] |= {"evaluation": {"code": code_digest(*EVALUATION), "versions": versions()}}
         if fitted and grid:
             write_frame(grid, fitted.grid)
         write_frame(ranks, table)
+        checksum = {"ranks": sha256(ranks)}
+        write_sealed(shown, answers | checksum, "cmer evaluate")
         write_json(mr, {"mr": {protocol: found["mr"] for protocol, found in metrics["protocols"].items()}})
-        write_sealed(out, metrics | {"ranks": sha256(ranks)}, "cmer evaluate")
+        write_sealed(out, metrics | checksum, "cmer evaluate")
 
 
 def _fitted(spec: str, embeddings: Path, bank: Path | None, partner: Path | None, partner_bank: Path | None) -> Fitted:

@@ -98,11 +98,8 @@ def train(
     folder: Folder,
     captions: Captions,
     validation: Validation,
-    out: Annotated[
-        Path,
-        typer.Option(help="Safetensors file for the trained tensors; the curve goes beside it."),
-        Writes(("", ".curve.jsonl")),
-    ],
+    out: Annotated[Path, typer.Option(help="Safetensors file for the trained tensors."), Writes()],
+    curve: Annotated[Path, typer.Option(help="JSONL file for losses and validation mR, one line per epoch."), Writes()],
     excluded: Excluded = None,
     features: Manifest = None,
     rich: Rich = None,
@@ -122,7 +119,7 @@ def train(
     torch.set_num_threads(run.training.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     with joined(run.training.processes), recorded(record if rank() == 0 else None) as facts:
-        facts |= train_run(run, RunFiles(folder, captions, validation, excluded, features, rich), out)
+        facts |= train_run(run, RunFiles(folder, captions, validation, excluded, features, rich), out, curve)
 
 
 @app.command()

@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from cmer.data.frames import IMAGES, read_frame
 from cmer.errors import UserError
 from cmer.progress import console, visible
 from cmer.reporting.curves import Curve, read_curve
 from cmer.reporting.measured import Measured, number, summarise
 from cmer.reporting.metrics import RECALLS, TableRun, read_metrics
-from cmer.reporting.queries import Query, read_answers
+from cmer.reporting.queries import Shown, read_queries
 
 BARS = "▁▂▃▄▅▆▇█"
 QUERIES_SHOWN = 5
@@ -30,7 +32,7 @@ def show_run(folder: Path) -> None:
     Raises:
         UserError: the folder has no metrics, or a file is damaged.
     """
-    files = sorted(folder.glob("seed*.json"))
+    files = sorted(file for file in folder.glob("seed*.json") if file.stem.removeprefix("seed").isdigit())
     if not files:
         raise UserError(
             f"{folder} has no metrics of a run, seed*.json; give a folder such as results/metrics/demo/lite.cmer"
@@ -44,15 +46,14 @@ def show_run(folder: Path) -> None:
     terminal.print(Text(visible(f"{name} on {dataset}"), style="bold"), soft_wrap=True)
     terminal.print(_recalls([summarise(metrics, run, protocol, seeds) for protocol in protocols]))
     for seed in seeds:
-        curve = results / f"checkpoints/{dataset}/{name}/seed{seed}.curve.jsonl"
+        curve = results / f"curves/{dataset}/{name}/seed{seed}.jsonl"
         if curve.is_file():
             terminal.print(_curve(f"seed{seed}", read_curve(curve)))
-    found = read_answers(results, dataset, name, seeds[0], protocols[0])
-    if found is not None:
-        best, near, worst = found.groups
-        for title, group in (("Best", best), ("Worst", [*worst, *near[::-1]])):
-            heading = f"{title} queries, {protocols[0]}, seed{seeds[0]}"
-            terminal.print(_answers(heading, group, found.texts, found.images["file"].tolist()))
+    found = read_queries(metrics[name, dataset, seeds[0]])
+    names = read_frame(results / f"data/{dataset}/images.csv", IMAGES)["file"]  # ids are consecutive
+    for title, group in (("Best", found.best), ("Worst", [*found.worst, *found.near[::-1]])):
+        if group:
+            terminal.print(_answers(f"{title} queries, {found.protocol}, seed{seeds[0]}", group, names))
 
 
 def _run(dataset: str, name: str, spec: Mapping[str, Any]) -> TableRun:
@@ -79,12 +80,12 @@ def _curve(seed: str, curve: Curve) -> Text:
     return Text(f"{seed}: validation mR {measured[0]:.1f} {bars} {measured[-1]:.1f}, best {high:.1f}")
 
 
-def _answers(title: str, group: Sequence[Query], texts: Sequence[str], files: Sequence[str]) -> Table:
+def _answers(title: str, group: Sequence[Shown], files: pd.Series[str]) -> Table:
     view = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=Text(title), title_justify="left")
     view.add_column("rank", justify="right")
     for name in ("query", "its image", "ranked first"):
         view.add_column(name, overflow="fold")
     for query in group[:QUERIES_SHOWN]:
-        words = (texts[query.caption], files[query.image], files[query.top[0]])
+        words = (query.caption, files[query.image_id], files[query.top[0]])
         view.add_row(f"{query.rank:g}", *(Text(visible(word)) for word in words))
     return view

@@ -15,14 +15,29 @@ from cmer.errors import UserError
 from cmer.io import sha256
 from cmer.retrieval.bootstrap import ImageHits, mr_interval
 from cmer.retrieval.controls import label_only
+from cmer.retrieval.queries import described, select
 from cmer.retrieval.recall import Ranks, optimistic_hits, pessimistic_hits, recalls
-from cmer.retrieval.reranking import Directed, Fitted
+from cmer.retrieval.reranking import Directed, Fitted, Scores
 from cmer.retrieval.scores import Indices, protocols, read_scored, record, rich_owners, text_index
+
+
+class Evaluated(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+        metrics: JSON-ready; recalls in percent.
+        ranks: the ranks of every query: protocol, direction, ids of query and image, and the counts of `Ranks`.
+        queries: JSON-ready; queries of the first protocol that are answered best, nearly and worst.
+    """
+
+    metrics: dict[str, Any]
+    ranks: pd.DataFrame
+    queries: dict[str, Any]
 
 
 def evaluate(
     embeddings: Path | str, folder: Path | str, queries: Path | str, fitted: Fitted | None = None
-) -> tuple[dict[str, Any], pd.DataFrame]:
+) -> Evaluated:
     """Score the test split under every label protocol of an embeddings file.
 
     Args:
@@ -32,40 +47,32 @@ def evaluate(
         queries: table of the test captions, with their image ids.
         fitted: reranker of the scores; None for the run's own.
 
-    Returns:
-        the metrics (JSON-ready; recalls in percent), and the ranks of every query: protocol, direction, ids of query
-        and image, and the counts of `Ranks`.
-
     Raises:
         UserError: a file is missing, or the embeddings belong to another test split.
     """
-    images, captions = _test_split(folder, queries)
-    made = record(embeddings)
-    if made["embedding"].get("test") != digest_of_test_split(images.reset_index(), captions):
-        raise UserError(f"{embeddings} is of other test images or queries than {queries}; run `cmer embed` again")
+    images, captions = _test_split(embeddings, folder, queries)
     owner = images.index.get_indexer(pd.Index(captions["image_id"]))
     metrics: dict[str, Any] = {
         "test": {"images": len(images), "captions": len(captions)},
         "controls": {"label_only": _rounded(label_only(images["label"].tolist(), owner).as_dict())},
-        "record": made | ({"reranking": fitted.facts()} if fitted else {}),
+        "record": record(embeddings) | ({"reranking": fitted.facts()} if fitted else {}),
         "protocols": {},
     }
-    tables = []
-    if not protocols(embeddings):
-        raise UserError(f"{embeddings} has no label protocol; run `cmer embed` again")
+    tables: list[pd.DataFrame] = []
+    shown: dict[str, Any] = {}
     for protocol in protocols(embeddings):
         texts = _rich_queries(embeddings, images.index) if protocol == "rich" else captions
         owner = images.index.get_indexer(pd.Index(texts["image_id"]))
-        i2t, t2i = _ranked(embeddings, protocol, owner, len(images), fitted)
+        directed = _directed(embeddings, protocol, owner, len(images), fitted)
+        i2t, t2i = directed.ranks(owner)
+        shown = shown or _shown(directed.t2i, owner, t2i, captions, protocol, images)
         metrics["protocols"][protocol] = _summary(i2t, t2i, owner) | _text_counts(embeddings, protocol, owner)
         tables.append(_table(protocol, "i2t", images.index, images.index, i2t))
         tables.append(_table(protocol, "t2i", texts["caption_id"], texts["image_id"], t2i))
-    return metrics, pd.concat(tables, ignore_index=True)
+    return Evaluated(metrics, pd.concat(tables, ignore_index=True), shown)
 
 
-def _ranked(
-    embeddings: Path | str, protocol: str, owner: Indices, n_images: int, fitted: Fitted | None
-) -> tuple[Ranks, Ranks]:
+def _directed(embeddings: Path | str, protocol: str, owner: Indices, n_images: int, fitted: Fitted | None) -> Directed:
     bank, partner = (fitted.bank, fitted.partner) if fitted else (None, None)
     scored = read_scored(embeddings, protocol, bank, partner)
     if scored.scores.shape != (n_images, len(owner)):
@@ -73,15 +80,25 @@ def _ranked(
             f"{embeddings} has {scored.scores.shape[0]} images and {scored.scores.shape[1]} captions, but the test "
             f"split has {n_images} and {len(owner)}; run `cmer embed` again"
         )
-    directed = fitted.rescored(scored) if fitted else Directed(scored.scores, scored.scores)
-    return directed.ranks(owner)
+    return fitted.rescored(scored) if fitted else Directed(scored.scores, scored.scores)
 
 
-def _test_split(folder: Path | str, queries: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _shown(
+    scores: Scores, owner: Indices, t2i: Ranks, captions: pd.DataFrame, protocol: str, images: pd.DataFrame
+) -> dict[str, Any]:
+    chosen = described(select(scores, owner, t2i), captions, protocol, images) if protocol in captions else {}
+    return {"protocol": protocol} | chosen
+
+
+def _test_split(embeddings: Path | str, folder: Path | str, queries: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
     images, texts = read_frame(Path(folder) / "images.csv", IMAGES), read_frame(queries, QUERIES)
     images = images[images["split"] == "test"].set_index("image_id")
     if not len(images) or set(images.index) != set(texts["image_id"]):
         raise UserError(f"{queries} does not describe the test images of {folder}; run `cmer augment` again")
+    if record(embeddings)["embedding"].get("test") != digest_of_test_split(images.reset_index(), texts):
+        raise UserError(f"{embeddings} is of other test images or queries than {queries}; run `cmer embed` again")
+    if not protocols(embeddings):
+        raise UserError(f"{embeddings} has no label protocol; run `cmer embed` again")
     return images, texts
 
 

@@ -19,8 +19,8 @@ from cmer.training.loop import Trainer
 STATES = Path("work/train")
 
 
-def train_run(spec: RunSpec, files: RunFiles, out: Path) -> dict[str, Any]:
-    """Train a run, or resume it, and write its checkpoint with its curve beside it.
+def train_run(spec: RunSpec, files: RunFiles, out: Path, curve: Path) -> dict[str, Any]:
+    """Train a run, or resume it, and write its checkpoint to `out` and its losses and validation mR to `curve`.
 
     Returns:
         number of images seen and validation mR, for the run-time record.
@@ -42,8 +42,7 @@ def train_run(spec: RunSpec, files: RunFiles, out: Path) -> dict[str, Any]:
     if rank() == 0:  # only the first process writes
         images, captions = len(pairs.train_images), len(pairs.captions_of(pairs.train_images))
         record |= {"train_images": images, "train_captions": captions, **trained}
-        curve = state.curve if state else []
-        write_text(out.with_suffix(".curve.jsonl"), "".join(json.dumps(entry) + "\n" for entry in curve))
+        write_text(curve, "".join(json.dumps(entry) + "\n" for entry in (state.curve if state else [])))
         save(out, state.best if state else {}, record)
         state_file.unlink(missing_ok=True)
     return {name: trained[name] for name in ("images_seen", "val_mr")}

@@ -52,7 +52,16 @@ def test_from_embeddings_to_a_printed_table(tmp_path):
             "--queries",
             tmp_path / "queries.csv",
         ),
-        *("--out", tmp_path / "m.json", "--ranks", tmp_path / "ranks.csv", "--mr", tmp_path / "mr.json"),
+        *(
+            "--out",
+            tmp_path / "m.json",
+            "--ranks",
+            tmp_path / "ranks.csv",
+            "--shown",
+            tmp_path / "queries.json",
+            "--mr",
+            tmp_path / "mr.json",
+        ),
         *("--record", tmp_path / "record.json"),
     )
     assert json.loads((tmp_path / "m.json").read_text())["protocols"]["none"]["mr"] == 100

@@ -92,10 +92,9 @@ def test_one_of_everything_goes_the_whole_way(outside: Outside) -> None:
     assert set(costs["run"]) == {"wide.probe", "wide.hard"} and (costs["backbone"] == "wide tiny").all()
     with Image.open(outside.folder / "results/figures/bars.png") as drawn:
         assert drawn.width > 300
-    folder = outside.folder / "results/checkpoints/own"
+    folder = outside.folder / "results/curves/own"
     curves = [
-        json.loads((folder / f"wide.{name}/seed2022.curve.jsonl").read_text().splitlines()[1])
-        for name in ("probe", "hard")
+        json.loads((folder / f"wide.{name}/seed2022.jsonl").read_text().splitlines()[1]) for name in ("probe", "hard")
     ]
     assert curves[0]["loss"] != curves[1]["loss"], "the loss of the config was used"
 

@@ -31,7 +31,7 @@ def write_results(prepared, root: Path) -> None:
         with recorded(root.parent / f"logs/evaluate/{seed}.record.json"):
             _evaluate(prepared, embeddings, metrics, seed)
         files.append(metrics)
-        curve = root / f"checkpoints/{place}.curve.jsonl"
+        curve = root / f"curves/{place}.jsonl"
         curve.parent.mkdir(parents=True, exist_ok=True)
         curve.write_text('{"epoch": 1, "loss": {"batch": 2.0}}\n{"epoch": 2, "loss": {"batch": 1.0}, "val_mr": 30.5}\n')
     table = TableSpec.model_validate(
@@ -56,10 +56,11 @@ def _evaluate(prepared, embeddings: Path, metrics: Path, seed: int) -> None:
     for source, name in beside:
         (embeddings.parent / name).write_bytes(source.read_bytes())
     write_embeddings(embeddings, tensors, {"spec": spec} | counts)
-    found, ranks = evaluate(embeddings, prepared.folder, prepared.queries)
+    found = evaluate(embeddings, prepared.folder, prepared.queries)
     file = metrics.with_suffix(".ranks.csv")
-    write_frame(file, ranks)
-    write_sealed(metrics, found | {"ranks": sha256(file)}, "cmer evaluate")
+    write_frame(file, found.ranks)
+    for path, content in ((metrics, found.metrics), (metrics.with_suffix(".queries.json"), found.queries)):
+        write_sealed(path, content | {"ranks": sha256(file)}, "cmer evaluate")
 
 
 def spec_of(prepared) -> ReportSpec:

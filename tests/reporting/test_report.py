@@ -7,44 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from report_project import spec_of
 
 from cmer.data.frames import IMAGES, RANKS, read_frame
 from cmer.errors import UserError
-from cmer.reporting.queries import NEAR, SHOWN, TOP, Query, select, tags
+from cmer.io import read_sealed, write_sealed
 from cmer.reporting.report.page import render
-
-
-@given(st.integers(2, 14), st.integers(1, 3), st.integers(0, 99))
-def test_groups_of_queries_are_those_of_a_naive_ranking(n_images: int, per_image: int, seed: int) -> None:
-    scores = np.random.default_rng(seed).normal(size=(n_images, n_images * per_image)).astype(np.float32)
-    owner = np.repeat(np.arange(n_images), per_image)
-    rank = [1 + sum(scores[:, c] > scores[owner[c], c]) for c in range(len(owner))]
-    found = select(scores, owner)
-    for group, low, high in ((found.best, 1, 1), (found.near, 2, NEAR), (found.worst, NEAR + 1, n_images)):
-        eligible = {int(owner[c]) for c in range(len(owner)) if low <= rank[c] <= high}
-        assert len(group) == min(SHOWN, len(eligible)) == len({query.image for query in group})
-        for query in group:
-            assert query.rank == rank[query.caption] and low <= query.rank <= high
-            assert query.image == owner[query.caption]
-            assert query.top == sorted(range(n_images), key=lambda i: -scores[i, query.caption])[:TOP]
-    worst = [query.rank for query in found.worst]
-    assert worst == sorted(worst, reverse=True) and (not worst or worst[0] == max(rank))
-
-
-def test_queries_of_rank_one_are_ordered_by_their_margin() -> None:
-    scores = np.array([[0.9, 0.1, 0.3], [0.8, 0.7, 0.2], [0.1, 0.2, 0.9]], np.float32)  # margins 0.1, 0.5 and 0.6
-    assert [query.caption for query in select(scores, np.arange(3)).best] == [2, 1, 0]
-
-
-def test_tags_say_what_may_explain_a_rank() -> None:
-    texts, owner = ["Two ponds", "a field", "a field", "someone"], np.array([0, 1, 2, 3])
-    labels = ["pond", "farm", "farm", ""]
-    assert tags(Query(0, 0, 1.0, [0, 1]), texts, owner, labels) == ["count word"]
-    assert tags(Query(1, 1, 2.0, [2, 1]), texts, owner, labels) == ["duplicate caption", "same category first"]
-    assert tags(Query(3, 3, 2.0, [3, 1]), texts, owner, labels) == []
 
 
 class Page(HTMLParser):
@@ -125,15 +93,30 @@ def test_the_same_results_give_the_same_page_and_changed_metrics_another(prepare
 
 
 def test_captions_are_escaped(prepared, results: Path) -> None:
-    queries = results / "captions/squares.queries.csv"
-    text = re.sub("seen from above", "<script>alert(1)</script>", queries.read_text())
-    queries.write_text(text)
+    file = results / "metrics/squares/lite.probe/seed1.queries.json"
+    found = read_sealed(file, "cmer evaluate")
+    found["best"][0]["caption"] = "<script>alert(1)</script>"
+    write_sealed(file, found, "cmer evaluate")
     html = render(spec_of(prepared), results, results.parent / "logs")
     assert "<script>alert(1)" not in html and "&lt;script&gt;alert(1)" in html
 
 
-@pytest.mark.parametrize("name", ["table1.csv", "checkpoints/squares/lite.probe/seed1.curve.jsonl",
-                                  "metrics/squares/lite.probe/seed2.json", "data/squares/images.csv"])  # fmt: skip
+def test_queries_of_another_evaluation_or_of_no_test_image_are_refused(prepared, results: Path) -> None:
+    file = results / "metrics/squares/lite.probe/seed1.queries.json"
+    found = read_sealed(file, "cmer evaluate")
+    train = int(read_frame(results / "data/squares/images.csv", IMAGES).query("split == 'train'")["image_id"].iloc[0])
+    for changed, message in (
+        ({"ranks": "0" * 64}, "was not written with the metrics beside it; run `cmer evaluate` again"),
+        ({"best": [found["best"][0] | {"image_id": train}]}, f"squares has no test image {train}"),
+    ):
+        write_sealed(file, found | changed, "cmer evaluate")
+        with pytest.raises(UserError, match=message):
+            render(spec_of(prepared), results, results.parent / "logs")
+
+
+@pytest.mark.parametrize("name", ["table1.csv", "curves/squares/lite.probe/seed1.jsonl",
+                                  "metrics/squares/lite.probe/seed2.json", "data/squares/images.csv",
+                                  "metrics/squares/lite.probe/seed1.queries.json"])  # fmt: skip
 def test_a_damaged_file_is_named(prepared, results: Path, name: str) -> None:
     (results / name).write_text('"')
     with pytest.raises(UserError, match=re.escape(name)):

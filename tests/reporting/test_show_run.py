@@ -26,6 +26,6 @@ def test_a_run_tells_its_recalls_curve_and_queries(results: Path, capsys, monkey
 def test_what_is_no_run_or_is_damaged_is_named(results: Path) -> None:
     with pytest.raises(UserError, match=r"results/metrics/squares has no metrics of a run"):
         show_run(Path("results/metrics/squares"))
-    (results / f"checkpoints/{PLACE}/seed1.curve.jsonl").write_text("{}\n")
-    with pytest.raises(UserError, match=r"seed1\.curve\.jsonl is damaged; run `cmer train` again"):
+    (results / f"curves/{PLACE}/seed1.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match=r"curves/squares/lite.probe/seed1\.jsonl is damaged; run `cmer train` again"):
         show_run(Path(f"results/metrics/{PLACE}"))

@@ -50,7 +50,7 @@ def embeddings(path, names=("none", "oracle")):
 
 def test_metrics_are_those_of_the_similarity_matrix(split):
     scores = embeddings(split / "e.safetensors")
-    metrics, table = evaluate(split / "e.safetensors", split, split / "queries.csv")
+    metrics, table, queries = evaluate(split / "e.safetensors", split, split / "queries.csv")
     found = metrics["protocols"]
     assert list(found) == ["none", "oracle"]
     direct = recalls(*ranks(scores, np.repeat(np.arange(N), 2))).as_dict()
@@ -73,6 +73,11 @@ def test_metrics_are_those_of_the_similarity_matrix(split):
     t2i = table[(table["protocol"] == "none") & (table["direction"] == "t2i")]
     assert t2i["query"].tolist() == list(range(100, 100 + 2 * N))
     assert table.loc[table["direction"] == "i2t", "query"].unique().tolist() == list(range(3, 15))
+    assert queries["protocol"] == "none" and queries["best"] and queries["near"]
+    for one in [*queries["best"], *queries["near"], *queries["worst"]]:
+        column = scores[:, one["caption_id"] - 100]
+        assert one["top"] == (3 + np.argsort(-column)[:5]).tolist()
+        assert one["rank"] == 1 + (column > column[one["image_id"] - 3]).sum()
 
 
 def test_pair_scores_and_embeddings_are_read_alike(split):
@@ -81,8 +86,8 @@ def test_pair_scores_and_embeddings_are_read_alike(split):
     index[2] = 0
     tensors = {"scores/none": scores, "index/none": index}
     write_embeddings(split / "pair.safetensors", tensors, RECORD)
-    dual, _ = evaluate(split / "dual.safetensors", split, split / "queries.csv")
-    pair, _ = evaluate(split / "pair.safetensors", split, split / "queries.csv")
+    dual, *_ = evaluate(split / "dual.safetensors", split, split / "queries.csv")
+    pair, *_ = evaluate(split / "pair.safetensors", split, split / "queries.csv")
     assert dual == pair
     assert protocols(split / "pair.safetensors") == ["none"]
 

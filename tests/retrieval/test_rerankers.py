@@ -165,7 +165,7 @@ def test_the_setting_with_the_best_validation_recall_is_chosen(files) -> None:
 
 def test_the_test_split_is_scored_with_the_chosen_setting(files) -> None:
     fitted = fit(spec(gamma1=[1.0], gamma2=[2.0], temperature=T), files / "e.safetensors", files / "bank.safetensors")
-    metrics, table = evaluate(files / "e.safetensors", files, files / "queries.csv", fitted)
+    metrics, table, _ = evaluate(files / "e.safetensors", files, files / "queries.csv", fitted)
     s = naive_smr(similarity(files / "e.safetensors", "none"), 1.0, 2.0)
     assert metrics["protocols"]["none"]["mr"] == pytest.approx(naive_mr(s), abs=1e-4)
     expected = ranks(s, OWNER)
@@ -178,12 +178,14 @@ def test_the_test_split_is_scored_with_the_chosen_setting(files) -> None:
 
 def test_directions_are_ranked_by_their_own_scores(files) -> None:
     fitted = fit(spec(gamma1=[1.0], gamma2=[1.0], queries="train"), files / "e.safetensors", files / "bank.safetensors")
-    _, table = evaluate(files / "e.safetensors", files, files / "queries.csv", fitted)
+    _, table, queries = evaluate(files / "e.safetensors", files, files / "queries.csv", fitted)
     directed = fitted.rescored(read_scored(files / "e.safetensors", "none", files / "bank.safetensors"))
     assert not np.allclose(directed.i2t, directed.t2i)
     for direction, scores, place in (("i2t", directed.i2t, 0), ("t2i", directed.t2i, 1)):
         wanted = ranks(scores, OWNER)[place]
         assert (table[table["direction"] == direction]["greater"].to_numpy() == wanted.greater).all()
+    for one in queries["best"] + queries["near"]:
+        assert one["top"] == np.argsort(-directed.t2i[:, one["caption_id"]], kind="stable")[:5].tolist()
 
 
 def test_a_partner_is_read_for_validation_and_test(files) -> None:

@@ -48,7 +48,7 @@ def split(tmp_path):
 @pytest.fixture
 def metrics(split):
     """The metrics of the protocol, and the table of ranks."""
-    found, table = evaluate(split / "e.safetensors", split, split / "queries.csv")
+    found, table, _ = evaluate(split / "e.safetensors", split, split / "queries.csv")
     return found["protocols"]["none"], table
 
 

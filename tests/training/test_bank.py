@@ -47,11 +47,17 @@ def test_a_bank_has_the_validation_split_and_the_train_split(prepared, trained) 
     assert stored_record(trained / "bank.safetensors")["bank"] is True
 
 
+def written(name: str) -> list[str]:
+    """The outputs of `cmer evaluate`."""
+    ends = {"out": "json", "ranks": "csv", "shown": "queries.json", "mr": "mr.json"}
+    return [word for option, end in ends.items() for word in (f"--{option}", f"{name}.{end}")]
+
+
 def test_scores_are_reranked_through_the_command(prepared, trained, monkeypatch) -> None:
     monkeypatch.chdir(trained)
     files = ["--embeddings", "embeddings.safetensors", "--folder", prepared.folder, "--queries", prepared.queries]
     files += ["--bank", "bank.safetensors", "--rerank", json.dumps(RERANK), "--grid", "grid.csv"]
-    call("evaluate", *files, "--out", "reranked.json", "--ranks", "reranked.csv", "--mr", "reranked.mr.json")
+    call("evaluate", *files, *written("reranked"))
     reranked = json.loads(Path("reranked.json").read_text())["record"]["reranking"]
     grid = pd.read_csv("grid.csv")
     assert reranked["name"] == "tiny.cmer.smr" and reranked["grid"] == grid.to_dict("records")
@@ -61,7 +67,7 @@ def test_scores_are_reranked_through_the_command(prepared, trained, monkeypatch)
     own = evaluate(prepared)
     plain = json.dumps(RERANK | {"reranker": {"kind": "smr", "gamma1": [0.0], "gamma2": [0.0]}})
     files[files.index("--rerank") + 1] = plain
-    call("evaluate", *files, "--out", "same.json", "--ranks", "same.csv", "--mr", "same.mr.json")
+    call("evaluate", *files, *written("same"))
     assert json.loads(Path("same.json").read_text())["protocols"] == own["protocols"]
 
 
@@ -79,7 +85,7 @@ def test_half_a_reranking_is_refused(prepared, trained, monkeypatch, given, mess
     if "sorted" in given[-1]:
         given = [*given, "--bank", "bank.safetensors"]
     with pytest.raises(Exception, match=message):
-        call("evaluate", *files, *given, "--out", "no.json", "--ranks", "no.csv", "--mr", "no.mr.json")
+        call("evaluate", *files, *given, *written("no"))
     assert not Path("no.json").exists()
 
 

@@ -13,6 +13,7 @@ from cmer.captioning.rich import RichTexts
 from cmer.config.base import validate
 from cmer.config.runs import RunSpec
 from cmer.errors import UserError
+from cmer.io import read_sealed
 from cmer.provenance import stored_record
 from cmer.training.assembly import assemble
 
@@ -44,10 +45,13 @@ def captioned(prepared, tmp_path, monkeypatch):
     return prepared
 
 
+WRITTEN = ("--out", "checkpoint.safetensors", "--curve", "curve.jsonl")
+
+
 def embed(prepared, run):
     files = ["--folder", prepared.folder, "--captions", prepared.captions, "--validation", prepared.validation]
     rich = ["--rich", "rich.jsonl"]
-    call("train", "--spec", run.model_dump_json(), *files, *rich, "--out", "checkpoint.safetensors")
+    call("train", "--spec", run.model_dump_json(), *files, *rich, *WRITTEN)
     query = ["--queries", prepared.queries, "--template", prepared.options.template]
     spec = ["--spec", run.model_dump_json()]
     call(
@@ -89,6 +93,8 @@ def test_rich_queries_have_images_of_their_own_and_are_not_in_the_gallery(captio
     metrics = evaluate(captioned)
     assert set(metrics["protocols"]) == {"rich"}
     assert metrics["record"]["embedding"]["rich_queries"] == {"queries": 18, "repeated_elsewhere": 0}
+    shown = read_sealed("queries.json", "cmer evaluate")
+    assert set(shown) == {"protocol", "ranks"} and shown["protocol"] == "rich"  # rich texts are no captions
     ranks = pd.read_csv("r.csv")
     queries = ranks[ranks["direction"] == "t2i"]
     assert queries["image"].tolist() == [image for image in test.tolist() for _ in range(2)]

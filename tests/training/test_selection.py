@@ -116,7 +116,7 @@ def test_features_without_all_texts_of_the_dataset_are_refused(prepared, workspa
         manifest.model_copy(update={"texts": stale}).write("features.json")
         with pytest.raises(UserError, match=r"no stored features for the text .* extract the features again"):
             if read == "train":
-                train_run(spec(prepared, epochs=1), files, Path("other.safetensors"))
+                train_run(spec(prepared, epochs=1), files, Path("other.safetensors"), Path("other.jsonl"))
             else:
                 embed_run(Path("checkpoint.safetensors"), files, prepared.queries, "{label}", Path("out"))
 

@@ -63,7 +63,8 @@ def call(*arguments):
 def train_arguments(prepared, run, out="checkpoint.safetensors"):
     files = ["--folder", prepared.folder, "--captions", prepared.captions, "--validation", prepared.validation]
     features = ["--features", "features.json"] if run.source is None else []
-    return [str(a) for a in ["train", "--spec", run.model_dump_json(), *files, *features, "--out", out]]
+    written = ["--out", out, "--curve", Path(out).with_suffix(".curve.jsonl")]
+    return [str(a) for a in ["train", "--spec", run.model_dump_json(), *files, *features, *written]]
 
 
 def losses_of_five_steps(prepared, run):
@@ -126,7 +127,7 @@ def embed(prepared, features=None):
 
 def evaluate(prepared):
     files = ["--folder", prepared.folder, "--queries", prepared.queries, "--out", "metrics.json", "--ranks", "r.csv"]
-    files += ["--mr", "mr.json"]
+    files += ["--shown", "queries.json", "--mr", "mr.json"]
     call("evaluate", "--embeddings", "embeddings.safetensors", *files)
     return json.loads(Path("metrics.json").read_text())
 

@@ -44,6 +44,7 @@ rule evaluate:
     output:
         metrics="<results>/metrics/{dataset}/{run}/seed{seed}.json",
         ranks="<results>/metrics/{dataset}/{run}/seed{seed}.ranks.csv",
+        shown="<results>/metrics/{dataset}/{run}/seed{seed}.queries.json",
         mr="<results>/mr/{dataset}/{run}/seed{seed}.json",
     params:
         code=planned(PLAN.evaluation_code),
@@ -57,8 +58,8 @@ rule evaluate:
         runtime=amount(5, each=1),
     shell:
         "cmer evaluate --embeddings {input.embeddings:q} --folder {params.folder:q} --queries {input.queries:q}"
-        " --out {output.metrics:q} --ranks {output.ranks:q} --mr {output.mr:q} --record {log.record:q}"
-        " 2>&1 | tee {log.text:q} >&2"
+        " --out {output.metrics:q} --ranks {output.ranks:q} --shown {output.shown:q} --mr {output.mr:q}"
+        " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"
 
 
 rule bank:
@@ -103,6 +104,7 @@ rule rerank:
     output:
         metrics="<results>/metrics/{dataset}/{run}.{reranker}/seed{seed}.json",
         ranks="<results>/metrics/{dataset}/{run}.{reranker}/seed{seed}.ranks.csv",
+        shown="<results>/metrics/{dataset}/{run}.{reranker}/seed{seed}.queries.json",
         grid="<results>/metrics/{dataset}/{run}.{reranker}/seed{seed}.grid.csv",
         mr="<results>/mr/{dataset}/{run}.{reranker}/seed{seed}.json",
     params:
@@ -120,4 +122,4 @@ rule rerank:
     shell:
         "cmer evaluate --embeddings {input.embeddings:q} --rerank {params.spec:q} --bank {input.bank:q} {params.inputs}"
         " --folder {params.folder:q} --queries {input.queries:q} --out {output.metrics:q} --ranks {output.ranks:q}"
-        " --grid {output.grid:q} --mr {output.mr:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"
+        " --shown {output.shown:q} --grid {output.grid:q} --mr {output.mr:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"

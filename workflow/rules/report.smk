@@ -1,5 +1,5 @@
-# The report: one page with all tables and figures, and a page per run. It is made on demand: it reads embeddings, which
-# pulled results lack, so that as a part of `all` it would make all of them again after any change.
+# The report: one page with all tables and figures, and a page per run. It reads neither checkpoints nor embeddings,
+# which pulled results may lack.
 
 
 rule report:

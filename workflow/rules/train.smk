@@ -19,7 +19,7 @@ rule train:
         weights=planned(PLAN.weights_of_run),
     output:
         checkpoint="<results>/checkpoints/{dataset}/{run}/seed{seed}.safetensors",
-        curve="<results>/checkpoints/{dataset}/{run}/seed{seed}.curve.jsonl",
+        curve="<results>/curves/{dataset}/{run}/seed{seed}.jsonl",
     params:
         spec=planned(PLAN.run_spec),
         code=planned(PLAN.training_code),
@@ -39,7 +39,7 @@ rule train:
     shell:
         "{params.cmer} train --spec {params.spec:q} --folder {params.folder:q} --captions {input.captions:q}"
         " --validation {input.validation:q} {params.inputs} --out {output.checkpoint:q}"
-        " --record {log.record:q} 2>&1 | tee {log.text:q} >&2"
+        " --curve {output.curve:q} --record {log.record:q} 2>&1 | tee {log.text:q} >&2"
 
 
 # What settings are chosen on: the validation recall of every run of the config.

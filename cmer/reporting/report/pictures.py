@@ -11,8 +11,9 @@ import pandas as pd
 from PIL import Image
 
 from cmer.config.datasets import Dataset
+from cmer.data.frames import IMAGES, read_frame
 from cmer.data.images import ImageStore, open_images
-from cmer.reporting.queries import images_of_test
+from cmer.errors import UserError
 
 SIDE = 96
 """Side of a picture, pixels."""
@@ -24,7 +25,7 @@ class Pictures:
     """The test images of a dataset as pictures, each made once, when it is first asked for.
 
     Attributes:
-        images: rows of images.csv of the test split, in the order of embeddings.
+        images: rows of images.csv of the test split, by image id.
         made: data URL of each picture, by key.
     """
 
@@ -40,17 +41,20 @@ class Pictures:
         Raises:
             UserError: a file is missing or damaged.
         """
-        return cls(dataset, images_of_test(folder), open_images(options, folder))
+        images = read_frame(folder / "images.csv", IMAGES)
+        return cls(dataset, images[images["split"] == "test"].set_index("image_id"), open_images(options, folder))
 
-    def key(self, row: int) -> str:
+    def key(self, image: int) -> str:
         """Make the picture of a test image, and return its key in `made`.
 
         Raises:
-            UserError: the image is missing, or has changed since the dataset was prepared.
+            UserError: there is no such test image, or it has changed since the dataset was prepared.
         """
-        key = f"{self.dataset}/{row}"
+        key = f"{self.dataset}/{image}"
         if key not in self.made:
-            picture = self.store.load(self.images["file"][row], self.images["sha256"][row])
+            if image not in self.images.index:
+                raise UserError(f"{self.dataset} has no test image {image}, which queries name; run `cmer evaluate`")
+            picture = self.store.load(self.images["file"][image], self.images["sha256"][image])
             self.made[key] = data_url(_small(picture), "image/webp")
         return key
 

@@ -18,12 +18,13 @@ from cmer.reporting.measured import Measured, summarise
 from cmer.reporting.metrics import Metrics, of_run
 from cmer.reporting.naming import printed_name
 from cmer.reporting.paper import printed_methods
-from cmer.reporting.queries import NEAR, Answers, Query, read_answers, tags
+from cmer.reporting.queries import Shown, ShownQueries, read_queries
 from cmer.reporting.record import Logged, facts, provenance
 from cmer.reporting.report.curve import draw_curve
 from cmer.reporting.report.pictures import Pictures
 from cmer.reporting.report.spec import ReportRun
 from cmer.retrieval.evaluate import RanksFile, read_hits
+from cmer.retrieval.queries import NEAR
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class RunPage:
         recalls: means over seeds, one per label protocol.
         curve: data URL of the drawing; empty for a run without training.
         protocol: label protocol of scenes and queries.
-        seed: seed of the queries.
+        seed: seed of the queries, the first one.
         answers: queries by the title of their group.
         records: for each seed, how its metrics were made.
     """
@@ -107,7 +108,7 @@ def run_page(
     protocols = list(found[0]["protocols"])
     protocol, seed = protocols[0], seeds[0]
     summaries = [summarise(metrics, run, name, seeds) for name in protocols]
-    curves = [results / f"checkpoints/{run.place}/seed{each}.curve.jsonl" for each in seeds]
+    curves = [results / f"curves/{run.place}/seed{each}.jsonl" for each in seeds]
     curve = draw_curve({each: read_curve(file) for each, file in zip(seeds, curves, strict=True) if file.is_file()})
     return RunPage(
         run=run,
@@ -119,7 +120,7 @@ def run_page(
         protocol=protocol,
         seed=seed,
         scenes=_scenes(summaries[0].ranks, protocol, pictures),
-        answers=_answers(read_answers(results, run.dataset, run.name, seed, protocol), pictures),
+        answers=_answers(read_queries(found[0]), pictures),
         records=[
             (each, facts(one["file"], provenance(one["file"], logged))) for each, one in zip(seeds, found, strict=True)
         ],
@@ -139,7 +140,7 @@ def _shown(value: Any) -> str:
 
 def _scenes(ranks: Sequence[RanksFile], protocol: str, pictures: Pictures) -> list[Scene]:
     """Recall of each scene class, averaged over seeds; none where images have no labels."""
-    labels = pictures.images.set_index("image_id")["label"]
+    labels = pictures.images["label"]
     hits = [read_hits(file, protocol) for file in ranks]
     owned = labels.loc[hits[0].ids].to_numpy(str)
     scenes = []
@@ -151,18 +152,16 @@ def _scenes(ranks: Sequence[RanksFile], protocol: str, pictures: Pictures) -> li
     return sorted(scenes, key=lambda scene: -scene.mr)
 
 
-def _answers(found: Answers | None, pictures: Pictures) -> dict[str, list[Answer]]:
-    if found is None:
-        return {}
-    labels = found.images["label"].tolist()
+def _answers(found: ShownQueries, pictures: Pictures) -> dict[str, list[Answer]]:
+    labels = pictures.images["label"]
 
-    def answer(query: Query) -> Answer:
+    def answer(query: Shown) -> Answer:
         target, *top = (
-            Picture(pictures.key(row), labels[row], row == query.image) for row in (query.image, *query.top)
+            Picture(pictures.key(image), labels[image], image == query.image_id)
+            for image in (query.image_id, *query.top)
         )
-        words = tags(query, found.texts, found.owner, labels)
-        return Answer(found.texts[query.caption], f"{query.rank:g}", words, target, top)
+        return Answer(query.caption, f"{query.rank:g}", query.tags, target, top)
 
     titles = ("Best queries: rank 1", f"Near misses: rank 2 to {NEAR}", f"Worst queries: rank above {NEAR}")
-    groups = zip(titles, found.groups, strict=True)
+    groups = zip(titles, (found.best, found.near, found.worst), strict=True)
     return {title: [answer(query) for query in group] for title, group in groups if group}
