@@ -54,8 +54,8 @@ publish: install
 
 bench: install
 	snakemake --cores all --configfile=config/bench.yaml results/bench/table3.csv
-	cmer bench results/bench/efficiency/*.json --out results/bench/bench.json
-	@echo "Rows and ratios: results/bench/bench.json. Read them with docs/efficiency.md."
+	cmer bench results/bench/efficiency/*.json --out results/efficiency/bench.json
+	@echo "Rows and ratios: results/efficiency/bench.json. Chart: results/efficiency/bench.png. What they mean: docs/efficiency.md."
 
 test: install
 	ruff check .

@@ -144,8 +144,8 @@ class Plan(RunInputs):
             {
                 "name": backbone,
                 "backbone": None if backbone == OWN_TOWERS else self._backbone(backbone),
-                "rows": [_profiled(run) for run in runs],
-                "profile": self.config.profile.model_dump(exclude={"count_only"}),
+                "rows": [_profiled(run) | {"stored": self.config.profiled_from_store(run)} for run in runs],
+                "profile": self.config.profile.model_dump(exclude={"count_only", "stored"}),
                 "count_only": backbone in self.config.profile.count_only,
             }
         )

@@ -113,10 +113,13 @@ def test_table_3_profiles_each_backbone_and_trains_for_its_figure_only() -> None
 
 def test_a_profile_encodes_in_parts_as_the_run_does() -> None:
     bench = plan(config("config/bench.yaml"))
-    assert bench.profiled == ["lite", "vit_b_32", "vit_b_16"]
-    rows = json.loads(bench.profile_spec("vit_b_16"))["rows"]
-    sizes = {row["run"]: row["micro_batch"] for row in rows}
+    assert bench.profiled == ["lite", "vit_b_32", "vit_b_16", "vit_b_16_four_blocks", "vit_l_14"]
+    rows = {row["run"]: row for row in json.loads(bench.profile_spec("vit_b_16"))["rows"]}
+    sizes = {run: row["micro_batch"] for run, row in rows.items()}
     assert sizes["vit_b_16.cmer_d2_parts"] == 1 and sizes["vit_b_16.cmer_d2"] is None
+    stored = [run for run, row in rows.items() if row["stored"]]
+    names = ("cmer_d2_stored", "cmer_text_side_stored", "cmer_text_side_stored_parts")
+    assert stored == [f"vit_b_16.{name}" for name in names], "the patterns of profile.stored"
 
 
 def test_paper_extracts_features_once_for_a_backbone_and_a_dataset() -> None:

@@ -12,7 +12,7 @@ from cmer.cli.files import Reads, Writes
 from cmer.config.base import validate, validate_json
 from cmer.config.training import StepOptions
 from cmer.errors import UserError
-from cmer.io import read_sealed, write_sealed
+from cmer.io import atomic, read_sealed, write_sealed
 from cmer.provenance import recorded
 
 app = typer.Typer(no_args_is_help=True)
@@ -80,18 +80,29 @@ def profile(
 @app.command()
 def bench(
     profiles: Annotated[list[Path], typer.Argument(help="Profiles of backbones (cmer profile --out)."), Reads()],
-    out: Annotated[Path, typer.Option(help="JSON file for the rows of all profiles."), Writes()],
+    out: Annotated[
+        Path,
+        typer.Option(help="JSON file for the rows of all profiles; the chart goes beside it."),
+        Writes(("", ".png", ".svg")),
+    ],
     record: Record = None,
 ) -> None:
-    """Join profiles in one file, and print their costs and ratios to clip_adapter and clip_lora.
+    """Join profiles in one file, and print and draw their costs and ratios to clip_adapter and clip_lora.
 
-    Beside each ratio of speeds is its bound, that of multiply-accumulates.
+    Beside each ratio of speeds are its bounds: that of multiply-accumulates, and for stored features that of reading.
     """
     from cmer.profiling.show import show
     from cmer.reporting.bench import bench_rows
+    from cmer.reporting.drawings.bench import draw
     from cmer.reporting.efficiency import read_costs
+    from cmer.reporting.style import encoded
 
     with recorded(record):
-        write_sealed(out, {"rows": bench_rows(read_costs(profiles))}, "cmer bench")
+        rows = bench_rows(read_costs(profiles))
+        write_sealed(out, {"rows": rows}, "cmer bench")
+        drawing = draw(rows)
+        for format in ("png", "svg"):
+            with atomic(out.with_suffix(f".{format}")) as temporary:
+                temporary.write_bytes(encoded(drawing, format))
     for file in profiles:
         show(read_sealed(file, "cmer profile"))

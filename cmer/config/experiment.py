@@ -143,6 +143,7 @@ class Config(Model):
             self._check_reranker(f"rerankers.{name}", reranker)
         require_unique("runs", [run.name for run in [*self.expanded, *self.reranked]])
         require_known("profile.count_only", self.profile.count_only, list(self.backbones))
+        self._check_runs("profile.stored", self.profile.stored, self.expanded)
         for name, table in self.tables.items():
             _check_kind(f"tables.{name}.kind", table.kind, TABLES)
             self._check_runs(f"tables.{name}.runs", table.runs, [*self.expanded, *self.reranked])
@@ -219,6 +220,10 @@ class Config(Model):
 
     def _trained(self, patterns: list[str]) -> list[Run]:
         return _matching(patterns, self.expanded)
+
+    def profiled_from_store(self, run: Run) -> bool:
+        """Whether the profile of a run reads stored features."""
+        return bool(_matching(self.profile.stored, [run]))
 
     def rows(self, patterns: list[str], datasets: list[str] | None) -> list[tuple[Run, str]]:
         """Pairs of a run and one of its datasets, grouped by dataset; None: all datasets."""

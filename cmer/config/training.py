@@ -118,3 +118,7 @@ class ProfileOptions(StepOptions):
         default=[],
         description="backbones that are too large to time: measure only parameters, kept bytes and arithmetic",
     )
+    stored: Distinct[str] = Field(
+        default=[],
+        description="runs, or patterns such as lite.*, whose step reads stored features; all others run the towers",
+    )

@@ -53,6 +53,7 @@ class Bench:
         step.trainer.state.optimizer.zero_grad()
         peak, reserved = (_if_it_fits(lambda: peak_bytes(step.run)) if timed else None) or (None, None)
         forward, backward = _if_it_fits(lambda: macs(step)) or (None, None)
+        store = step.store
         counted = {
             "parameters": self.model.method.count(),
             "precision": step.precision,
@@ -63,6 +64,8 @@ class Bench:
             "macs_backward": backward,
             "peak_bytes": peak,
             "peak_reserved_bytes": reserved,
+            "read_bytes_per_pair": store and store.bytes_per_pair,
+            "read_pairs_per_second": store.pairs_per_second() if store and timed else None,
         }
         self._leave(step)
         return counted

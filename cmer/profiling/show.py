@@ -61,9 +61,12 @@ def _costs(result: Mapping[str, Any]) -> Table:
 
 
 def _ratios(title: str, rows: Sequence[Row], slopes: Mapping[str, float | None], references: Sequence[Row]) -> Table:
-    caption = "in parentheses: ratio of multiply-accumulates, that of pairs/s if all arithmetic were equally fast"
+    caption = (
+        "in parentheses: ratio of multiply-accumulates, that of pairs/s if all arithmetic were equally fast; and the "
+        "ratio of a run that does nothing but read its stored features"
+    )
     table = Table(title=title, box=box.SIMPLE_HEAD, caption=caption)
-    table.add_column("run")
+    table.add_column("run", min_width=max(len(row["run"]) for row in rows))
     for reference in references:
         for what in ("kept/pair", "peak", "pairs/s"):
             table.add_column(f"{what} to {reference['run']}", justify="right")
@@ -72,8 +75,10 @@ def _ratios(title: str, rows: Sequence[Row], slopes: Mapping[str, float | None],
         for reference in references:
             cells.append(_ratio(slopes[row["run"]], slopes[reference["run"]]))
             cells.append(_ratio(row["peak_bytes"], reference["peak_bytes"]))
-            arithmetic = _ratio(_macs(reference), _macs(row))
-            cells.append(f"{_ratio(row['pairs_per_second'], reference['pairs_per_second'])} ({arithmetic})")
+            bounds = _ratio(_macs(reference), _macs(row))
+            if row.get("stored"):
+                bounds += f"; {_ratio(row['read_pairs_per_second'], reference['pairs_per_second'])}"
+            cells.append(f"{_ratio(row['pairs_per_second'], reference['pairs_per_second'])} ({bounds})")
         table.add_row(row["run"], *cells)
     return table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -16,17 +16,27 @@ Setting = Literal["paper_like", "today"]
 
 
 class ProfileRow(Model):
-    """A run to profile."""
+    """A run to profile.
+
+    With `stored`, its step reads stored features instead of running the frozen towers.
+    """
 
     run: Name
     method: str
     options: SerializeAsAny[MethodOptions] = MethodOptions()
     micro_batch: MicroBatch | None = None
+    stored: bool = False
 
     @model_validator(mode="before")
     @classmethod
     def _parse_options_field(cls, data: Any) -> Any:
         return parse_options_field(data)
+
+    @model_validator(mode="after")
+    def _reads_features(self) -> Self:
+        if self.stored and self.options.image_input != "features":
+            raise ValueError(f"{self.run}: {self.method} reads pixels, and cannot be profiled from stored features")
+        return self
 
 
 class ProfileSpec(Model):

@@ -31,6 +31,7 @@ from cmer.features.inputs import Inputs
 from cmer.methods.base import Method
 from cmer.methods.build import build, context_of
 from cmer.profiling.spec import ProfileRow, ProfileSpec, Setting
+from cmer.profiling.stored import StoredFeatures
 from cmer.training.loop import Trainer
 
 TEXT_LENGTHS: dict[Setting, int] = {"paper_like": 77, "today": 32}
@@ -69,7 +70,10 @@ class Model:
         """
         backbone, features = None, FeatureOptions()
         if spec.backbone is not None and not row.options.own_towers:
-            backbone = build_backbone(spec.backbone.without_weights()).to(device())
+            unused = row.stored and not row.options.runs_backbone and spec.backbone.gpu
+            with torch.device("meta" if unused else "cpu"):  # large towers that do not run have shapes alone
+                backbone = build_backbone(spec.backbone.without_weights())
+            backbone = backbone if unused else backbone.to(device())
             features = spec.backbone.features
         captions = synthetic_pairs(max(spec.profile.batches)).texts
         context = context_of(row.options, backbone, features, captions, seed=0)
@@ -83,10 +87,10 @@ class Step:
     """The loop's own step: frozen towers, method, losses, backward pass, clipping, AdamW, negative queue.
 
     Pixels are random; texts are the demo's captions, tokenised in advance. For methods that read frozen features, these
-    are computed at every step, as in online training. All texts have the length of the setting, less in a tower with a
-    shorter context and more in one that pads to a longer context, so that the cost is an affine function of the batch
-    size. Deterministic kernels, which trainings use, are disabled, because their cost on a GPU is not that of the
-    method.
+    are computed at every step, as in online training, or read from a store of random ones. All texts have the length of
+    the setting, less in a tower with a shorter context and more in one that pads to a longer context, so that the cost
+    is an affine function of the batch size. Deterministic kernels, which trainings use, are disabled, because their
+    cost on a GPU is not that of the method.
 
     Args:
         model: model built from `row`; its steps must not run at the same time.
@@ -110,6 +114,7 @@ class Step:
         self.tokens = Tokens(tokens.ids[:size], tokens.mask[:size]).to(device())
         self.rows = {text: row for row, text in enumerate(texts)}
         self.watch: Callable[[Features], object] = ignore
+        self.store = self._store(spec, texts[:size]) if row.stored else None
         side = model.preprocess.size
         self.pixels = torch.randn(size, 3, side, side, device=device())
         ids = np.arange(size)
@@ -131,12 +136,19 @@ class Step:
             options=row.options,
             training=training,
         )
-        inputs = Inputs(self._images, self._texts)
+        inputs = Inputs(self._images, self._texts, stored=row.stored)
         nowhere = Path(os.devnull)  # no state to resume from
         self.trainer = Trainer(model.method, inputs, pairs, run, nowhere, repeat=False)
 
+    def _store(self, spec: ProfileSpec, texts: Sequence[str]) -> StoredFeatures:
+        assert self.model.backbone is not None and spec.backbone is not None
+        tokens = self.tokens.ids.shape[1]
+        return StoredFeatures(self.model.backbone, spec.backbone, self.model.method, texts, tokens)
+
     def run(self) -> None:
         """Run one step with the attention of the setting."""
+        if self.store is not None:
+            self.store.turn()
         with plain_attention() if self.setting == "paper_like" else nullcontext():
             self.trainer.step(self.batch)
 
@@ -157,11 +169,11 @@ class Step:
         pixels = self.pixels[images[0] : images[-1] + 1]  # a view: a part's pixels are in memory already
         if method.options.image_input == "pixels":
             return pixels
+        if self.store is not None:
+            return self._watched(self.store.images(images))
         assert backbone is not None
         with self._frozen():
-            features = backbone.encode_images(pixels, method.image_blocks).to(device())
-        self.watch(features)
-        return features
+            return self._watched(backbone.encode_images(pixels, method.image_blocks).to(device()))
 
     def _texts(self, texts: Sequence[str]) -> Features | Tokens:
         backbone, method = self.model.backbone, self.model.method
@@ -169,9 +181,13 @@ class Step:
         tokens = Tokens(self.tokens.ids[rows], self.tokens.mask[rows])
         if method.options.text_input == "tokens":
             return tokens
+        if self.store is not None:
+            return self._watched(self.store.texts(texts))
         assert backbone is not None
         with self._frozen():
-            features = backbone.encode_texts(tokens, method.text_blocks).to(device())
+            return self._watched(backbone.encode_texts(tokens, method.text_blocks).to(device()))
+
+    def _watched(self, features: Features) -> Features:
         self.watch(features)
         return features
 

@@ -13,8 +13,9 @@ def bench_rows(costs: Sequence[Cost]) -> list[dict[str, Any]]:
     """One row per run, setting and batch size; null where not measured.
 
     `ratios` compares with every run of a reference's method on the same backbone, setting and batch size that encodes
-    the whole batch at once: pairs per second, the reference's multiply-accumulates over the run's own (`mac_bound`, the
-    speed-up if both ran at the same speed), and saved bytes per pair.
+    the whole batch at once: pairs per second, saved bytes per pair, and two bounds of the first. `mac_bound` is the
+    reference's multiply-accumulates over the run's own, the speed-up if both ran at the same speed; `read_bound` that
+    of a run that does nothing but read its stored features.
     """
     return [_row(cost) | {"ratios": _ratios(cost, costs)} for cost in costs]
 
@@ -25,11 +26,14 @@ def _row(cost: Cost) -> dict[str, Any]:
         "backbone": cost.backbone,
         "run": cost.name,
         "method": step.method,
-        "engine": "plain" if step.micro_batch is None else f"micro_batch {step.micro_batch}",
+        "engine": ("stored" if step.stored else "online")
+        + (f", parts of {step.micro_batch}" if step.micro_batch else ""),
         "setting": step.setting,
         "batch": step.batch,
         "params": step.parameters,
         "pairs_per_s": step.pairs_per_second,
+        "read_pairs_per_s": step.read_pairs_per_second,
+        "read_bytes_per_pair": step.read_bytes_per_pair,
         "saved_bytes_per_pair": cost.saved.bytes_per_pair,
         "saved_bytes_fixed": cost.saved.fixed_bytes,
         "peak_bytes": step.peak_bytes,
@@ -46,6 +50,7 @@ def _ratios(cost: Cost, costs: Sequence[Cost]) -> dict[str, dict[str, float | No
         other.name: {
             "pairs_per_s": _ratio(cost.step.pairs_per_second, other.step.pairs_per_second),
             "mac_bound": _ratio(_macs(other.step), _macs(cost.step)),
+            "read_bound": _ratio(cost.step.read_pairs_per_second, other.step.pairs_per_second),
             "saved_bytes_per_pair": _ratio(cost.saved.bytes_per_pair, other.saved.bytes_per_pair),
         }
         for other in beside

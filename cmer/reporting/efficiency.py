@@ -60,6 +60,7 @@ class MeasuredStep(BaseModel):
     setting: str
     batch: int
     micro_batch: int | None = None
+    stored: bool = False
     precision: str
     attention: str
     tokens: int
@@ -71,6 +72,8 @@ class MeasuredStep(BaseModel):
     pairs_per_second: float | None
     pairs_per_second_low: float | None
     pairs_per_second_high: float | None
+    read_bytes_per_pair: int | None = None
+    read_pairs_per_second: float | None = None
 
 
 class EfficiencyFile(BaseModel):
@@ -236,7 +239,7 @@ def _measured_row(run: TableRun, cost: Cost, costs: Sequence[Cost]) -> dict[str,
         "device": cost.device,
         "threads": str(cost.threads),
         "status": _status(step),
-        "note": "; ".join([*memory, *_parts(step), *_note(run.method)]),
+        "note": "; ".join([*memory, *_engine(step), *_note(run.method)]),
     }
 
 
@@ -248,8 +251,9 @@ def _ratios(own: Measures, references: Mapping[str, Measures]) -> dict[str, str]
     return found
 
 
-def _parts(step: MeasuredStep) -> list[str]:
-    return [] if step.micro_batch is None else [f"encoded in parts of {step.micro_batch}"]
+def _engine(step: MeasuredStep) -> list[str]:
+    parts = [] if step.micro_batch is None else [f"encoded in parts of {step.micro_batch}"]
+    return [*(["reads stored features"] if step.stored else []), *parts]
 
 
 def _status(step: MeasuredStep) -> str:
