@@ -31,6 +31,8 @@ from cmer.training.assembly import online_inputs, preprocess_of
 T = TypeVar("T")
 Vectors = npt.NDArray[np.float32]
 
+PRETRAINED = Path(__file__).parent / "published"
+"""Folder of the models that come with the package."""
 DECODED_AT_ONCE = 128
 """Images that are decoded before they are encoded."""
 IMAGES_A_PART = 8
@@ -57,10 +59,11 @@ class RetrievalModel:
     Attributes:
         name: name of the run, e.g. "lite.cmer", or of the backbone.
         digest: says which model made an embedding; another spec, other trained tensors or frozen weights change it.
+        source: what the model was built from.
     """
 
     def __init__(self, source: Source) -> None:
-        self.name, self.digest = source.name, source.digest
+        self.name, self.digest, self.source = source.name, source.digest, source
         self.spec, self.method, self._towers = source.spec, source.method, source.towers
         self._preprocess = preprocess_of(source.method, source.towers)
         self._raster = self.spec.source.raster if isinstance(self.spec.source, FolderDataset) else None
@@ -145,15 +148,17 @@ class RetrievalModel:
     def _vector(self, query: Picture | Vectors) -> Vectors:
         if isinstance(query, np.ndarray):
             return np.asarray(query / max(float(np.linalg.norm(query)), 1e-12), np.float32)
-        return self.encode_texts([query])[0] if isinstance(query, str) else self.encode_images([query])[0]
+        (vector,) = self.encode_texts([query]) if isinstance(query, str) else self.encode_images([query])
+        return np.asarray(vector)
 
 
 def load(source: str | Path | BackboneOptions) -> RetrievalModel:
     """The model of a checkpoint or of an aligned backbone, on the GPU if there is one, otherwise on the CPU.
 
     Args:
-        source: a checkpoint that `cmer train` or `cmer export` wrote, the name of published weights (`cmer backbones`
-            lists them), or the settings of a backbone.
+        source: a checkpoint that `cmer train` or `cmer export` wrote; the name of a pretrained model of this package,
+            such as rsicd_lite_cmer; the name of published weights (`cmer backbones` lists them); or the settings of a
+            backbone.
 
     Raises:
         UserError: there is no such file or name; the file is damaged; the run's method cannot embed images and texts
@@ -162,16 +167,18 @@ def load(source: str | Path | BackboneOptions) -> RetrievalModel:
     """
     if isinstance(source, BackboneOptions):
         return RetrievalModel(of_backbone(source))
-    path = Path(source)
+    own = PRETRAINED / f"{source}.safetensors"
+    path = own if own.is_file() else Path(source)
     if path.is_dir():
         raise UserError(f"{source} is a folder; give a checkpoint, such as its seed2022.safetensors")
     if path.is_file() or path.suffix == ".safetensors":
         return RetrievalModel(of_checkpoint(path))
     if str(source) in card_names():
         return RetrievalModel(of_backbone(parse_backbone({"kind": "open_clip", "backbone": str(source)})))
+    names = ", ".join(sorted(file.stem for file in PRETRAINED.glob("*.safetensors")))
     raise UserError(
-        f"{source} is neither a checkpoint nor the name of published weights; `cmer train` writes checkpoints, and "
-        "`cmer backbones` lists the names"
+        f"{source} is neither a checkpoint nor the name of a model; pretrained are {names}, and `cmer backbones` lists "
+        "published weights"
     )
 
 

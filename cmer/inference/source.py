@@ -20,6 +20,9 @@ from cmer.training.assembly import built, towers_of
 from cmer.training.checkpoint import load as load_checkpoint
 from cmer.training.checkpoint import load_tensors
 
+FROZEN = "frozen_weights"
+"""Entry of an exported checkpoint's record: digest of the frozen weights that its tensors belong to."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -28,15 +31,19 @@ class Source:
     Attributes:
         spec: spec of the run; of method zero_shot for a bare backbone.
         method: the method on the device.
-        towers: the frozen backbone as extraction runs it; None for a method with its own towers.
+        backbone: the frozen backbone, perhaps adapted in place by the method; None for a method with its own towers.
+        towers: the backbone as extraction runs it.
         name: name of the run or of the backbone.
+        frozen: digest of the frozen weights.
         digest: changes with the spec, the trained tensors or the frozen weights.
     """
 
     spec: RunSpec
     method: Method
+    backbone: Backbone | None
     towers: Backbone | None
     name: str
+    frozen: str
     digest: str
 
 
@@ -46,10 +53,13 @@ def of_checkpoint(path: Path) -> Source:
     spec = validate(RunSpec, record["spec"], str(path))
     _require_embeddings(spec)
     backbone = towers_of(spec)
-    frozen = _frozen(spec, backbone)
+    frozen = frozen_weights(spec, backbone)
+    if record.get(FROZEN, frozen) != frozen:
+        raise UserError(f"{path} was exported from other frozen weights than {spec.run} has here; export it again")
     method = built(spec, backbone, _Captions(spec.run))
     load_tensors(method.trained(), tensors, path)
-    return Source(spec, method, _running(spec, backbone), spec.run, digest([sha256(path), frozen]))
+    made = digest([sha256(path), frozen])
+    return Source(spec, method, backbone, _running(spec, backbone), spec.run, frozen, made)
 
 
 def of_backbone(options: BackboneOptions) -> Source:
@@ -58,8 +68,10 @@ def of_backbone(options: BackboneOptions) -> Source:
     data |= {"method": "zero_shot", "training": {"precision": options.precision, "inputs": "online"}}
     spec = validate(RunSpec, data, options.printed)
     backbone = towers_of(spec)
-    made = digest([options.model_dump(exclude={"printed"}), _frozen(spec, backbone)])
-    return Source(spec, built(spec, backbone, ()), _running(spec, backbone), options.printed, made)
+    frozen = frozen_weights(spec, backbone)
+    made = digest([options.model_dump(exclude={"printed"}), frozen])
+    method = built(spec, backbone, ())
+    return Source(spec, method, backbone, _running(spec, backbone), options.printed, frozen, made)
 
 
 def _running(spec: RunSpec, backbone: Backbone | None) -> Backbone | None:
@@ -67,9 +79,9 @@ def _running(spec: RunSpec, backbone: Backbone | None) -> Backbone | None:
     return None if backbone is None or spec.backbone is None else towers(backbone, spec.backbone)
 
 
-def _frozen(spec: RunSpec, backbone: Backbone | None) -> Any:
-    """What the frozen weights are known by, before a method adapts the towers in place."""
-    return [sha256(file) for file in spec.weight_files()] if backbone is None else weights_digest(backbone)
+def frozen_weights(spec: RunSpec, backbone: Backbone | None) -> str:
+    """Digest of the frozen weights, before a method adapts the towers in place."""
+    return digest([sha256(file) for file in spec.weight_files()]) if backbone is None else weights_digest(backbone)
 
 
 def _require_embeddings(spec: RunSpec) -> None:

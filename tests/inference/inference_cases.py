@@ -10,7 +10,8 @@ from cmer.config.runs import RunSpec
 from cmer.features.extract import extract_dataset
 from cmer.features.store import FeatureSpec
 from cmer.registry import METHOD_OPTIONS
-from cmer.training.assembly import FEATURES, RunFiles
+from cmer.training.assembly import FEATURES, RunFiles, built, towers_of
+from cmer.training.checkpoint import save
 from cmer.training.embedding import embed_run
 from cmer.training.run import train_run
 
@@ -26,8 +27,11 @@ def run_spec(prepared, method, options=None, backbone=None, **training) -> RunSp
     return validate(RunSpec, data | {"source": prepared.options if training["inputs"] == "online" else None}, "spec")
 
 
-def train(prepared, spec: RunSpec) -> None:
-    """Train the run and embed the test split as `cmer features`, `cmer train` and `cmer embed` do, in this folder."""
+def train(prepared, spec: RunSpec) -> RunFiles:
+    """Train the run and embed the test split as `cmer features`, `cmer train` and `cmer embed` do, in this folder.
+
+    Returns its files.
+    """
     torch.set_num_threads(1)
     features = None
     if spec.training.inputs == "stored":
@@ -37,6 +41,21 @@ def train(prepared, spec: RunSpec) -> None:
     files = RunFiles(prepared.folder, prepared.captions, prepared.validation, None, features)
     train_run(spec, files, CHECKPOINT)
     embed_run(CHECKPOINT, files, prepared.queries, "{label}. {caption}", Path("embeddings.safetensors"))
+    return files
+
+
+def draw(spec: RunSpec) -> None:
+    """Write a checkpoint of the run with random weights near the initial ones, without training or data."""
+    method = built(spec, towers_of(spec), ())
+    generator = torch.Generator().manual_seed(1)
+    noise = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in method.trained().items()}
+    write(spec, {name: tensor.detach() + 0.05 * noise[name].abs() for name, tensor in method.trained().items()})
+
+
+def write(spec: RunSpec, tensors: dict[str, torch.Tensor]) -> None:
+    """Write a checkpoint with these tensors."""
+    record = {"spec": spec.model_dump(), "trainable_parameters": 0, "train_images": 1, "images_seen": 1, "epochs": 1}
+    save(CHECKPOINT, tensors, record | {"features": "", "best_epoch": 1, "val_mr": 1.0})
 
 
 def expected(prepared) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,6 @@ from cmer.backbones.lite.options import LiteOptions
 from cmer.backbones.tiny.options import TinyOptions
 from cmer.errors import UserError
 from cmer.inference import model as module
-from cmer.training.checkpoint import save
 
 TINY = {"kind": "tiny", "features": {"views": 4}}
 BRANCHES = {"text": "side_branch", "hidden": 24, "heads": 3}
@@ -40,11 +39,9 @@ def plain_captions(prepared):
         ("linear_probe", {}, TINY, {}),
         ("zero_shot", {}, TINY, {}),
         ("cmer", BRANCHES, TINY, {}),
-        ("cmer", BRANCHES, TINY | {"features": {"views": 8, "dtype": "int8"}}, {}),
         ("cmer", {"hidden": 24, "heads": 3}, TINY | {"features": {"dtype": "bfloat16", "blocks": [1]}}, {}),
-        ("cmer", BRANCHES, TINY | {"precision": "bfloat16"}, {"precision": "bfloat16"}),
+        ("linear_probe", {}, {"kind": "tiny", "precision": "bfloat16"}, {"precision": "bfloat16"}),
         ("clip_lora", {}, TINY, {"inputs": "online"}),
-        ("clip_bitfit", {}, TINY, {"inputs": "online"}),
         ("cmpagl", CMPAGL, None, {"inputs": "online"}),
     ],
 )
@@ -59,7 +56,7 @@ def test_it_embeds_as_the_evaluation_does_without_the_dataset(
     model = cmer.load(cases.CHECKPOINT)
     images, texts = cases.expected(prepared)
     # Batches differ, and with them the last bits; in bfloat16 these are 8 bits away from those of float32.
-    atol = 2e-2 if spec.training.precision == "bfloat16" else 5e-3 if "int8" in str(backbone) else 1e-5
+    atol = 2e-2 if spec.training.precision == "bfloat16" else 1e-5
     np.testing.assert_allclose(model.encode_images(pictures), images, atol=atol)
     np.testing.assert_allclose(model.encode_texts(plain_captions(prepared)), texts, atol=atol)
     assert model.name == f"any.{method}" and model.dim == images.shape[1]
@@ -102,7 +99,7 @@ def test_features_are_rounded_as_the_stored_ones_were(prepared, workspace, monke
     ],
 )
 def test_a_method_that_cannot_embed_a_text_alone_says_so(prepared, workspace, method, options, sentence) -> None:
-    write_checkpoint(cases.run_spec(prepared, method, options, inputs="online"))
+    cases.write(cases.run_spec(prepared, method, options, inputs="online"), {})
     with pytest.raises(UserError, match=sentence):
         cmer.load(cases.CHECKPOINT)
 
@@ -120,19 +117,13 @@ def test_the_digest_changes_with_spec_tensors_and_frozen_weights(prepared, works
 def test_the_digest_changes_with_frozen_weights_alone(prepared, workspace, monkeypatch) -> None:
     spec = cases.run_spec(prepared, "zero_shot", backbone=TINY)
     before = digest_of(spec)
-    monkeypatch.setattr("cmer.backbones.tiny.model.torch.manual_seed", lambda _: torch.random.default_generator)
+    monkeypatch.setattr("cmer.backbones.tiny.model.torch.manual_seed", lambda _: torch.rand(1))
     assert digest_of(spec) != before
 
 
 def digest_of(spec, **changed):
-    write_checkpoint(spec.model_copy(update=changed))
+    cases.write(spec.model_copy(update=changed), {})
     return cmer.load(cases.CHECKPOINT).digest
-
-
-def write_checkpoint(spec):
-    """A checkpoint without tensors."""
-    record = {"spec": spec.model_dump(), "trainable_parameters": 0, "train_images": 1, "images_seen": 1, "epochs": 1}
-    save(cases.CHECKPOINT, {}, record | {"features": "", "best_epoch": 1, "val_mr": 1.0})
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
@@ -142,7 +133,7 @@ def write_checkpoint(spec):
     ("source", "sentence"),
     [
         ("missing.safetensors", "missing.safetensors does not exist"),
-        ("ViT-B-32", "ViT-B-32 is neither a checkpoint nor the name of published weights"),
+        ("ViT-B-32", "ViT-B-32 is neither a checkpoint nor the name of a model"),
         (".", ". is a folder; give a checkpoint"),
         ("text.txt", "text.txt is damaged"),
     ],
