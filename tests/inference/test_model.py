@@ -230,5 +230,5 @@ def test_importing_cmer_does_not_import_torch() -> None:
     script = "import sys, cmer; print('torch' in sys.modules, callable(cmer.load), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False True True\n"
-    with pytest.raises(AttributeError, match="no attribute 'laod'"):
-        cmer.laod  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'save'"):
+        cmer.save  # noqa: B018
