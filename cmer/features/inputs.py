@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from cmer.backbones.base import Backbone, Features, Preprocess, Tokens
 from cmer.backbones.build import build
-from cmer.config.backbones import BackboneOptions
+from cmer.config.backbones import BackboneOptions, FeatureDtype
 from cmer.data.images import ImageStore
 from cmer.features.device import autocast, device, threads
 from cmer.features.quantise import rounded
@@ -24,6 +24,9 @@ from cmer.features.towers import towers
 from cmer.features.views import dihedral_each
 from cmer.features.weights import require_weights
 from cmer.io import cores
+
+Pixels = Callable[[np.ndarray, np.ndarray, bool], Tensor]
+"""(Image ids [B], dihedral views [B], whether this is training) → normalised pixels [B, 3, H, W] on the device."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,11 @@ def _computed(store: Store, backbone: Backbone, texts: Sequence[str], blocks: Se
     """Features of texts, computed and rounded like the stored ones."""
     options = store.manifest.spec.backbone
     with threads(options.threads):
-        found = online_texts(backbone, options, blocks)(texts)
-    dtype = options.features.dtype
+        return as_stored(online_texts(backbone, options, blocks)(texts), options.features.dtype)
+
+
+def as_stored(found: Features, dtype: FeatureDtype) -> Features:
+    """Computed features with their blocks rounded as the store does."""
     return Features(found.pooled, {block: rounded(rows, dtype) for block, rows in found.blocks.items()}, found.mask)
 
 
@@ -160,7 +166,7 @@ class OnlineImages:
 
 
 def online_images(
-    pixels: OnlineImages, backbone: Backbone, options: BackboneOptions, blocks: Sequence[int]
+    pixels: Pixels, backbone: Backbone, options: BackboneOptions, blocks: Sequence[int]
 ) -> Callable[[np.ndarray, np.ndarray, bool], Features]:
     """Image features, computed with the frozen tower at every call."""
 

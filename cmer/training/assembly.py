@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cmer.backbones.base import Backbone, Preprocess
 from cmer.backbones.build import build as build_backbone
 from cmer.captioning.rich import RichQueries, RichTexts
 from cmer.config.backbones import FeatureOptions
@@ -18,6 +19,7 @@ from cmer.features.extract import extract, open_store
 from cmer.features.inputs import (
     Inputs,
     OnlineImages,
+    Pixels,
     caption_images,
     online_images,
     online_texts,
@@ -176,29 +178,61 @@ def _captioned(spec: RunSpec, rich: RichTexts, images: Ints, captions: Sequence[
     entries, queries = rich.split(images, spec.options.rich.query)
     gallery = sorted({text for texts in entries for text in texts}, key=lambda text: (len(text), text))
     numbers = {text: number for number, text in enumerate(gallery)}
-    backbone = None if spec.backbone is None else build_backbone(spec.backbone).to(device())
-    features = FeatureOptions() if spec.backbone is None else spec.backbone.features
-    context = context_of(spec.options, backbone, features, captions, spec.seed, gallery)
-    method = build(spec.method, spec.options, context).to(device())
+    method = built(spec, towers_of(spec), captions, gallery)
     texts = {image: [numbers[text] for text in entry] for image, entry in zip(images.tolist(), entries, strict=True)}
     return Assembled(method, Inputs(caption_images(texts), token_texts(method.tokenize)), rich.digest, queries)
 
 
 def _online(spec: RunSpec, pairs: Pairs, folder: Path, captions: Sequence[str]) -> Assembled:
     assert spec.source is not None
-    options = spec.backbone
-    backbone = None if options is None else build_backbone(options).to(device())
-    features = FeatureOptions() if options is None else options.features
-    context = context_of(spec.options, backbone, features, captions, spec.seed)
-    method = build(spec.method, spec.options, context).to(device())
+    backbone = towers_of(spec)
+    method = built(spec, backbone, captions)
     images = open_images(spec.source, folder)
-    preprocess = method.preprocess if backbone is None else backbone.preprocess
     crop = spec.training.augmentation == "crop_flip"
-    pixels = OnlineImages(preprocess, images, pairs.files, pairs.sha256, crop)
-    inputs = Inputs(pixels, token_texts(method.tokenize))
+    pixels = OnlineImages(preprocess_of(method, backbone), images, pairs.files, pairs.sha256, crop)
+    return Assembled(method, online_inputs(spec, method, backbone, pixels), digest(pairs.sha256))
+
+
+def towers_of(spec: RunSpec) -> Backbone | None:
+    """The frozen backbone of a run on the training device; None for a method with its own towers."""
+    return None if spec.backbone is None else build_backbone(spec.backbone).to(device())
+
+
+def built(spec: RunSpec, backbone: Backbone | None, captions: Sequence[str], gallery: Sequence[str] = ()) -> Method:
+    """The method of a run that computes its features, with its initial weights, on the training device.
+
+    Args:
+        spec: spec of the run.
+        backbone: its frozen backbone, which the method may adapt in place.
+        captions: captions of the train images, for vocabularies.
+        gallery: distinct rich texts of the images, for a method that reads them in place of images.
+
+    Raises:
+        UserError: the method does not support the backbone, or a feature block does not exist.
+    """
+    features = FeatureOptions() if spec.backbone is None else spec.backbone.features
+    context = context_of(spec.options, backbone, features, captions, spec.seed, gallery)
+    return build(spec.method, spec.options, context).to(device())
+
+
+def preprocess_of(method: Method, backbone: Backbone | None) -> Preprocess:
+    """Preprocessing of a method's pixels: that of the backbone, unless the method has its own towers."""
+    return method.preprocess if backbone is None else backbone.preprocess
+
+
+def online_inputs(spec: RunSpec, method: Method, backbone: Backbone | None, pixels: Pixels) -> Inputs:
+    """Inputs of a run that are computed at every call: pixels and tokens, or features of the frozen towers.
+
+    Args:
+        spec: spec of the run.
+        method: the method that reads them.
+        backbone: the frozen towers; None for a method with its own.
+        pixels: normalised pixels of the images.
+    """
+    inputs, options = Inputs(pixels, token_texts(method.tokenize)), spec.backbone
     if backbone is not None and options is not None:
         if spec.options.image_input == "features":
-            inputs = Inputs(online_images(pixels, backbone, options, method.image_blocks), inputs.texts)
+            inputs = replace(inputs, images=online_images(pixels, backbone, options, method.image_blocks))
         if spec.options.text_input == "features":
-            inputs = Inputs(inputs.images, online_texts(backbone, options, method.text_blocks))
-    return Assembled(method, inputs, digest(pairs.sha256))
+            inputs = replace(inputs, texts=online_texts(backbone, options, method.text_blocks))
+    return inputs

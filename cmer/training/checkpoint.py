@@ -49,7 +49,7 @@ def save(path: Path | str, tensors: dict[str, Tensor], record: dict[str, Any]) -
 
 
 def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and record of a checkpoint.
+    """Tensors and record of a checkpoint; those that `cmer export` wrote in half precision become float32.
 
     Raises:
         UserError: the file is missing or damaged, or is no checkpoint.
@@ -58,7 +58,8 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if "trainable_parameters" not in record or "embedding" in record:
         raise UserError(f"{path} is not a checkpoint; give one that `cmer train` wrote")
     validate(TrainingRecord, record, f"the record in {path}")
-    return load_file(path), record
+    half = torch.float16
+    return {name: t.float() if t.dtype == half else t for name, t in load_file(path).items()}, record
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ def test_help_shows_every_verb_in_the_workflows_order(
     shown = re.findall(r"^│ (\w[\w-]*) ", capsys.readouterr().out, re.M)
     information = (
         *("check", "params", "config", "schema", "bench", "price"),
-        *("show", "record", "controls", "t2t-ceiling", "backbones"),
+        *("show", "record", "controls", "t2t-ceiling", "backbones", "export"),
     )
     assert shown == [*STAGES, *information]
 

@@ -160,7 +160,7 @@ class SideBranch(nn.Module):
 
     def _outputs(self, features: Features) -> Tensor:
         """The branch of all items, in chunks of images on a CPU."""
-        if features.mask is not None or features.pooled.is_cuda:
+        if features.mask is not None or features.pooled.is_cuda or len(features.pooled) <= IMAGES_A_PART:
             return self._branch(features)
         parts = {block: x.split(IMAGES_A_PART) for block, x in features.blocks.items()}
         count = len(next(iter(parts.values())))
