@@ -22,7 +22,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from cmer.errors import UserError
 
@@ -299,8 +299,23 @@ def digest(data: Any) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path | str) -> Iterator[None]:
-    """Hold an exclusive lock named `path` between processes while the block runs."""
+def locked(path: Path | str, busy: str = "") -> Iterator[None]:
+    """Hold an exclusive lock named `path` between processes while the block runs.
+
+    Args:
+        path: file of the lock.
+        busy: message of the error if another process holds the lock; empty: wait for it.
+
+    Raises:
+        UserError: another process holds the lock.
+    """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(path)):
+    lock = FileLock(str(path), timeout=0 if busy else -1)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(busy) from None
+    try:
         yield
+    finally:
+        lock.release()

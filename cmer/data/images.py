@@ -27,7 +27,7 @@ LARGEST_BYTES = 2**31
 FORMATS = ("JPEG", "PNG", "TIFF", "JPEG2000", "BMP", "GIF", "WEBP", "PPM")
 """The formats of Pillow that are read. Some of the others start programs, such as Ghostscript."""
 
-_RASTERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+RASTERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 """First bytes of TIFF and JPEG 2000 files."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -148,7 +148,7 @@ def decode(data: bytes, raster: Raster | None = None) -> Image.Image:
         raise UndecodableError("the file is empty")
     try:
         deep = data.startswith(_PNG) and data[24:25] == b"\x10"  # bits per channel; Pillow would clip or truncate them
-        rendered = render(data, raster, LARGEST_PIXELS) if deep or data.startswith(_RASTERS) else None
+        rendered = render(data, raster, LARGEST_PIXELS) if deep or data.startswith(RASTERS) else None
         return rendered or _picture(data)
     except UndecodableError:
         raise
