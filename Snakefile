@@ -8,6 +8,9 @@ min_version("9.27")
 include: "workflow/rules/common.smk"
 
 
+report: "workflow/report/workflow.rst"
+
+
 if not workflow.overwrite_configfiles:
 
     configfile: "config.yaml"
@@ -30,5 +33,6 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/profile.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/heat_maps.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"

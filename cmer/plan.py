@@ -94,7 +94,7 @@ class Plan(RunInputs):
 
     def _output(self, registry: Registry[Any], kind: str, patterns: list[str], datasets: list[str] | None) -> _Output:
         runs, rows = self.config.matching(patterns), self.config.rows(patterns, datasets)
-        if "efficiency" in registry.get(kind).reads:  # reranking costs no training
+        if registry.get(kind).reads != ("metrics",):  # nothing else is there of a reranked run
             runs, rows = [run for run in runs if not run.reranker], [row for row in rows if not row[0].reranker]
         return _Output(registry, kind, runs, rows)
 

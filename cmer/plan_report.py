@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
 
+from cmer import training
 from cmer.config.runs import Run
 from cmer.io import digest, read_text
 from cmer.plan import Plan, as_json, digest_code, ranks_beside
@@ -45,6 +47,29 @@ class ReportPlan(Plan):
     def reported(self) -> list[str]:
         """Datasets whose images the report shows."""
         return list(dict.fromkeys(dataset for _, dataset in self._reported))
+
+    def figure_heat_maps(self, figure: str) -> list[str]:
+        """Heat maps of all runs of a figure, of the first seed; none if it shows none."""
+        output = self._figure(figure)
+        if "heat_maps" not in output.kind.reads:
+            return []
+        seed = self.config.seeds[0]
+        return [self.file(f"heat_maps/{dataset}/{run.name}/seed{seed}.json") for run, dataset in output.rows]
+
+    def heat_map_spec(self, run: str, dataset: str, seed: str) -> str:
+        """Settings that the heat maps of a run read: the run, the dataset, and the queries of all figures of them."""
+        figures = [
+            entry
+            for name, entry in self.config.figures.items()
+            if f"{self.config.results}/heat_maps/{dataset}/{run}/seed{seed}.json" in self.figure_heat_maps(name)
+        ]
+        queries = list(dict.fromkeys(query for entry in figures for query in entry.queries))
+        spec = json.loads(self.run_spec(run, dataset, seed))
+        return as_json({"run": spec, "dataset": self._data(dataset), "queries": queries})
+
+    def heat_map_code(self, run: str) -> str:
+        """Code digest of heat maps."""
+        return digest_code(*training.HEAT_MAPS, *self._modules(run))
 
     def report_code(self) -> str:
         """Digest of the report's code and templates, and of what its figures and tables are called."""

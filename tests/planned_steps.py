@@ -48,7 +48,7 @@ def config(name: str = "config.yaml") -> dict[str, Any]:
     return data
 
 
-def plan(data: dict[str, Any]) -> Plan:
+def plan(data: dict[str, Any]) -> ReportPlan:
     return ReportPlan(experiment.parse(data))
 
 
@@ -91,13 +91,14 @@ def rules() -> list[Rule]:
     return found
 
 
-def steps(plan: Plan) -> Iterator[tuple[Rule, dict[str, str]]]:
+def steps(plan: ReportPlan) -> Iterator[tuple[Rule, dict[str, str]]]:
     """Every step that the config can ask for, with its wildcards."""
     config = plan.config
     on = {(run.name, dataset) for run in config.expanded for dataset in run.datasets}
     reranked = {run.name for run in config.reranked}
     banked = {run.name.removesuffix(f".{name}") for name in config.rerankers for run in config.reranked}
     banked |= {reranker.partner_run for reranker in config.rerankers.values()}
+    mapped = {file for figure in config.figures for file in plan.figure_heat_maps(figure)}
     stored = {file for run, dataset in on for file in plan.features_of_run(run, dataset)}
     known = {
         "dataset": config.datasets,
@@ -119,6 +120,9 @@ def steps(plan: Plan) -> Iterator[tuple[Rule, dict[str, str]]]:
             if "run" in wildcards and (wildcards["run"], wildcards["dataset"]) not in on:
                 continue
             if "reranker" in wildcards and f"{wildcards['run']}.{wildcards['reranker']}" not in reranked:
+                continue
+            place = "heat_maps/{dataset}/{run}/seed{seed}.json"
+            if rule.name == "heat_maps" and plan.file(place.format_map(wildcards)) not in mapped:
                 continue
             if rule.name == "bank" and wildcards["run"] not in banked:
                 continue

@@ -53,7 +53,8 @@ def test_the_report_reads_what_it_shows() -> None:
     data["tables"] = {"table1": {"runs": ["tiny.cmer", "tiny.cmer.smr"]}, "table3": {"runs": ["tiny.clip_lora"]}}
     whole = plan(data)
     run, reranked = "demo/tiny.cmer/seed2022", "demo/tiny.cmer.smr/seed2022"
-    shown = ["table1.csv", "table3.csv", "figures/accuracy_cost.svg", "figures/accuracy_cost.csv"]
+    drawn = [f"figures/{name}.{suffix}" for name in ("accuracy_cost", "grad_cam") for suffix in ("svg", "csv")]
+    shown = ["table1.csv", "table3.csv", *drawn]
     measured = [
         f"metrics/{place}{end}" for place in (run, reranked) for end in (".json", ".ranks.csv", ".queries.json")
     ]
@@ -137,6 +138,19 @@ def test_paper_extracts_features_once_for_a_backbone_and_a_dataset() -> None:
     assert counts.count("train") == counts.count("embed") == counts.count("evaluate") == 3 * per_dataset == 252
 
 
+def test_heat_maps_are_of_the_queries_of_their_figures() -> None:
+    data = config("config/ci.yaml")
+    data["figures"]["again"] = {"kind": "grad_cam", "runs": ["tiny.*"], "queries": ["a pond", "two ponds"]}
+    whole = plan(data)
+    assert whole.figure_heat_maps("grad_cam") == ["results/ci/heat_maps/demo/tiny.cmer/seed2022.json"]
+    assert whole.figure_heat_maps("accuracy_cost") == []
+    for run in ("tiny.cmer", "tiny.clip_lora"):
+        spec = json.loads(whole.heat_map_spec(run, "demo", "2022"))
+        assert spec["queries"] == ["a pond", "two ponds"] and spec["run"]["run"] == run
+        assert spec["dataset"] == json.loads(whole.data_spec("demo"))
+    assert json.loads(plan(config("config/ci.yaml")).heat_map_spec("tiny.cmer", "demo", "2022"))["queries"] == []
+
+
 def test_methods_without_a_backbone_are_profiled_by_themselves() -> None:
     assert OWN_TOWERS not in plan(config()).profiled
     taken = StepResources(plan(config()).config)
@@ -154,8 +168,9 @@ def test_changed_option_plans_that_run_only() -> None:
     data = config()
     data["runs"]["cmer"]["options"]["margin"] = 0.3
     tables = {("table", name) for name in ("table1", "table2", "table4")}
-    steps = {(step, "demo", "lite.cmer", "2022") for step in ("train", "embed")}
-    assert replanned(data) == steps | tables | {("figure", "recall_curves"), ("report",)}
+    steps = {(step, "demo", "lite.cmer", "2022") for step in ("train", "embed", "heat_maps")}
+    figures = {("figure", name) for name in ("recall_curves", "grad_cam")}
+    assert replanned(data) == steps | tables | figures | {("report",)}
 
 
 def test_printed_names_plan_only_what_shows_them() -> None:
@@ -182,7 +197,8 @@ def test_leaks_that_are_left_out_plan_trainings_and_what_follows() -> None:
         return replanned(data)
 
     trainings = {(rule, "demo", run, "2022") for rule in ("train", "embed") for run in RUNS}
-    assert exclude("twins", "shared_captions") == trainings | {("exclude_leaks", "demo", "2022")}
+    maps = {("heat_maps", "demo", run, "2022") for run in ("lite.cmer_v1", "lite.cmer")}
+    assert exclude("twins", "shared_captions") == trainings | maps | {("exclude_leaks", "demo", "2022")}
     assert exclude() == set()
 
 
@@ -198,7 +214,12 @@ def test_the_default_experiment_gives_others_no_settings() -> None:
 
 def test_only_clip_towers_ask_for_a_gpu() -> None:
     paper = resources(plan(config("config/paper.yaml")))
-    assert rules_of({step for step, taken in paper.items() if taken.get("gpu")}) == {"train", "embed", "profile"}
+    assert rules_of({step for step, taken in paper.items() if taken.get("gpu")}) == {
+        "train",
+        "embed",
+        "profile",
+        "heat_maps",
+    }
     assert not any(taken.get("gpu") for taken in resources(plan(config("config/ci.yaml"))).values())
 
 

@@ -50,6 +50,7 @@ def test_edited_backbone_plans_its_runs_only(sources: Sources) -> None:
     assert runs_of(steps) == {"tiny.cmer", "tiny.clip_lora"}
     assert steps - {step for step in steps if step[0] in ("train", "embed")} == {
         ("extract_features", "demo", "tiny"),
+        ("heat_maps", "demo", "tiny.cmer", "2022"),
         ("profile", "tiny"),
     }
 

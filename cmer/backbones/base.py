@@ -154,6 +154,8 @@ class AttachmentPoints:
         text_sites: sub-layers of the text tower, in order.
         image_input: module whose output is the image tower's input embeddings.
         text_input: the same of the text tower.
+        image_map: module whose output is the last map of patches that the pooled image embedding is made of, [B, width,
+            H, W] or [B, tokens, width]. Of a ViT's last block only one token may be read, so it is the block before.
     """
 
     image_linears: list[str]
@@ -164,6 +166,7 @@ class AttachmentPoints:
     text_sites: list[Site]
     image_input: str
     text_input: str
+    image_map: str
 
 
 class Backbone(nn.Module, ABC):

@@ -145,6 +145,9 @@ def figure(
     queries: Annotated[
         Path | None, typer.Option(help="CSV of the test captions, for a figure that reads embeddings."), Reads()
     ] = None,
+    heat_maps: Annotated[
+        list[Path] | None, typer.Option(help="Heat maps of a run (cmer heat-maps); repeatable."), Reads()
+    ] = None,
     record: Record = None,
 ) -> None:
     """Draw a figure as pixels and as vectors, and write its points as a table."""
@@ -154,7 +157,7 @@ def figure(
 
     with recorded(record):
         parsed = validate_json(FigureSpec, spec, "--spec")
-        files = Files(metrics or [], efficiency or [], embeddings or [], images, queries)
+        files = Files(metrics or [], efficiency or [], embeddings or [], images, queries, heat_maps or [])
         drawing, shown = draw_figure(parsed, files)
         write_frame(points, shown)
         for file, format in ((out, "png"), (vector, "svg")):

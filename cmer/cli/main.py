@@ -40,6 +40,7 @@ STAGES = (
     "validation",
     "embed",
     "bank",
+    "heat_maps",
     "profile",
     "evaluate",
     "table",

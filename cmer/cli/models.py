@@ -12,7 +12,7 @@ from cmer.cli.data import Folder, Record
 from cmer.cli.files import Reads, Writes
 from cmer.config.base import validate_json
 from cmer.config.runs import RunSpec
-from cmer.io import write_json
+from cmer.io import write_json, write_sealed
 from cmer.provenance import recorded
 from cmer.registry import METHOD_OPTIONS
 
@@ -185,6 +185,32 @@ def bank(
     run = _wanted(spec)
     with recorded(record):
         bank_run(checkpoint, RunFiles(folder, captions, validation, excluded, features, rich), out, run)
+
+
+@app.command()
+def heat_maps(
+    spec: Annotated[str, typer.Option(help='JSON: {"run": …, "dataset": …, "queries": […]}, the run as trained.')],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint of the trained run (cmer train)."), Reads()],
+    folder: Folder,
+    captions: Captions,
+    validation: Validation,
+    out: Annotated[Path, typer.Option(help="JSON file for the maps."), Writes()],
+    excluded: Excluded = None,
+    record: Record = None,
+) -> None:
+    """Show where in test images the scores of their captions come from: Grad-CAM of the image tower and side branch.
+
+    Without queries, the captions are those that name the smallest things. Each map has its correlation with maps of
+    shuffled weights: where that is high, the map shows the image rather than what was learned.
+    """
+    from cmer.training.assembly import RunFiles
+    from cmer.training.heat_maps import HeatMapSpec
+    from cmer.training.heat_maps import heat_maps as maps_of
+
+    wanted = validate_json(HeatMapSpec, spec, "--spec")
+    with recorded(record):
+        files = RunFiles(folder, captions, validation, excluded)
+        write_sealed(out, maps_of(wanted, checkpoint, files), "cmer heat-maps")
 
 
 @app.command()

@@ -11,7 +11,17 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cmer.config.backbones import Backbone, parse_backbone
-from cmer.config.base import Model, Name, Seed, Several, require_known, require_plain, require_unique, validate
+from cmer.config.base import (
+    Distinct,
+    Model,
+    Name,
+    Seed,
+    Several,
+    require_known,
+    require_plain,
+    require_unique,
+    validate,
+)
 from cmer.config.captioners import Captioner, parse_captioner
 from cmer.config.datasets import Dataset
 from cmer.config.folders import AMBIGUOUS, Results, is_within
@@ -47,6 +57,10 @@ class Figure(Model):
     runs: Several[str] = Field(description="names of runs, or patterns such as lite.*")
     dataset: Name | None = Field(
         default=None, description="dataset of the figure; null: the dataset of the runs, if they have only one"
+    )
+    queries: Distinct[str] = Field(
+        default=[],
+        description="captions of test images, for a figure of heat maps; [] for those that name the smallest things",
     )
 
 

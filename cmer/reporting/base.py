@@ -19,7 +19,7 @@ from cmer.reporting.metrics import TableRun
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-Source = Literal["metrics", "efficiency", "embeddings"]
+Source = Literal["metrics", "efficiency", "embeddings", "heat_maps"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Files:
         embeddings: one per run, of the first seed, written by `cmer embed`.
         images: the dataset's images.csv, for what reads embeddings.
         queries: the test captions, written by `cmer augment`, for what reads embeddings.
+        heat_maps: one per run, of the first seed, written by `cmer heat-maps`.
     """
 
     metrics: Sequence[Path] = ()
@@ -39,6 +40,7 @@ class Files:
     embeddings: Sequence[Path] = ()
     images: Path | None = None
     queries: Path | None = None
+    heat_maps: Sequence[Path] = ()
 
 
 class TableSpec(Model):

@@ -42,7 +42,7 @@ def embed_run(
     Raises:
         UserError: the checkpoint is missing or damaged, or belongs to another run.
     """
-    trained = _trained(checkpoint, files, run)
+    trained = trained_run(checkpoint, files, run)
     pairs = trained.pairs
     frame = read_frame(queries, QUERIES)
     texts = {name: frame[name].tolist() for name in frame.columns.drop(["caption_id", "image_id"])}
@@ -76,14 +76,16 @@ def bank_run(checkpoint: Path, files: RunFiles, out: Path, run: RunSpec | None =
     Raises:
         UserError: the checkpoint is missing or damaged, or belongs to another run.
     """
-    trained = _trained(checkpoint, files, run)
+    trained = trained_run(checkpoint, files, run)
     ready = trained.assemble(trained.pairs.val_images)
     found = bank(ready.method, ready.inputs, trained.pairs, trained.spec.views, trained.spec.training.precision)
     save(out, found, trained.record | {"embedding": _made(trained.spec), "bank": True})
 
 
 @dataclass(frozen=True)
-class _Trained:
+class TrainedRun:
+    """A trained run: its checkpoint, the files that it was trained on, its spec, pairs, tensors and record."""
+
     checkpoint: Path
     files: RunFiles
     spec: RunSpec
@@ -92,6 +94,7 @@ class _Trained:
     record: dict[str, Any]
 
     def assemble(self, gallery: Ints, unstored: Collection[str] = ()) -> Assembled:
+        """The run with its trained weights; see `cmer.training.assembly.assemble`."""
         files = self.files
         ready = assemble(self.spec, self.pairs, files.folder, files.features, unstored, files.rich, gallery)
         if ready.digest != self.record["features"]:
@@ -102,15 +105,19 @@ class _Trained:
         return ready
 
 
-def _trained(checkpoint: Path, files: RunFiles, run: RunSpec | None) -> _Trained:
-    """The checkpoint of a run and the pairs that it was trained on, with torch's threads set as in its training."""
+def trained_run(checkpoint: Path, files: RunFiles, run: RunSpec | None) -> TrainedRun:
+    """The checkpoint of a run and the pairs that it was trained on, with torch's threads set as in its training.
+
+    Raises:
+        UserError: the checkpoint is missing or damaged, or belongs to another run.
+    """
     tensors, record = load(checkpoint)
     spec = validate(RunSpec, record["spec"], str(checkpoint))
     other = changes(spec, run) if run else []
     if other:
         raise UserError(f"{checkpoint} is of another run: its {', '.join(other)}; train this run (cmer train)")
     torch.set_num_threads(spec.training.threads)
-    return _Trained(checkpoint, files, spec, files.pairs(spec), tensors, record)
+    return TrainedRun(checkpoint, files, spec, files.pairs(spec), tensors, record)
 
 
 def _made(spec: RunSpec) -> dict[str, Any]:

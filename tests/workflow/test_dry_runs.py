@@ -118,7 +118,17 @@ def test_another_config_is_read_instead_and_has_results_of_its_own(fresh: Projec
     plan = fresh.plan("--configfile=config/ci.yaml")
     assert all(output.startswith("results/ci/") for output in plan.outputs)
     rules = {"draw_demo", "prepare_data", "split_validation", "augment_captions", "extract_features"}
-    assert set(plan.counts) == rules | {"train", "embed", "evaluate", "table", "profile", "figure", "report", "all"}
+    assert set(plan.counts) == rules | {
+        "train",
+        "embed",
+        "evaluate",
+        "heat_maps",
+        "table",
+        "profile",
+        "figure",
+        "report",
+        "all",
+    }
     assert plan.runs == {"tiny.cmer", "tiny.clip_lora", "lite.cmer_text_side"}
     assert "results/ci/table4.csv" in plan.outputs and "results/ci/table2.csv" not in plan.outputs
 

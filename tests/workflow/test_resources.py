@@ -51,7 +51,7 @@ def smallest(fresh: Project) -> Plan:
 def test_every_step_says_what_it_takes_and_takes_more_at_another_attempt(fresh: Project, smallest: Plan) -> None:
     first = resources(smallest)
     third = resources(fresh.plan("--configfile=config/ci.yaml", "--attempt", "3"))
-    assert len(first) == 12
+    assert len(first) == 13
     for rule, taken in first.items():
         assert third[rule]["mem_mb"] == 3 * taken["mem_mb"]
         assert third[rule]["runtime"] == 3 * taken["runtime"]

@@ -8,8 +8,9 @@ rule figure:
         embeddings=planned(PLAN.figure_embeddings),
         images=planned(PLAN.figure_images),
         queries=planned(PLAN.figure_queries),
+        heat_maps=planned(PLAN.figure_heat_maps),
     output:
-        figure="<results>/figures/{figure}.png",
+        figure=report("<results>/figures/{figure}.png", caption="../report/figure.rst", category="Figures"),
         vector="<results>/figures/{figure}.svg",
         points="<results>/figures/{figure}.csv",
     params:
@@ -21,6 +22,7 @@ rule figure:
             embeddings="--embeddings",
             images="--images",
             queries="--queries",
+            heat_maps="--heat-maps",
         ),
     log:
         text="<logs>/figures/{figure}.log",

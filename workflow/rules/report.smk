@@ -7,7 +7,7 @@ rule report:
         files=planned(PLAN.report_files),
         datasets=planned(PLAN.report_datasets),
     output:
-        "<results>/report.html",
+        report("<results>/report.html", caption="../report/report.rst", category="Report"),
     params:
         spec=planned(PLAN.report_spec),
         code=planned(PLAN.report_code),

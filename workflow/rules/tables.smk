@@ -7,7 +7,7 @@ rule table:
         ranks=planned(PLAN.table_ranks),  # read beside the metrics
         efficiency=planned(PLAN.table_profiles),
     output:
-        "<results>/{table}.csv",
+        report("<results>/{table}.csv", caption="../report/table.rst", category="Tables"),
     params:
         spec=planned(PLAN.table_spec),
         code=planned(PLAN.table_code),

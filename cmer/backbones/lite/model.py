@@ -125,6 +125,7 @@ class Lite(Backbone):
             ],
             image_input="image._bn0",
             text_input="text.embeddings.word_embeddings",
+            image_map=f"image._blocks.{len(self.image._blocks) - 1}",
         )
 
     def _linears(self) -> list[str]:

@@ -47,6 +47,7 @@ class ImageTower(ABC):
         in_projections: those of them that compute queries, keys or values.
         sites: sub-layers of the blocks.
         input: name of the module whose output is the input embeddings.
+        map: name of the module whose output is the last map of patches that the pooled embedding is made of.
     """
 
     blocks: list[BlockSpec]
@@ -54,6 +55,7 @@ class ImageTower(ABC):
     in_projections: list[str]
     sites: list[Site]
     input: str
+    map: str
 
     @abstractmethod
     def encode(self, pixels: Tensor, blocks: Sequence[int]) -> Features:
@@ -111,6 +113,7 @@ class OpenClipVit(ImageTower):
         self.in_projections = transformer_in_projections(f"{PLACE}.transformer", layers)
         self.sites = transformer_sites(f"{PLACE}.transformer", layers, width)
         self.input = f"{PLACE}.patch_dropout"
+        self.map = f"{PLACE}.transformer.resblocks.{max(layers - 2, 0)}"
 
     def encode(self, pixels: Tensor, blocks: Sequence[int]) -> Features:
         """See `ImageTower`."""
@@ -152,6 +155,8 @@ class TimmTower(ImageTower):
         self.in_projections = [name for name in self.linears if name.rpartition(".")[2] in TIMM_IN_PROJECTIONS]
         self.sites = _sites(trunk, self.convolutional)
         self.input = f"{PLACE}.trunk.{'stem' if self.convolutional else 'pos_drop'}"
+        last = f"stages.{len(trunk.stages) - 1}" if self.convolutional else f"blocks.{max(len(trunk.blocks) - 2, 0)}"
+        self.map = f"{PLACE}.trunk.{last}"
 
     def encode(self, pixels: Tensor, blocks: Sequence[int]) -> Features:
         """See `ImageTower`."""

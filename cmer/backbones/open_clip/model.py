@@ -93,6 +93,7 @@ class OpenClip(Backbone):
             text_sites=text.sites,
             image_input=image.input,
             text_input=text.input,
+            image_map=image.map,
         )
 
 

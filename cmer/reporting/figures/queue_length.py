@@ -8,6 +8,6 @@ from cmer.reporting.option_figure import OptionFigure
 
 @FIGURES.register("queue_length")
 class QueueLength(OptionFigure):
-    """MR by the length of the negative queue, with 95 % bootstrap intervals over test images."""
+    """The mR by the length of the negative queue, with 95 % bootstrap intervals over test images."""
 
     option, label = "queue_batches", "length of the negative queue, batches"

@@ -14,6 +14,7 @@ from cmer.provenance import versions
 from cmer.registry import FIGURES, TABLES, Registry
 from cmer.reporting.metrics import RECALLS, read_metrics
 from cmer.reporting.record import read_calls
+from cmer.reporting.report.graph import HEIGHT, WIDTH, graph
 from cmer.reporting.report.pictures import Pictures, data_url
 from cmer.reporting.report.runs import run_page
 from cmer.reporting.report.spec import ReportSpec, Shown
@@ -56,6 +57,7 @@ def render(spec: ReportSpec, results: Path, logs: Path) -> str:
         lstrip_blocks=True,
     )
     logged = read_calls(logs)
+    phases = statistics(logs, logged)
     files = [results / f"metrics/{run.place}/seed{seed}.json" for run in spec.runs for seed in spec.seeds]
     metrics = read_metrics(files)
     pages = [run_page(run, spec.seeds, metrics, results, pictures[run.dataset], logged) for run in spec.runs]
@@ -68,7 +70,9 @@ def render(spec: ReportSpec, results: Path, logs: Path) -> str:
         ],
         drawings=[_drawing(shown, results, links) for shown in spec.figures],
         pages=pages,
-        phases=statistics(logs, logged),
+        phases=phases,
+        graph=graph(phases),
+        box=(WIDTH, HEIGHT),
         versions=versions(),
         headings=[HEADINGS[name] for name in RECALLS],
         pictures={key: url for one in pictures.values() for key, url in one.made.items()},

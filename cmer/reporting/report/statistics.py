@@ -17,9 +17,10 @@ PHASES = {
     "embed": ("Embedding", ("train",)),
     "banks": ("Banks", ("train",)),
     "evaluate": ("Evaluation", ("embed", "banks")),
+    "heat_maps": ("Heat maps", ("data", "train")),
     "efficiency": ("Profiling", ()),
     "tables": ("Tables", ("evaluate", "efficiency")),
-    "figures": ("Figures", ("evaluate", "efficiency")),
+    "figures": ("Figures", ("evaluate", "efficiency", "heat_maps")),
 }
 """Phases of the workflow, by the folder of their logs: title, and the phases that they read."""
 
