@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from cmer.cli import backbones, ceiling, data, evaluate, leaks, models, price, profile
+from cmer.cli import backbones, ceiling, data, evaluate, leaks, models, plan, price, profile
 from cmer.cli.files import checked
 from cmer.commands import spelled_out
 from cmer.errors import UserError
@@ -48,7 +48,7 @@ STAGES = (
 )
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for group in (data, leaks, models, profile, price, evaluate, ceiling, backbones):
+for group in (data, leaks, models, profile, price, plan, evaluate, ceiling, backbones):
     for command in group.app.registered_commands:
         assert command.callback is not None
         name = command.callback.__name__
