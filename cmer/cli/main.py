@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from cmer.cli import archive, backbones, ceiling, data, evaluate, export, leaks, models, price, profile
+from cmer.cli import archive, backbones, ceiling, data, evaluate, export, leaks, models, plan, price, profile
 from cmer.cli.files import checked
 from cmer.commands import spelled_out
 from cmer.errors import UserError
@@ -49,12 +49,12 @@ STAGES = (
 )
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for group in (data, leaks, models, profile, price, evaluate, ceiling, backbones, export, archive):
+for group in (data, leaks, models, profile, price, plan, evaluate, ceiling, backbones, export, archive):
     for command in group.app.registered_commands:
         assert command.callback is not None
         name = command.callback.__name__
         command.callback = checked(command.callback)
-        information = "Search of your own images" if group is archive else "Information"
+        information = "Use of a trained model" if group in (export, archive) else "Information"
         command.rich_help_panel = "Stages, in the order of the workflow" if name in STAGES else information
         app.registered_commands.append(command)
 

@@ -36,6 +36,8 @@ def price(
 ) -> None:
     """Estimate what the runs of a config cost: multiply-accumulates and GPU hours, before anything runs.
 
+    `cmer plan` finds the settings for a machine instead, by the same counts.
+
     Nothing is fetched or trained: large towers have shapes and no weights. A published dataset counts as published
     until it is prepared. Not counted: captioning and runs that read its texts, reranking, profiles, and the decoding of
     images, which is the bottleneck of small towers.

@@ -110,7 +110,7 @@ class Counter:
 
     def _count(self, run: Run) -> Macs:
         towers = self.towers(run.backbone) if run.backbone else None
-        parts = _Parts(run.method, run.options, towers)
+        parts = Parts(run.method, run.options, towers)
         forward, backward = parts.training(run.training.batch_size) if run.options.trains else (0.0, 0.0)
         image, text, score = parts.test()
         reads = towers is not None and run.options.image_input == "features"
@@ -125,19 +125,29 @@ class Counter:
         )
 
 
-class _Parts:
-    """A method without weights, and inputs for it."""
+class Parts:
+    """A method without weights, and inputs for it.
 
-    def __init__(self, name: str, options: MethodOptions, towers: Towers | None) -> None:
+    Args:
+        name: name of the method.
+        options: its settings.
+        towers: the backbone; None for a method with its own towers.
+        features: the blocks that the method reads; None: those of the backbone's settings.
+    """
+
+    def __init__(
+        self, name: str, options: MethodOptions, towers: Towers | None, features: FeatureOptions | None = None
+    ) -> None:
         self.options, self.device = options, towers.device if towers else torch.device("cpu")
         # Methods change the backbone that they run.
         self.backbone = deepcopy(towers.backbone) if towers else None
-        features = towers.options.features if towers else FeatureOptions()
+        blocks = features or (towers.options.features if towers else FeatureOptions())
         with self.device:
-            context = context_of(options, self.backbone, features, [], seed=0)
+            context = context_of(options, self.backbone, blocks, [], seed=0)
             self.method: Method = build(name, options.without_weights(), context)
 
     def images(self, size: int) -> Features | Tensor:
+        """Inputs of `size` images."""
         if self.options.image_input == "features":
             assert self.backbone is not None
             shapes = self.backbone.shapes
@@ -148,6 +158,7 @@ class _Parts:
         return torch.randn(size, 3, preprocess.size, preprocess.size, device=self.device)
 
     def texts(self, size: int) -> Features | Tokens:
+        """Inputs of `size` texts of `TOKENS` tokens."""
         if self.options.text_input == "tokens":
             return _tokens(self.backbone or self.method, size, self.device)
         assert self.backbone is not None

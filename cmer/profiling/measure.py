@@ -37,7 +37,7 @@ class Live:
     """
 
     def __init__(self, known: Iterable[Tensor]) -> None:
-        self.users = Counter({tensor.untyped_storage().data_ptr(): 1 for tensor in known})
+        self.users = Counter({_name(tensor.untyped_storage()): 1 for tensor in known})
         self.bytes = self.most = 0
 
     def hold(self, tensor: Tensor) -> Held:
@@ -51,10 +51,15 @@ class Live:
 
     def change(self, storage: torch.UntypedStorage, users: int) -> None:
         """Add one user to a storage, or take one away."""
-        address = storage.data_ptr()
-        before, self.users[address] = self.users[address], self.users[address] + users
-        self.bytes += storage.nbytes() * (bool(self.users[address]) - bool(before))
+        name = _name(storage)
+        before, self.users[name] = self.users[name], self.users[name] + users
+        self.bytes += storage.nbytes() * (bool(self.users[name]) - bool(before))
         self.most = max(self.most, self.bytes)
+
+
+def _name(storage: torch.UntypedStorage) -> int:
+    """The storage's own address, as a storage without memory has none of its data."""
+    return int(storage._cdata)
 
 
 class Held:

@@ -25,8 +25,9 @@ def test_help_shows_every_verb_in_the_workflows_order(
     assert run(monkeypatch, "--help") == 0
     shown = re.findall(r"^│ (\w[\w-]*) ", capsys.readouterr().out, re.M)
     information = (
-        *("check", "params", "config", "schema", "bench", "price"),
-        *("show", "record", "controls", "t2t-ceiling", "backbones", "export"),
+        *("check", "params", "config", "schema", "bench", "price", "plan"),
+        *("show", "record", "controls", "t2t-ceiling", "backbones"),
+        "export",
     )
     assert shown == [*STAGES, *information]
 

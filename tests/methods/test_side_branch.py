@@ -48,6 +48,21 @@ def test_attention_equals_the_formula_written_out() -> None:
     assert torch.allclose(adapter.attend(p, None), torch.cat(outputs, dim=-1), atol=1e-5)
 
 
+@pytest.mark.parametrize("field", [0, 2])
+def test_a_cpu_attends_in_float32_where_the_rest_computes_in_bfloat16(field) -> None:
+    adapter, mask = perturbed(FocusAdapter(8, 2, field)), torch.ones(5, 1, 1, 4, dtype=torch.bool)
+    mask[:, ..., 3] = False
+    p = torch.randn(5, 4, 8, dtype=torch.bfloat16, requires_grad=True)
+    exact = p.detach().float().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        attended = adapter.attend(p, mask)
+    attended.square().sum().backward()
+    expected = adapter.attend(exact, mask)
+    expected.square().sum().backward()
+    assert attended.dtype == torch.float32 and torch.equal(attended, expected)
+    assert torch.equal(p.grad, exact.grad.bfloat16())
+
+
 def test_padding_of_a_grid_is_never_attended() -> None:
     adapter = perturbed(FocusAdapter(8, 2, 2))
     u = torch.randn(1, 10, 8)  # class token and a 3 x 3 grid

@@ -7,7 +7,7 @@ from test_macs import tower
 
 from cmer.backbones.tiny.options import TinyOptions
 from cmer.config.experiment import parse
-from cmer.profiling.counting import Counter, _Parts
+from cmer.profiling.counting import Counter, Parts
 from cmer.profiling.measure import macs
 from cmer.registry import METHOD_OPTIONS
 
@@ -65,7 +65,7 @@ def test_a_step_costs_what_the_profile_measures(method) -> None:
 
 @pytest.mark.parametrize(("method", "options", "size"), [("ieft", IEFT, 5), ("amfmn", CNN, 6)])
 def test_large_batches_cost_what_small_ones_predict(method, options, size) -> None:
-    parts = _Parts(method, METHOD_OPTIONS.get(method).model_validate(options), None)
+    parts = Parts(method, METHOD_OPTIONS.get(method).model_validate(options), None)
     direct = [total / size for total in parts._step(size)]
     assert parts.training(size) == pytest.approx(direct, rel=0.01), "IEFT scores three texts per image in both"
 
