@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -80,8 +80,8 @@ class Ensemble(Method):
             for group in self._each()[0].parameter_groups()
         ]
 
-    def _each(self) -> list[Any]:
-        return list(self.members)
+    def _each(self) -> list[Method]:
+        return cast("list[Method]", list(self.members))
 
 
 def _joined(embeddings: Sequence[Tensor]) -> Tensor:
