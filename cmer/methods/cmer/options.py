@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from cmer.config.base import Fraction, Rate, Weight, Width
-from cmer.methods.layers.settings import EmbeddingOptions
+from cmer.methods.layers.settings import MemberOptions
 from cmer.registry import METHOD_OPTIONS
 
 VARIANTS = {
@@ -22,7 +22,7 @@ SWITCHES = {"focus_adapter", "queue_batches", "scene_prompt"}
 
 
 @METHOD_OPTIONS.register("cmer")
-class CmerOptions(EmbeddingOptions):
+class CmerOptions(MemberOptions):
     """CMER (text LoRA, Focus-Adapter side branch, negative recycling, scene prompts)."""
 
     text: Literal["lora", "side_branch"] = Field(
@@ -58,6 +58,15 @@ class CmerOptions(EmbeddingOptions):
     def _heads_divide(self) -> Self:
         if self.hidden % self.heads:
             raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+        return self
+
+    @model_validator(mode="after")
+    def _members_fit(self) -> Self:
+        if self.members > 1 and (self.text == "lora" or self.queue_batches):
+            raise ValueError(
+                f"members: {self.members} need `text: side_branch` and `queue_batches: 0`, because text LoRA would "
+                "adapt one tower for all members, and the queue keeps embeddings of one"
+            )
         return self
 
     @property

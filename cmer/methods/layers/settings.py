@@ -47,6 +47,15 @@ class EmbeddingOptions(MethodOptions):
         return found | ({"projection": "mlp heads"} if self.projection.kind == "mlp" else {})
 
 
+class MemberOptions(EmbeddingOptions):
+    """Settings of methods on frozen features, whose trained parts can be an ensemble within one model."""
+
+    members: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=1,
+        description="copies of the trained parts with their own initial weights and losses; their cosines are averaged",
+    )
+
+
 class TowerOptions(EmbeddingOptions):
     """Settings of methods that train within both towers, which stored features cannot replace."""
 

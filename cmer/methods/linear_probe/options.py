@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cmer.methods.layers.settings import EmbeddingOptions
+from cmer.methods.layers.settings import MemberOptions
 from cmer.registry import METHOD_OPTIONS
 
 
 @METHOD_OPTIONS.register("linear_probe")
-class LinearProbeOptions(EmbeddingOptions):
+class LinearProbeOptions(MemberOptions):
     """One linear map per tower."""
