@@ -61,6 +61,7 @@ class Summary:
     recall: Recall | None = None
 
     def __str__(self) -> str:
+        """A sentence for people."""
         parts = [f"{self.embedded:,} embedded"]
         parts += [f"{self.tiles:,} tiles"] * (self.tiles != self.embedded)
         parts += [f"{self.removed:,} removed", f"{self.unchanged:,} unchanged"]
@@ -228,9 +229,8 @@ class _Writer:
     def commit(self) -> None:
         if self.rows:
             columns = schema(self.archive.settings.dim)
-            vectors = pa.FixedSizeListArray.from_arrays(
-                np.concatenate(self.vectors).ravel(), columns[-1].type.list_size
-            )
             rows = pa.Table.from_pylist(self.rows, schema=columns.remove(len(columns) - 1))
+            numbers = pa.array(np.concatenate(self.vectors).ravel())
+            vectors = pa.FixedSizeListArray.from_arrays(numbers, self.archive.settings.dim)
             self.archive.add(rows.append_column(columns[-1], vectors))
         self.rows, self.vectors, self.last = [], [], time.monotonic()

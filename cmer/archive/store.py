@@ -181,6 +181,6 @@ def _connect(path: Path) -> Any:
         import lancedb
     except ImportError:
         raise UserError(
-            "LanceDB, which archives need, is not installed; `pip install 'cmer[archive]'` adds it"
+            "archives need LanceDB, which is not installed; `pip install 'cmer[archive]'` adds it"
         ) from None
     return lancedb.connect(path)

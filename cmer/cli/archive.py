@@ -1,4 +1,4 @@
-"""Commands that search a user's own images: index, search, export-archive."""
+"""Commands that search a user's own images: index, search, export-archive, serve."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 SHOWN = 20
 """Skipped images that are listed."""
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LEAST_TOKEN = 16
+"""Characters of a token."""
 
 Store = Annotated[Path, typer.Argument(metavar="ARCHIVE", help="Folder of the archive (cmer index).")]
 Run = Annotated[
@@ -49,9 +52,9 @@ def index(
 ) -> None:
     """Embed the images of a folder into an archive for `cmer search` and `cmer serve`, or bring the archive up to date.
 
-    Images with a side above `--tile` are cut into overlapping tiles; footprints of GeoTIFFs are kept. Images that cannot
-    be read are listed and skipped. Only new and changed images are embedded; rerun the same command to resume an
-    interrupted run.
+    Images with a side above `--tile` are cut into overlapping tiles; footprints of GeoTIFFs are kept. Images that
+    cannot be read are listed and skipped. Only new and changed images are embedded; rerun the same command to resume
+    an interrupted run.
     """
     from cmer.archive.files import read_labels
     from cmer.archive.index import index as index_folder
@@ -116,6 +119,43 @@ def export_archive(
     from cmer.archive.store import Archive
 
     typer.echo(f"{out}: {export(Archive.open(store), out):,} rows")
+
+
+@app.command()
+def serve(
+    store: Store,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the server.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address of this machine to serve on; other than loopback only with --token.")
+    ] = "127.0.0.1",
+    token: Annotated[
+        str, typer.Option(help="Secret of at least 16 characters that every request must know.", envvar="CMER_TOKEN")
+    ] = "",
+    run: Run = "",
+) -> None:
+    """Serve a page on which an archive is searched by a sentence or a dropped image, until it is interrupted.
+
+    Only this machine can open it unless both --host and --token are given.
+    """
+    from cmer.archive.store import Archive
+
+    if token and (len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
+        raise UserError(
+            f"--token needs at least {LEAST_TOKEN} ASCII characters without spaces, so that nobody guesses it"
+        )
+    if host not in LOOPBACK and not token:
+        raise UserError(f"--host {host} would let other machines read the archive; give --token as well")
+    archive = Archive.open(store)
+    try:
+        import uvicorn
+
+        from cmer.archive.serve.app import create_app
+    except ImportError:
+        raise UserError("the server needs FastAPI and uvicorn; `pip install 'cmer[archive]'` adds them") from None
+    served = create_app(archive, _model(archive, run), token)
+    shown = f"[{host}]" if ":" in host else host
+    typer.echo(f"http://{shown}:{port}/{f'?token={token}' if token else ''}")
+    uvicorn.run(served, host=host, port=port, log_level="warning", server_header=False)
 
 
 def _located(run: str) -> str:

@@ -204,6 +204,7 @@ def test_a_list_of_labels_that_is_wrong_is_a_sentence(tmp_path: Path, text: str,
 
 def test_labels_of_images_that_are_not_there_are_refused(folder: Path, store: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("label, file\npond, red/0.png\n\nlake,red/none.png\n")
-    assert (labels := read_labels(tmp_path / "labels.csv")) == {"red/0.png": "pond", "red/none.png": "lake"}
+    labels = read_labels(tmp_path / "labels.csv")
+    assert labels == {"red/0.png": "pond", "red/none.png": "lake"}
     with pytest.raises(UserError, match=r"red/none\.png"):
         run(folder, store, labels=labels)

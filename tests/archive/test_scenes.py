@@ -1,5 +1,6 @@
 """Tiles that cover every pixel, and footprints of GeoTIFFs."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def test_tiles_cover_the_image_overlap_and_are_no_more_than_needed(
         seen[top:bottom, left:right] += 1
     assert seen.min() == 1 and len(set(tiles)) == len(tiles)
     rows = sorted({(box.top, box.bottom) for box in tiles})
-    assert all(before[1] - after[0] >= overlap for before, after in zip(rows, rows[1:], strict=False))
+    assert all(before[1] - after[0] >= overlap for before, after in pairwise(rows))
     assert len(rows) == (1 if height <= tile else -((overlap - height) // (tile - overlap)))
 
 
@@ -47,7 +48,7 @@ def test_an_overlap_above_half_of_the_tile_is_refused() -> None:
 
 
 def geotiff(path: Path, crs: str | None = "EPSG:32631", bands: int = 3, dtype: str = "uint8", **how) -> None:
-    """100 × 60 pixels of 10 m, from 500,000 m east and 5,400,000 m north; more red towards the bottom."""
+    """100 x 60 pixels of 10 m, from 500,000 m east and 5,400,000 m north; more red towards the bottom."""
     values = np.random.default_rng(0).integers(40, 60, (bands, 60, 100)).astype(dtype)
     values[0] += np.arange(60, dtype=dtype)[:, None] * 3
     how = {"transform": from_origin(500_000, 5_400_000, 10, 10)} | how
