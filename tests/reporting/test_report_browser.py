@@ -69,7 +69,7 @@ def test_a_row_leads_to_the_page_of_its_run_with_pictures(page: Page) -> None:
 def test_the_graph_of_the_steps_is_drawn_and_named(page: Page) -> None:
     drawing = page.get_by_role("img", name="Steps of the workflow")
     box = drawing.locator("rect").bounding_box()
-    assert box is not None and box["width"] > 100 and "Evaluation" in drawing.inner_text()
+    assert box is not None and box["width"] > 100 and "Evaluation" in (drawing.text_content() or "")
 
 
 def test_nothing_is_out_of_sight_and_no_accessibility_fault_is_serious(page: Page) -> None:
