@@ -25,7 +25,7 @@ RECORDED = (".json", ".safetensors")
 """Formats that can hold a record."""
 Logged = tuple[Path, dict[str, Any]]
 """The record of a command, as `cmer.provenance.recorded` writes it, and its path."""
-LATER = ("embedding", "evaluation")
+LATER = ("embedding", "evaluation", "heat_maps")
 """Stages that add their code and versions to the record of the training whose output they read."""
 
 
@@ -45,6 +45,7 @@ class _Own(_Code):
     features: str = ""
     embedding: _Code | None = None
     evaluation: _Code | None = None
+    heat_maps: _Code | None = None
 
 
 class _Call(_Code):

@@ -66,6 +66,12 @@ def test_a_row_leads_to_the_page_of_its_run_with_pictures(page: Page) -> None:
     assert page.locator("#overview").is_visible() and not run.is_visible()
 
 
+def test_the_graph_of_the_steps_is_drawn_and_named(page: Page) -> None:
+    drawing = page.get_by_role("img", name="Steps of the workflow")
+    box = drawing.locator("rect").bounding_box()
+    assert box is not None and box["width"] > 100 and "Evaluation" in (drawing.text_content() or "")
+
+
 def test_nothing_is_out_of_sight_and_no_accessibility_fault_is_serious(page: Page) -> None:
     for width, theme, place in product((1280, 390), ("light", "dark"), ("", "run-squares-lite.probe")):
         page.set_viewport_size({"width": width, "height": 900})

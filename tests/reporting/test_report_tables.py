@@ -4,7 +4,7 @@ import pandas as pd
 from reporting_cases import run
 
 from cmer.reporting.base import Files, TableSpec, build_table
-from cmer.reporting.report.tables import Row, View, view
+from cmer.reporting.report.tables import Cell, Row, View, view
 
 
 def shown(rows: list[dict], files: list, links: dict[tuple[str, str], str] | None = None) -> View:
@@ -73,3 +73,8 @@ def test_empty_columns_are_left_out_and_the_protocol_is_always_shown(write_metri
     assert "ours minus paper" not in found.headings
     assert found.headings[:3] == ["method", "protocol", "mR"]
     assert all(len(row.cells) == len(found.headings) - 1 for row in found.rows)
+
+
+def test_numbers_are_told_from_words() -> None:
+    assert all(Cell(key, key=key).numeric for key in ("12", "-1.25", "+0.4", "0"))
+    assert not any(Cell(key, key=key).numeric for key in ("", "none", "1 2", "1.2.3", "lite.cmer"))

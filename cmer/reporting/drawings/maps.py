@@ -23,8 +23,9 @@ SIDE = 160
 """Side of a panel's picture, pixels."""
 PANEL = 1.35
 """Height of a row and greatest width of a column, inches."""
-ABOVE = 0.28
-"""Height of the headings, inches."""
+REST = 0.45
+"""Height of the headings and of the note, inches."""
+NOTE = "shuffled: mean rank correlation with maps of shuffled weights; near 0, a map shows what was learned"
 
 
 CLOSE = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
@@ -38,7 +39,7 @@ def draw(shown: Mapping[str, Sequence[Pair]]) -> Figure:
     with rc_context(STYLE):
         width = min(PAGE, PANEL * (len(columns) + 2))
         panel = width / (len(columns) + 2)
-        figure = Figure((width, (panel + 0.16) * len(pairs) + ABOVE), dpi=300, layout=CLOSE)
+        figure = Figure((width, (panel + 0.16) * len(pairs) + REST), dpi=300, layout=CLOSE)
         grid = figure.subplots(len(pairs), len(columns) + 2, squeeze=False)
         for row, axes in enumerate(grid):
             for each in axes:
@@ -54,6 +55,7 @@ def draw(shown: Mapping[str, Sequence[Pair]]) -> Figure:
             grid[0][1:], ["image", *("\n".join(column) for column in columns)], strict=True
         ):
             axes_of_map.set_title(heading, size=STYLE["font.size"], pad=3)
+        figure.supxlabel(NOTE, size="small")
     return figure
 
 

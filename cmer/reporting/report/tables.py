@@ -52,6 +52,11 @@ class Cell(NamedTuple):
     key: str = ""
     tone: str = ""
 
+    @property
+    def numeric(self) -> bool:
+        """Whether it sorts as a number."""
+        return self.key.lstrip("+-").replace(".", "", 1).isdigit()
+
 
 @dataclass(frozen=True)
 class Row:
