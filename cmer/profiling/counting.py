@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cmer.backbones.base import Backbone, Features, Tokens
 from cmer.backbones.build import build as build_backbone
@@ -192,18 +195,22 @@ class Parts:
         with self.device:
             memory = method.memory(size)
         images, texts = self.images(size), self.texts(size)
-        with _Count() as counted:
+        with self._masks(), _Count() as counted:
             items = method.encode_images(images), method.encode_texts(texts)
             losses = method.losses(*items, PairIds(ids, ids, torch.zeros_like(ids)), memory, StepInfo(0, 1))
             forward = counted.macs
             torch.stack(list(losses.values())).sum().backward()
         return forward, counted.macs - forward
 
+    def _masks(self) -> AbstractContextManager[object]:
+        """On the meta device masks have no values; they are those of texts without padding."""
+        return AllReal() if self.device.type == "meta" else nullcontext()  # type: ignore[no-untyped-call]
+
     def test(self) -> tuple[float, float, float]:
         """Multiply-accumulates of encoding an image and a text, and of scoring a pair."""
         method, size = self.method.eval(), SIZES[0]
         found = []
-        with torch.inference_mode():
+        with torch.inference_mode(), self._masks():
             with _Count() as counted:
                 images = method.scored_part(method.encode_images(self.images(size)))
             found.append(counted.macs / size)
@@ -213,6 +220,19 @@ class Parts:
             with _Count() as counted:
                 method.score(images, select(texts, slice(0, 1)))
         return found[0], found[1], counted.macs / size
+
+
+class AllReal(TorchDispatchMode):
+    """Takes every element of a mask for true, so that what it selects has a shape without values."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Give `nonzero` of a mask and rows of a tensor at a mask the shapes that they have then."""
+        if func is torch.ops.aten.nonzero.default:
+            return args[0].new_empty(args[0].numel(), args[0].ndim, dtype=torch.int64)
+        if func is torch.ops.aten.index.Tensor and [each.dtype for each in args[1]] == [torch.bool]:
+            selected, (mask,) = args
+            return selected.new_empty(mask.numel(), *selected.shape[mask.ndim :])
+        return func(*args, **(kwargs or {}))
 
 
 class _Count:

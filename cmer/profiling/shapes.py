@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from cmer.backbones.base import Features, Tokens
@@ -18,7 +17,7 @@ from cmer.config.methods import MethodOptions
 from cmer.losses.memory import PairIds
 from cmer.methods.base import StepInfo
 from cmer.methods.items import Items, concatenate
-from cmer.profiling.counting import Parts, Towers
+from cmer.profiling.counting import AllReal, Parts, Towers
 from cmer.profiling.measure import Live
 
 STATE = 20
@@ -83,7 +82,7 @@ class Shadow:
             micro_batch: pairs encoded at once; not less than the batch for a plain step.
             stored: whether features are read again in the second pass, instead of being kept for it.
         """
-        with self.mode, _AllReal():  # type: ignore[no-untyped-call]
+        with self.mode, AllReal():  # type: ignore[no-untyped-call]
             memory = self.method.memory(batch)
             known = [*self.method.parameters(), *self.method.buffers(), *self.backbone.parameters()]
             live = Live([*known, *self.backbone.buffers(), *(memory.tensors() if memory else [])])
@@ -119,18 +118,6 @@ class Shadow:
             return self.parts.texts(size)
         ids = torch.zeros(size, self._length, dtype=torch.int64)
         return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
-
-
-class _AllReal(TorchDispatchMode):
-    """Takes every element of a mask for true, so that the shape of what it selects is known."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.nonzero.default:
-            return torch.empty(args[0].numel(), args[0].ndim, dtype=torch.int64)
-        if func is torch.ops.aten.index.Tensor and [each.dtype for each in args[1]] == [torch.bool]:
-            selected, (mask,) = args
-            return selected.new_empty(mask.numel(), *selected.shape[mask.ndim :])
-        return func(*args, **(kwargs or {}))
 
 
 def _watched(live: Live, given: Any) -> Any:

@@ -48,7 +48,7 @@ def test_a_linear_probe_in_closed_form(gpu, monkeypatch) -> None:
 
 
 def test_shapes_alone_give_what_is_computed(monkeypatch) -> None:
-    for method, options in (("cmer", SMALL), ("clip_lora", {})):
+    for method, options in (("cmer", SMALL), ("cmer", SMALL | {"text": "side_branch"}), ("clip_lora", {})):
         computed = counted(method, options, batch_size=64)
         with monkeypatch.context() as patch:
             patch.setattr(TinyOptions, "gpu", True)

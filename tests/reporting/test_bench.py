@@ -73,7 +73,15 @@ def test_the_chart_shows_what_was_measured_and_what_limits_it(tmp_path) -> None:
     assert {value for (label, *_), value in points.items() if label == shown[5]} == {8, 10, 30}
     assert {value for (label, *_), value in points.items() if label == shown[3]} == {9 / 5, 80 / 50}
     assert not [label for label, *_ in points if label.startswith("cmer_large")], "nothing was measured"
+    assert not kept.texts
     assert sorted(line.get_xdata()[0] for line in kept.lines if line.get_marker() != "None") == [0.05, 0.05, 0.2, 1]
+
+
+def test_a_run_that_keeps_nothing_per_pair_is_drawn_as_zero() -> None:
+    row = {"backbone": "b", "setting": "today", "batch": 4, "engine": "stored", "run": "parts"}
+    nothing = {"pairs_per_s": None, "mac_bound": None, "read_bound": None, "saved_bytes_per_pair": 0.0}
+    _, kept = draw([row | {"ratios": {"clip_adapter": nothing}}]).axes
+    assert [text.get_text() for text in kept.texts] == ["0"]
 
 
 def test_the_chart_is_beside_the_rows(tmp_path) -> None:

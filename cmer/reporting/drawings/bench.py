@@ -69,8 +69,11 @@ def _lines(rows: Sequence[Row]) -> list[tuple[str, Row | None]]:
 
 
 def _mark(axes: Axes, ratio: float | None, height: int, name: str) -> None:
-    if ratio is not None and ratio > 0:  # the axis is logarithmic; the slope of a run that keeps nothing may be zero
+    if ratio is not None and ratio > 0:
         axes.plot(ratio, height, linestyle="", **MARKS[name])
+    elif ratio is not None:  # a run may keep nothing per pair, and the axis is logarithmic
+        left = axes.get_yaxis_transform()
+        axes.text(0.02, height, "0", transform=left, va="center", color=MARKS[name]["color"], weight="bold")
 
 
 def _scale(axes: Axes, label: str) -> None:
