@@ -27,6 +27,7 @@ def test_help_shows_every_verb_in_the_workflows_order(
     information = (
         *("check", "params", "config", "schema", "bench", "price"),
         *("show", "record", "controls", "t2t-ceiling", "backbones"),
+        *("index", "search", "export-archive", "serve"),
     )
     assert shown == [*STAGES, *information]
 
