@@ -65,7 +65,8 @@ def index(
     named = None if labels is None else read_labels(labels)
     sides = {name: side for name, side in (("tile", tile), ("overlap", overlap)) if side is not None}
     tiling = validate(Tiling, sides, "--tile and --overlap") if sides else None
-    summary = index_folder(folder, store, load(run), _located(run), tiling, _raster(bands), named, exact_up_to)
+    raster = _raster(bands)
+    summary = index_folder(folder, store, load(run), _located(run), tiling, raster, named, exact_up_to)
     for file, reason in summary.skipped[:SHOWN]:
         typer.echo(f"skipped {file}: {reason}", err=True)
     if len(summary.skipped) > SHOWN:

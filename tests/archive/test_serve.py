@@ -10,6 +10,7 @@ from archive_cases import Colours, square
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from PIL import Image
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from cmer.archive.index import index
 from cmer.archive.search import Searcher
@@ -180,6 +181,7 @@ def test_every_answer_forbids_other_sources(client: TestClient) -> None:
 
 
 def test_answers_are_those_of_the_schema_whatever_is_asked(app) -> None:
+    """But for one check: no schema says that a query has a text or an image, or that an image can be decoded."""
     known = schemathesis.openapi.from_asgi("/openapi.json", app, headers=HOST)
     operations = [each.ok() for each in known.get_all_operations()]
     assert len(operations) == 5
@@ -188,6 +190,6 @@ def test_answers_are_those_of_the_schema_whatever_is_asked(app) -> None:
         @given(case=operation.as_strategy())
         @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
         def answers_are_valid(case) -> None:
-            case.call_and_validate(headers=HOST)
+            case.call_and_validate(headers=HOST, excluded_checks=[positive_data_acceptance])
 
         answers_are_valid()

@@ -140,7 +140,7 @@ class _Service:
         missing: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
         picture = missing | {200: {"content": {"image/webp": {}}}, 410: {"model": Problem}}
         app.get("/api/archive")(self.about)
-        app.post("/api/search")(self.search)
+        app.post("/api/search", responses=missing)(self.search)
         app.get("/api/footprints")(self.footprints)
         app.get("/api/images/{id}", responses=missing)(self.details)
         app.get("/api/images/{id}/picture", responses=picture, response_class=Response)(self.picture)

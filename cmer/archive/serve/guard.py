@@ -47,10 +47,8 @@ class Guard:
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         headers = Headers(scope=scope)
         if not self.token:
-            known = headers.get("host", "").lower().rsplit(":", 1)[0] in LOOPBACK or headers.get("host", "") == "[::1]"
-            return (
-                None if known else _problem(400, "this name is not served; open the address that `cmer serve` prints")
-            )
+            known = re.sub(":[0-9]*$", "", headers.get("host", "").lower()) in LOOPBACK
+            return None if known else _problem(400, "not served under this name; open the address that was printed")
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[-1]
         if scope["path"] == "/" and self._is_token(given):
             response = RedirectResponse("/", 303)
