@@ -18,7 +18,9 @@ def export(
     run: Annotated[Path, typer.Argument(help="Checkpoint of a run, or a name that cmer.load takes."), Reads()],
     to: Annotated[Format, typer.Option(help="Format: two graphs, a state dict, or a checkpoint of half the size.")],
     out: Annotated[
-        Path, typer.Option(help="File to write; for onnx, files of this name with other suffixes."), Writes()
+        Path,
+        typer.Option(help="File to write; for onnx, files of this name with other suffixes."),
+        Writes(("", ".image.onnx", ".text.onnx", ".tokenizer.json", ".json")),
     ],
 ) -> None:
     """Write a trained run for other programs, and compare what was written with the run.

@@ -1,6 +1,7 @@
 """Exports embed as the run does, in the programs that they are for."""
 
 import json
+import sys
 from pathlib import Path
 
 import inference_cases as cases
@@ -176,7 +177,11 @@ def run_graph(file, **inputs):
 
 @pytest.mark.parametrize(
     ("method", "options", "inputs"),
-    [("cmer", BRANCHES, "stored"), ("linear_probe", {}, "stored"), ("clip_lora", {}, "online")],
+    [
+        ("cmer", BRANCHES | {"focus_field": 3, "focus_dropout": 0.5}, "stored"),
+        ("linear_probe", {}, "stored"),
+        ("clip_lora", {}, "online"),
+    ],
 )
 def test_onnx_runtime_embeds_as_the_run_does(prepared, workspace, method, options, inputs) -> None:
     cases.draw(cases.run_spec(prepared, method, options, TINY, inputs=inputs))
@@ -211,6 +216,28 @@ def test_a_graph_that_differs_is_not_written(prepared, workspace, monkeypatch) -
     with pytest.raises(UserError, match=r"ONNX Runtime differs from the run by \d\.\de-\d+, more than 0e\+00"):
         export(str(cases.CHECKPOINT), Format.onnx, Path("run.onnx"))
     assert [path.name for path in Path().iterdir()] == [cases.CHECKPOINT.name]
+
+
+def test_what_onnx_cannot_express_is_a_sentence(prepared, workspace, monkeypatch) -> None:
+    cases.draw(cases.run_spec(prepared, "linear_probe", backbone=TINY))
+    monkeypatch.setattr("torch.onnx.export", lambda *_, **__: 1 / 0)
+    with pytest.raises(UserError, match=r"run any\.linear_probe cannot be written as ONNX: division by zero"):
+        export(str(cases.CHECKPOINT), Format.onnx, Path("run.onnx"))
+
+
+def test_what_onnx_needs_is_said_before_anything_is_loaded(workspace, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        UserError, match=r"the format onnx needs the extra `onnx`; `pip install 'cmer\[onnx\]'` adds it"
+    ):
+        export("missing.safetensors", Format.onnx, Path("run.onnx"))
+
+
+def test_towers_that_no_onnx_file_holds_are_refused(prepared, workspace, monkeypatch) -> None:
+    cases.draw(cases.run_spec(prepared, "linear_probe", backbone=TINY))
+    monkeypatch.setattr("cmer.inference.export.onnx.LARGEST_GRAPH", 1000)
+    with pytest.raises(UserError, match="more than an ONNX file holds; export to safetensors"):
+        export(str(cases.CHECKPOINT), Format.onnx, Path("run.onnx"))
 
 
 def test_views_of_the_graph_are_those_of_the_features() -> None:

@@ -33,10 +33,11 @@ class Encoders:
 def encoders(model: RetrievalModel) -> Encoders:
     """The encoders of a model, in eval mode, which averages over its dihedral views."""
     source = model.source
-    method = source.method.eval().cpu()
+    method = source.method.cpu()
     backbone = None if source.backbone is None else source.backbone.cpu()
     preprocess = preprocess_of(method, backbone)
-    return Encoders(ImageEncoder(source, preprocess, model.spec.views), TextEncoder(source), preprocess)
+    images, texts = ImageEncoder(source, preprocess, model.spec.views), TextEncoder(source)
+    return Encoders(images.eval(), texts.eval(), preprocess)  # the exporter restores the mode that it finds
 
 
 class ImageEncoder(nn.Module):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ def write(run: str, out: Path) -> dict[str, Any]:
     views, and tokens. They give unit embeddings in float32. The suffix of `out` is replaced.
 
     Raises:
-        UserError: ONNX or its runtime is not installed, the towers are too large for a file, or ONNX Runtime computes
-            other embeddings.
+        UserError: ONNX or its runtime is not installed, the towers are too large for a file, a part of
+            them is not in ONNX, or ONNX Runtime computes other embeddings.
     """
     _require_libraries()
     model = load(run)
@@ -45,13 +45,26 @@ def write(run: str, out: Path) -> dict[str, Any]:
     tokens = here.texts.tokenize(list(TEXTS))
     with ExitStack() as stack:
         image, text = (stack.enter_context(atomic(out.with_suffix(suffix))) for suffix in (IMAGE, TEXT))
-        _write_graph(here.images, {"squares": squares}, ("batch",), image)
-        _write_graph(here.texts, {"ids": tokens.ids, "mask": tokens.mask}, ("batch", "length"), text)
-        difference = max(_image_difference(here, squares, image), _text_difference(here, text))
+        with _failing(model.name):
+            _write_graph(here.images, {"squares": squares}, ("batch",), image)
+            _write_graph(here.texts, {"ids": tokens.ids, "mask": tokens.mask}, ("batch", "length"), text)
+            difference = max(_image_difference(here, squares, image), _text_difference(here, text))
         size = image.stat().st_size + text.stat().st_size
     tokenizer = _write_tokenizer(here.texts, out)
     write_json(out.with_suffix(".json"), _description(model, here, out, tokenizer) | {"largest_difference": difference})
     return {"bytes": size, "largest_difference": difference}
+
+
+@contextmanager
+def _failing(run: str) -> Iterator[None]:
+    """Turn what the exporter and the runtime raise, which is nearly anything, into a sentence."""
+    try:
+        yield
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"run {run} cannot be written as ONNX: {reason}") from error
 
 
 def _require_libraries() -> None:

@@ -99,7 +99,7 @@ def to_regions(patches: Tensor, grid: int, field: int) -> tuple[Tensor, Tensor |
         return regions, None
     real = F.pad(torch.ones(1, grid, grid, 1, dtype=torch.bool, device=patches.device), (0, 0, 0, extra, 0, extra))
     mask = _cut(real, side, field).squeeze(-1)[:, None, None, :]
-    return regions, mask.repeat(len(patches), 1, 1, 1)
+    return regions, mask.repeat(patches.shape[0], 1, 1, 1)
 
 
 def _cut(square: Tensor, side: int, field: int) -> Tensor:
