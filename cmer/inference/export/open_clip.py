@@ -29,6 +29,8 @@ LARGEST_DIFFERENCE = 1e-4
 """Of a component of a unit embedding in float32."""
 OWN = "backbone."
 """Prefix of what a method trains within the towers."""
+TEMPERATURE = "heads.log_scale"
+"""A method's parameter that open_clip calls `logit_scale`."""
 
 
 def write(run: str, out: Path) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def _require_open_clip(model: RetrievalModel) -> str:
     if not isinstance(options, OpenClipOptions):
         towers = "its own towers" if options is None else f"the towers of {options.kind}"
         raise UserError(f"run {model.name} has {towers}, which open_clip does not know; export to onnx or safetensors")
-    outside = sorted(part for part in model.method.trained() if not part.startswith(OWN))
+    outside = sorted(part for part in model.method.trained() if not part.startswith(OWN) and part != TEMPERATURE)
     if outside:
         raise UserError(
             f"run {model.name} trains {outside[0]}, for which an open_clip model has no place; export to onnx or "
@@ -91,7 +93,8 @@ def _complete(
 ) -> dict[str, Tensor]:
     """The state dict with the temperature and the bias, which the towers do not read."""
     whole = {name: tensor.contiguous() for name, tensor in state.items()}
-    whole["logit_scale"] = torch.tensor(math.log(shapes.logit_scale))
+    given = torch.tensor(math.log(shapes.logit_scale))
+    whole["logit_scale"] = model.method.state_dict().get(TEMPERATURE, given)
     if shapes.logit_bias is not None:
         whole["logit_bias"] = torch.tensor(shapes.logit_bias)
     for found, other, words in ((whole, known, "lacks"), (known, whole, "alone has")):
