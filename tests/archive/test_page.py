@@ -24,6 +24,7 @@ from cmer.archive.store import Archive
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium")
 SERIOUS = ("serious", "critical")
+expect.set_options(timeout=20_000)
 
 
 def place(path: Path, colour: tuple[int, int, int], west: float, north: float) -> None:
