@@ -73,10 +73,12 @@ def losses_of_five_steps(prepared, run):
     return [trainer.step(batch) for batch in trainer.batches(0)[:5]]
 
 
-@pytest.mark.parametrize("text", ["lora", "side_branch"])
-def test_stored_features_train_as_pixels_do(prepared, workspace, text) -> None:
-    stored = losses_of_five_steps(prepared, spec(prepared, options={"text": text}))
-    online = losses_of_five_steps(prepared, spec(prepared, options={"text": text}, inputs="online"))
+@pytest.mark.parametrize(
+    "options", [{"text": "lora"}, {"text": "side_branch"}, {"text": "side_branch", "queue_batches": 0, "members": 2}]
+)
+def test_stored_features_train_as_pixels_do(prepared, workspace, options) -> None:
+    stored = losses_of_five_steps(prepared, spec(prepared, options=options))
+    online = losses_of_five_steps(prepared, spec(prepared, options=options, inputs="online"))
     assert np.allclose(stored, online, atol=1e-4)
     assert len(set(stored)) == 5
 
