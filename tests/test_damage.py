@@ -110,7 +110,10 @@ def project(prepared, tmp_path_factory) -> Path:
         arguments = (Path("data"), Path("prompts.csv"), Path("queries.csv"), Path("half"))
         interrupted(lambda: extract_dataset(features, *arguments), Sink, "append", after=9)
         for run in ("a", "b"):
-            call(f"train {RUN} --out {run}.safetensors --spec", spec(prepared, f"tiny.{run}").model_dump_json())
+            call(
+                f"train {RUN} --out {run}.safetensors --curve {run}.jsonl --spec",
+                spec(prepared, f"tiny.{run}").model_dump_json(),
+            )
             call(f"{EMBED} {run}.safetensors")
             Path("o.safetensors").rename(f"{run}.embeddings")
             call(f"{EVALUATE} {run}.embeddings")

@@ -25,7 +25,9 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LEAST_TOKEN = 16
 """Characters of a token."""
 
-Store = Annotated[Path, typer.Argument(metavar="ARCHIVE", help="Folder of the archive (cmer index).")]
+Store = Annotated[
+    Path, typer.Argument(metavar="ARCHIVE", help="Folder of the archive (cmer index)."), Reads(("archive.json",))
+]
 Run = Annotated[
     str, typer.Option(help="Checkpoint of the archive's run, or name of its backbone. Default: where it was last.")
 ]
@@ -33,9 +35,9 @@ Run = Annotated[
 
 @app.command()
 def index(
-    folder: Annotated[Path, typer.Argument(help="Folder of images; they stay where they are.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of images; they stay where they are."), Reads(())],
     run: Annotated[str, typer.Option(help="Checkpoint of a trained run, or name of an aligned backbone.")],
-    store: Annotated[Path, typer.Option(help="Folder of the archive, e.g. archive.lance.")],
+    store: Annotated[Path, typer.Option(help="Folder of the archive, e.g. archive.lance."), Writes(("archive.json",))],
     labels: Annotated[
         Path | None,
         typer.Option(help="CSV with the columns file and label. Default: the name of the folder of each image."),

@@ -39,7 +39,7 @@ def train(prepared, spec: RunSpec) -> RunFiles:
         options = FeatureSpec(dataset=prepared.options, backbone=spec.backbone)
         extract_dataset(options, prepared.folder, prepared.captions, prepared.queries, FEATURES).write(features)
     files = RunFiles(prepared.folder, prepared.captions, prepared.validation, None, features)
-    train_run(spec, files, CHECKPOINT)
+    train_run(spec, files, CHECKPOINT, Path("curve.jsonl"))
     embed_run(CHECKPOINT, files, prepared.queries, "{label}. {caption}", Path("embeddings.safetensors"))
     return files
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 from report_project import spec_of
 
 from cmer.reporting.report.page import render
@@ -58,12 +58,14 @@ def test_tables_sort_and_filter(page: Page) -> None:
 def test_a_row_leads_to_the_page_of_its_run_with_pictures(page: Page) -> None:
     page.locator("#table-table1 tbody a").first.click()
     run = page.locator("[id='run-squares-lite.probe']")
-    assert run.is_visible() and not page.locator("#overview").is_visible()
+    expect(run).to_be_visible()
+    expect(page.locator("#overview")).to_be_hidden()
     pictures = run.locator("img[data-picture]")
     assert pictures.count() > 20
     assert all(pictures.evaluate_all("all => all.map(img => img.complete && img.naturalWidth === 96)"))
     page.get_by_role("link", name="All runs").click()
-    assert page.locator("#overview").is_visible() and not run.is_visible()
+    expect(page.locator("#overview")).to_be_visible()
+    expect(run).to_be_hidden()
 
 
 def test_the_graph_of_the_steps_is_drawn_and_named(page: Page) -> None:

@@ -75,7 +75,7 @@ def test_steps_take_more_of_a_larger_dataset(tmp_path: Path) -> None:
 
 def test_only_clip_towers_ask_for_a_gpu(smallest: Plan, paper: Plan) -> None:
     on_gpu = {rule for rule, taken in resources(paper).items() if taken.get("gpu")}
-    assert on_gpu == {"train", "embed", "profile"}
+    assert on_gpu == {"train", "embed", "heat_maps", "profile"}
     assert not any(taken.get("gpu") for taken in resources(smallest).values())
 
 
