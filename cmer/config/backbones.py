@@ -25,6 +25,7 @@ def _integer(value: Any) -> Any:
 
 
 FeatureDtype = Literal["float32", "bfloat16", "int8"]
+Runtime = Literal["torch", "openvino"]
 Blocks = Annotated[list[Annotated[int, Field(ge=0, le=1000)]] | None, AfterValidator(_ascending)]
 
 
@@ -58,7 +59,7 @@ class BackboneOptions(Model):
     printed: Text = Field(description="name of the vision tower as printed in the tables, e.g. ViT-B-16")
     precision: Precision = Field(default="float32", description="precision of the frozen towers, on every device")
     threads: Threads = Field(default=2, description="threads of the extraction; on a CPU they affect the result")
-    runtime: Literal["torch", "openvino"] = Field(
+    runtime: Runtime = Field(
         default="torch",
         description="what runs the towers in the extraction: torch, or OpenVINO on the CPU (extra `openvino`)",
     )

@@ -123,7 +123,6 @@ def _import_openvino() -> Any:
         import openvino
     except ImportError:
         raise UserError(
-            "backbone option runtime: openvino needs OpenVINO, which is not installed; "
-            "`pip install 'cmer[openvino]'` adds it"
+            "runtime openvino needs OpenVINO, which is not installed; `pip install 'cmer[openvino]'` adds it"
         ) from None
     return openvino

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from cmer.backbones.base import Features, Tokens
 from cmer.backbones.open_clip.cards import card_names
-from cmer.config.backbones import BackboneOptions, FeatureDtype, parse_backbone
+from cmer.config.backbones import BackboneOptions, FeatureDtype, Runtime, parse_backbone
 from cmer.config.datasets import FolderDataset
 from cmer.errors import UserError
-from cmer.features.device import device
+from cmer.features.device import device, threads
 from cmer.features.inputs import Inputs, Pixels, as_stored
+from cmer.features.towers import OpenVino
 from cmer.features.views import dihedral_each
 from cmer.inference.pictures import Picture, opened
 from cmer.inference.source import Source, of_backbone, of_checkpoint
@@ -68,6 +69,8 @@ class RetrievalModel:
         self._preprocess = preprocess_of(source.method, source.towers)
         self._raster = self.spec.source.raster if isinstance(self.spec.source, FolderDataset) else None
         self._pool = ThreadPoolExecutor(cores())  # decoding releases the global interpreter lock
+        # torch's threads wait actively, and would take the cores from OpenVINO's
+        self._threads = 1 if isinstance(source.towers, OpenVino) else torch.get_num_threads()
 
     @cached_property
     def dim(self) -> int:
@@ -101,7 +104,8 @@ class RetrievalModel:
             return self._preprocess.normalise(dihedral_each(squares[images], views).to(device()))
 
         numbers, precision = np.arange(len(squares)), self.spec.training.precision
-        (found,) = encode_images(self.method, self._inputs(pixels), numbers, self.spec.views, precision)
+        with threads(self._threads):
+            (found,) = encode_images(self.method, self._inputs(pixels), numbers, self.spec.views, precision)
         return torch.as_tensor(found)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
@@ -152,13 +156,15 @@ class RetrievalModel:
         return np.asarray(vector)
 
 
-def load(source: str | Path | BackboneOptions) -> RetrievalModel:
+def load(source: str | Path | BackboneOptions, runtime: Runtime | None = None) -> RetrievalModel:
     """The model of a checkpoint or of an aligned backbone, on the GPU if there is one, otherwise on the CPU.
 
     Args:
         source: a checkpoint that `cmer train` or `cmer export` wrote; the name of a pretrained model of this package,
             such as rsicd_lite_cmer; the name of published weights (`cmer backbones` lists them); or the settings of a
             backbone.
+        runtime: what runs the frozen towers, on all cores; None: what ran them for the run. On a CPU, openvino is
+            several times as fast as torch; in bfloat16, embeddings differ slightly (docs/efficiency.md).
 
     Raises:
         UserError: there is no such file or name; the file is damaged; the run's method cannot embed images and texts
@@ -166,15 +172,16 @@ def load(source: str | Path | BackboneOptions) -> RetrievalModel:
             weights cannot be had.
     """
     if isinstance(source, BackboneOptions):
-        return RetrievalModel(of_backbone(source))
+        return RetrievalModel(of_backbone(source, runtime))
     own = PRETRAINED / f"{source}.safetensors"
     path = own if own.is_file() else Path(source)
     if path.is_dir():
         raise UserError(f"{source} is a folder; give a checkpoint, such as its seed2022.safetensors")
     if path.is_file() or path.suffix == ".safetensors":
-        return RetrievalModel(of_checkpoint(path))
+        return RetrievalModel(of_checkpoint(path, runtime))
     if str(source) in card_names():
-        return RetrievalModel(of_backbone(parse_backbone({"kind": "open_clip", "backbone": str(source)})))
+        card = parse_backbone({"kind": "open_clip", "backbone": str(source)})
+        return RetrievalModel(of_backbone(card, runtime))
     names = ", ".join(sorted(file.stem for file in PRETRAINED.glob("*.safetensors")))
     raise UserError(
         f"{source} is neither a checkpoint nor the name of a model; pretrained are {names}, and `cmer backbones` lists "

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, overload
 
 from cmer.backbones.base import Backbone
-from cmer.config.backbones import BackboneOptions
+from cmer.config.backbones import BackboneOptions, Runtime
 from cmer.config.base import validate
 from cmer.config.runs import RunSpec
 from cmer.errors import UserError
 from cmer.features.towers import towers
 from cmer.features.weights import weights_digest
-from cmer.io import digest, sha256
+from cmer.io import cores, digest, sha256
 from cmer.methods.base import Method
 from cmer.training.assembly import built, towers_of
 from cmer.training.checkpoint import load as load_checkpoint
@@ -47,11 +47,13 @@ class Source:
     digest: str
 
 
-def of_checkpoint(path: Path) -> Source:
+def of_checkpoint(path: Path, runtime: Runtime | None = None) -> Source:
     """The run of a checkpoint; see `cmer.load`."""
     tensors, record = load_checkpoint(path)
     spec = validate(RunSpec, record["spec"], str(path))
     _require_embeddings(spec)
+    if runtime is not None and spec.options.image_input != "features":
+        raise UserError(f"run {spec.run} runs towers that it adapts or has of its own, in torch; omit the runtime")
     backbone = towers_of(spec)
     frozen = frozen_weights(spec, backbone)
     if record.get(FROZEN, frozen) != frozen:
@@ -59,10 +61,10 @@ def of_checkpoint(path: Path) -> Source:
     method = built(spec, backbone, _Captions(spec.run))
     load_tensors(method.trained(), tensors, path)
     made = digest([sha256(path), frozen])
-    return Source(spec, method, backbone, _running(spec, backbone), spec.run, frozen, made)
+    return Source(spec, method, backbone, _running(spec, backbone, runtime), spec.run, frozen, made)
 
 
-def of_backbone(options: BackboneOptions) -> Source:
+def of_backbone(options: BackboneOptions, runtime: Runtime | None = None) -> Source:
     """The embeddings of a backbone as they are, which is the method zero_shot; see `cmer.load`."""
     data: dict[str, Any] = {"run": "zero_shot", "dataset": "none", "seed": 0, "backbone": options}
     data |= {"method": "zero_shot", "training": {"precision": options.precision, "inputs": "online"}}
@@ -71,12 +73,15 @@ def of_backbone(options: BackboneOptions) -> Source:
     frozen = frozen_weights(spec, backbone)
     made = digest([options.model_dump(exclude={"printed"}), frozen])
     method = built(spec, backbone, ())
-    return Source(spec, method, backbone, _running(spec, backbone), options.printed, frozen, made)
+    return Source(spec, method, backbone, _running(spec, backbone, runtime), options.printed, frozen, made)
 
 
-def _running(spec: RunSpec, backbone: Backbone | None) -> Backbone | None:
-    """The backbone as extraction runs it."""
-    return None if backbone is None or spec.backbone is None else towers(backbone, spec.backbone)
+def _running(spec: RunSpec, backbone: Backbone | None, runtime: Runtime | None) -> Backbone | None:
+    """The backbone as extraction runs it, or in another runtime on all cores."""
+    if backbone is None or spec.backbone is None:
+        return None
+    other = {} if runtime is None else {"runtime": runtime, "threads": cores()}
+    return towers(backbone, spec.backbone.model_copy(update=other))
 
 
 def frozen_weights(spec: RunSpec, backbone: Backbone | None) -> str:

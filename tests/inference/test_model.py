@@ -74,6 +74,24 @@ def test_a_run_on_the_lite_towers(prepared, workspace) -> None:
         cmer.load(LiteOptions(kind="lite", printed="lite"))
 
 
+def test_openvino_runs_the_frozen_towers_of_a_run_that_torch_ran(prepared, workspace) -> None:
+    backbone = {"kind": "lite", "size": 64, "precision": "float32"}
+    backbone["features"] = {"views": 4, "dtype": "float32", "blocks": [10], "text_blocks": [0]}
+    cases.train(prepared, cases.run_spec(prepared, "cmer", BRANCHES, backbone))
+    torch_model, model = cmer.load(cases.CHECKPOINT), cmer.load(cases.CHECKPOINT, "openvino")
+    files, before = cases.test_files(prepared), torch.get_num_threads()
+    found, exact = model.encode_images(files), torch_model.encode_images(files)
+    np.testing.assert_allclose(found, exact, atol=1e-4)
+    assert not np.array_equal(found, exact) and model.digest == torch_model.digest
+    assert torch.get_num_threads() == before
+
+
+def test_a_runtime_of_towers_that_the_run_adapts_is_refused(prepared, workspace) -> None:
+    cases.write(cases.run_spec(prepared, "clip_lora", {}, TINY, inputs="online"), {})
+    with pytest.raises(UserError, match=r"run any.clip_lora runs towers that it adapts .* omit the runtime"):
+        cmer.load(cases.CHECKPOINT, "openvino")
+
+
 def test_features_are_rounded_as_the_stored_ones_were(prepared, workspace, monkeypatch) -> None:
     """With 8 bits, they are nearer to the run's embeddings than the exact features are."""
     backbone = TINY | {"features": {"dtype": "int8"}}
