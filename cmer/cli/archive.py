@@ -30,14 +30,16 @@ Store = Annotated[
     Path, typer.Argument(metavar="ARCHIVE", help="Folder of the archive (cmer index)."), Reads(("archive.json",))
 ]
 Run = Annotated[
-    str, typer.Option(help="Checkpoint of the archive's run, or name of its backbone. Default: where it was last.")
+    str, typer.Option(help="Checkpoint of the archive's run, or name of its model. Default: where it was last.")
 ]
 
 
 @app.command()
 def index(
     folder: Annotated[Path, typer.Argument(help="Folder of images; they stay where they are."), Reads(())],
-    run: Annotated[str, typer.Option(help="Checkpoint of a trained run, or name of an aligned backbone.")],
+    run: Annotated[
+        str, typer.Option(help="Checkpoint of a trained run, or name of a pretrained model or an aligned backbone.")
+    ],
     store: Annotated[Path, typer.Option(help="Folder of the archive, e.g. archive.lance."), Writes(("archive.json",))],
     labels: Annotated[
         Path | None,
@@ -168,7 +170,7 @@ def serve(
 
 def _located(run: str) -> str:
     """The source of a model, as it is found from any folder."""
-    return str(Path(run).absolute()) if Path(run).exists() else run
+    return str(Path(run).absolute()) if Path(run).is_file() else run
 
 
 def _raster(bands: str) -> Raster | None:

@@ -196,6 +196,7 @@ def heat_maps(
     validation: Validation,
     out: Annotated[Path, typer.Option(help="JSON file for the maps."), Writes()],
     excluded: Excluded = None,
+    features: Manifest = None,
     record: Record = None,
 ) -> None:
     """Show where in test images the scores of their captions come from: Grad-CAM of the image tower and side branch.
@@ -209,7 +210,7 @@ def heat_maps(
 
     wanted = validate_json(HeatMapSpec, spec, "--spec")
     with recorded(record):
-        files = RunFiles(folder, captions, validation, excluded)
+        files = RunFiles(folder, captions, validation, excluded, features)
         write_sealed(out, maps_of(wanted, checkpoint, files), "cmer heat-maps")
 
 

@@ -13,15 +13,18 @@ from torch import Tensor
 
 from cmer.backbones.base import Backbone
 from cmer.backbones.build import build as build_backbone
+from cmer.config.backbones import BackboneOptions
 from cmer.config.base import Distinct, Model
 from cmer.config.datasets import Dataset
 from cmer.config.runs import RunSpec
 from cmer.data.images import open_images
-from cmer.data.pairs import Pairs
 from cmer.data.targets import given_pairs, smallest_targets
 from cmer.errors import UserError
 from cmer.features.device import device
 from cmer.features.inputs import online_texts, token_texts
+from cmer.features.store import Manifest
+from cmer.features.weights import require_weights
+from cmer.io import digest, sha256
 from cmer.methods.base import Method
 from cmer.methods.build import build, context_of
 from cmer.methods.grad_cam import grad_cam, rank_correlation, shuffle_weights
@@ -29,7 +32,7 @@ from cmer.provenance import code_digest, versions
 from cmer.training import HEAT_MAPS
 from cmer.training.assembly import RunFiles
 from cmer.training.checkpoint import load_tensors
-from cmer.training.embedding import trained_run
+from cmer.training.embedding import TrainedRun, trained_run
 
 DRAWS = 5
 """Times that the weights are shuffled."""
@@ -62,13 +65,13 @@ def heat_maps(spec: HeatMapSpec, checkpoint: Path, files: RunFiles) -> dict[str,
         files: the files that the run was trained on.
 
     Raises:
-        UserError: the checkpoint is missing, damaged or of another run; the run has no embeddings of images or brings
-            its own towers; or a query is no test caption.
+        UserError: the checkpoint is missing, damaged or of another run; it was trained on other images, features or
+            weights; the run has no embeddings of images or brings its own towers; or a query is no test caption.
     """
     trained = trained_run(checkpoint, files, spec.run)
     pairs = trained.pairs
     captions = given_pairs(pairs, spec.queries) if spec.queries else smallest_targets(pairs)
-    method, backbone = _built(spec.run, pairs)
+    method, backbone = _built(trained)
     load_tensors(method.trained(), trained.tensors, checkpoint)
     method.eval()
     images = open_images(spec.dataset, files.folder)
@@ -95,14 +98,34 @@ def heat_maps(spec: HeatMapSpec, checkpoint: Path, files: RunFiles) -> dict[str,
     return {"pairs": shown, "record": trained.record | {"heat_maps": made}}
 
 
-def _built(spec: RunSpec, pairs: Pairs) -> tuple[Method, Backbone]:
-    options = spec.backbone
+def _built(trained: TrainedRun) -> tuple[Method, Backbone]:
+    spec, pairs, options = trained.spec, trained.pairs, trained.spec.backbone
     if options is None or spec.options.scoring != "embedding" or spec.options.rich:
         raise UserError(f"run {spec.run} has no image tower of a backbone and one embedding per image; leave it out")
     backbone = build_backbone(options).to(device())
+    _require_inputs(trained, options, backbone)
     captions = [pairs.texts[caption] for caption in pairs.captions_of(pairs.train_images)]
     context = context_of(spec.options, backbone, options.features, captions, spec.seed)
     return build(spec.method, spec.options, context).to(device()), backbone
+
+
+def _require_inputs(trained: TrainedRun, options: BackboneOptions, backbone: Backbone) -> None:
+    """Raise `UserError` unless images, features and weights are those of the training; no feature is read."""
+    spec, hashes, file = trained.spec, trained.pairs.sha256, trained.files.features
+    found = digest(hashes)
+    if spec.training.inputs == "stored":
+        if file is None:
+            raise UserError(f"run {spec.run} reads stored features; give their manifest as --features")
+        manifest = Manifest.read(file)
+        manifest.require(options, hashes, file)
+        require_weights(backbone, manifest)
+        found = manifest.digest
+    if own := [sha256(each) for each in spec.weight_files()]:
+        found = digest([found, own])
+    if found != trained.record["features"]:
+        raise UserError(
+            f"{trained.checkpoint} was trained on other images, features or weight files; give its own, or train again"
+        )
 
 
 def _embedded(method: Method, backbone: Backbone, spec: RunSpec, texts: list[str]) -> Tensor:

@@ -13,7 +13,7 @@ from archive_cases import squares
 from typer.testing import CliRunner
 
 from cmer.archive.store import Archive
-from cmer.cli.archive import app
+from cmer.cli.archive import _located, app
 from cmer.errors import UserError
 
 CASES = Path(__file__).parent
@@ -58,6 +58,14 @@ def test_what_cannot_be_done_is_a_sentence(tmp_path: Path, monkeypatch, argument
     with pytest.raises(UserError, match=sentence):
         call(*arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_is_known_by_its_name_beside_a_folder_of_that_name(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rsicd_lite_cmer").mkdir()
+    Path("run.safetensors").touch()
+    assert _located("rsicd_lite_cmer") == "rsicd_lite_cmer"
+    assert _located("run.safetensors") == str(tmp_path / "run.safetensors")
 
 
 def test_a_missing_extra_is_a_sentence(tmp_path: Path, monkeypatch) -> None:

@@ -151,6 +151,33 @@ def test_an_image_can_be_dropped(page: Page) -> None:
     assert set(labels(page)[:3]) <= {"green", "placed"}
 
 
+def test_a_typed_text_is_searched_beside_an_image(page: Page, tmp_path: Path) -> None:
+    square(tmp_path / "mine.png", (0, 0, 250))
+    page.get_by_role("searchbox").fill("green")
+    page.locator("#image").set_input_files(tmp_path / "mine.png")
+    expect(page.locator("#status")).to_contain_text("the best first")
+    both = page.locator("#grid li span:nth-of-type(1)").first.inner_text()
+    page.get_by_role("searchbox").fill("")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.locator("#grid li span:nth-of-type(1)").first).not_to_have_text(both)
+    expect(page.locator("#parts")).to_contain_text("mine.png")
+
+
+def test_a_long_query_and_a_stopped_server_are_sentences(page: Page, faults: list[str]) -> None:
+    ask(page, "red")
+    page.get_by_role("searchbox").fill("red" * 167)
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.locator("#status")).to_have_text("The query has 501 characters; at most 500 are searched. Shorten it.")
+    assert page.locator("#grid li").count() == 0 and page.locator("#map .hit").count() == 0
+    page.route("**/api/search", lambda route: route.abort())
+    page.get_by_role("searchbox").fill("red")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.locator("#status")).to_have_text("The server does not answer. Is cmer serve still running?")
+    assert "ERR_FAILED" in faults.pop()
+    page.unroute("**/api/search")
+    ask(page, "red")
+
+
 def test_the_map_shows_places_opens_them_and_filters_by_a_rectangle(page: Page) -> None:
     page.locator("#label").select_option("placed")
     ask(page, "blue")
@@ -159,6 +186,13 @@ def test_the_map_shows_places_opens_them_and_filters_by_a_rectangle(page: Page) 
     expect(page.get_by_role("dialog")).to_contain_text("placed/2.tif")
     expect(page.get_by_role("dialog")).to_contain_text("11.0000, 49.0000, 12.0000, 50.0000")
     page.get_by_role("button", name="Close").click()
+    page.locator("#label").select_option("red")
+    expect(page.locator("#map .hit")).to_have_count(0)
+    page.locator("#map .place").first.click()  # of an image that was not found
+    expect(page.get_by_role("dialog")).to_contain_text("placed/")
+    expect(page.get_by_role("dialog")).not_to_contain_text("Score")
+    page.get_by_role("button", name="Close").click()
+    page.locator("#label").select_option("placed")
     area = page.locator("#map").bounding_box()
     middle = area["x"] + area["width"] / 2
     page.mouse.move(area["x"] + 2, area["y"] + 2)

@@ -13,6 +13,7 @@ from cmer.data.frames import IMAGES, RANKS, read_frame
 from cmer.errors import UserError
 from cmer.io import read_sealed, write_sealed
 from cmer.reporting.report.page import render
+from cmer.reporting.report.spec import Shown
 
 
 class Page(HTMLParser):
@@ -50,7 +51,7 @@ def test_the_page_contains_all_that_it_refers_to(prepared, results: Path) -> Non
 
 
 def test_the_page_of_a_run_tells_its_settings_recalls_and_record(prepared, results: Path) -> None:
-    html = render(spec_of(prepared), results, results.parent / "logs")
+    html = render(spec_of(prepared), results, results.parent / "logs").replace("<wbr>", "")
     mr = (results / "table1.csv").read_text()
     measured = next(line.split(",") for line in mr.splitlines() if line.startswith("measured") and ",none," in line)
     header = mr.splitlines()[0].split(",")
@@ -90,6 +91,17 @@ def test_the_same_results_give_the_same_page_and_changed_metrics_another(prepare
     value = row.split(",")[table.read_text().splitlines()[0].split(",").index("mr")]
     table.write_text(table.read_text().replace(f",{value},", ",12.34,"))
     assert ">12.34 " in page() and ">12.34 " not in first
+
+
+def test_a_figure_wider_than_a_column_takes_the_width_of_the_page(prepared, results: Path) -> None:
+    folder = results / "figures"
+    folder.mkdir()
+    (folder / "recalls.csv").write_text("run,mr\nlite.probe,12\n")
+    spec = spec_of(prepared).model_copy(update={"figures": [Shown(name="recalls", kind="recall_curves")]})
+    for points, names in ((252, "card"), (504, "card wide")):
+        (folder / "recalls.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg" width="{points}pt"/>')
+        html = render(spec, results, results.parent / "logs")
+        assert f'<figure class="{names}" id="figure-recalls">' in html
 
 
 def test_captions_are_escaped(prepared, results: Path) -> None:

@@ -68,6 +68,25 @@ def test_a_row_leads_to_the_page_of_its_run_with_pictures(page: Page) -> None:
     expect(run).to_be_hidden()
 
 
+def test_a_run_opens_at_its_top_and_back_returns_to_its_row(page: Page) -> None:
+    size = {"width": 390, "height": 700}
+    page.set_viewport_size(size)
+    assert page.context.browser
+    opened = page.context.browser.new_page(viewport=size)
+    opened.goto(f"{page.url}#run-squares-lite.probe")
+    expect(opened.locator("[id='run-squares-lite.probe']")).to_be_visible()
+    assert opened.evaluate("document.documentElement.scrollHeight > 2 * innerHeight && scrollY") == 0
+    link = page.locator("#runs li a").first
+    link.scroll_into_view_if_needed()
+    before = page.evaluate("scrollY")
+    link.click()
+    expect(page.locator("#overview")).to_be_hidden()
+    assert before > 0 and page.evaluate("scrollY") == 0
+    page.go_back()
+    expect(page.locator("#overview")).to_be_visible()
+    page.wait_for_function("before => scrollY === before", arg=before)
+
+
 def test_the_graph_of_the_steps_is_drawn_and_named(page: Page) -> None:
     drawing = page.get_by_role("img", name="Steps of the workflow")
     box = drawing.locator("rect").bounding_box()

@@ -37,3 +37,17 @@ def test_lines_join_boxes_without_detours() -> None:
         ("cost", "tables"),
     }  # not data to embed
     assert graph([]) == (0, 0, [], [])
+
+
+def test_a_line_past_a_layer_crosses_no_box() -> None:
+    reads = {"train": [], "embed": ["train"], "bank": ["train"], "evaluate": ["embed", "bank"], "maps": ["train"]}
+    reads["figures"] = ["evaluate", "maps"]
+    found = graph([Phase(title, read, 1, 1.0, 1) for title, read in reads.items()])
+    boxes = {one.phase.title: one for one in found.boxes}
+    assert boxes["maps"].y == boxes["evaluate"].y > boxes["embed"].y
+    (line,) = (line for line in found.lines if "V" in line)  # from train to maps
+    x, bottom = map(float, re.search(r"([\d.]+) [\d.]+V([\d.]+)C", line).groups())
+    assert bottom == boxes["embed"].y + HEIGHT
+    assert not any(boxes[title].x <= x <= boxes[title].x + WIDTH for title in ("embed", "bank"))
+    assert line.endswith(f" {boxes['maps'].x + WIDTH / 2:g} {boxes['maps'].y:g}")
+    assert all(0 <= one.x <= found.width - WIDTH for one in found.boxes) and 0 <= x <= found.width

@@ -9,6 +9,7 @@ rule heat_maps:
         captions="<results>/captions/{dataset}.csv",
         validation="<results>/data/{dataset}/validation.seed{seed}.csv",
         excluded=planned(PLAN.excluded_of_run),
+        features=planned(PLAN.features_of_run),
         weights=planned(PLAN.weights_of_run),
     output:
         "<results>/heat_maps/{dataset}/{run}/seed{seed}.json",
@@ -16,7 +17,7 @@ rule heat_maps:
         spec=planned(PLAN.heat_map_spec),
         code=planned(PLAN.heat_map_code),
         folder=subpath(input.images, parent=True),
-        inputs=options(excluded="--excluded"),
+        inputs=options(excluded="--excluded", features="--features"),
     log:
         text="<logs>/heat_maps/{dataset}/{run}/seed{seed}.log",
         record="<logs>/heat_maps/{dataset}/{run}/seed{seed}.record.json",

@@ -35,7 +35,7 @@ class TextMap(Figure):
     distance. With its label in it, a caption says its class, so clusters under `oracle` show little.
     """
 
-    reads = ("embeddings",)
+    reads = ("embeddings",)  # no other result has vectors of texts; published results therefore leave the figure out
 
     def draw(self, spec: FigureSpec, files: Files) -> tuple[Drawing, pd.DataFrame]:
         """See `Figure`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from cmer.reporting.report.statistics import Phase
@@ -33,6 +34,8 @@ class Graph(NamedTuple):
 def graph(phases: Sequence[Phase]) -> Graph:
     """Lay out the steps from top to bottom, each right above the first step that reads its results.
 
+    A line to a lower layer than the next has a place of its own in the layers between, so that it passes no box.
+
     Args:
         phases: the steps, in an order in which none reads a later one.
     """
@@ -41,17 +44,28 @@ def graph(phases: Sequence[Phase]) -> Graph:
     for title in reversed(reads):
         for source in reads[title]:
             below[source] = max(below[source], below[title] + 1)
-    layers: list[list[Phase]] = [[] for _ in range(max(below.values(), default=-1) + 1)]
-    for phase in phases:
-        layers[-1 - below[phase.title]].append(phase)
+    joined = [(source, title) for title in reads for source in _direct(title, reads)]
+    layers: list[list[tuple[str, ...]]] = [[] for _ in range(max(below.values(), default=-1) + 1)]
+    for title in reads:
+        layers[below[title]].append((title,))
+    for source, title in joined:
+        for level in range(below[title] + 1, below[source]):
+            layers[level].append((source, title))
     width = max((len(layer) for layer in layers), default=0) * (WIDTH + GAP) - GAP
-    boxes = {
-        phase.title: Box(phase, (width - len(layer) * (WIDTH + GAP) + GAP) / 2 + place * (WIDTH + GAP), y)
-        for y, layer in zip(range(0, len(layers) * (HEIGHT + RISE), HEIGHT + RISE), layers, strict=True)
-        for place, phase in enumerate(layer)
+    corners = {
+        (level, key): (
+            (width - len(layer) * (WIDTH + GAP) + GAP) / 2 + place * (WIDTH + GAP),
+            (len(layers) - 1 - level) * (HEIGHT + RISE),
+        )
+        for level, layer in enumerate(layers)
+        for place, key in enumerate(layer)
     }
-    lines = [_line(boxes[source], boxes[title]) for title in reads for source in _direct(title, reads)]
-    return Graph(max(width, 0), max(len(layers) * (HEIGHT + RISE) - RISE, 0), list(boxes.values()), lines)
+    boxes = [Box(phase, *corners[below[phase.title], (phase.title,)]) for phase in phases]
+    lines = []
+    for source, title in joined:
+        between = [corners[level, (source, title)] for level in range(below[source] - 1, below[title], -1)]
+        lines.append(_line([corners[below[source], (source,)], *between, corners[below[title], (title,)]]))
+    return Graph(max(width, 0), max(len(layers) * (HEIGHT + RISE) - RISE, 0), boxes, lines)
 
 
 def _direct(title: str, reads: Mapping[str, Sequence[str]]) -> list[str]:
@@ -63,7 +77,11 @@ def _reaches(source: str, title: str, reads: Mapping[str, Sequence[str]]) -> boo
     return any(one == source or _reaches(source, one, reads) for one in reads[title])
 
 
-def _line(start: Box, end: Box) -> str:
-    x, y, to_x, to_y = start.x + WIDTH / 2, start.y + HEIGHT, end.x + WIDTH / 2, end.y
-    middle = (y + to_y) / 2
-    return f"M{x:g} {y:g}C{x:g} {middle:g} {to_x:g} {middle:g} {to_x:g} {to_y:g}"
+def _line(corners: Sequence[tuple[float, float]]) -> str:
+    """A path from the lower edge of the first place to the upper edge of the last one, straight through the others."""
+    path = ""
+    for (x, y), (to_x, to_y) in pairwise((x + WIDTH / 2, y) for x, y in corners):
+        start, middle = y + HEIGHT, y + HEIGHT + RISE / 2
+        path += f"V{start:g}" if path else f"M{x:g} {start:g}"
+        path += f"C{x:g} {middle:g} {to_x:g} {middle:g} {to_x:g} {to_y:g}"
+    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,17 +21,19 @@ from cmer.reporting.report.runs import run_page
 from cmer.reporting.report.spec import ReportSpec, Shown
 from cmer.reporting.report.statistics import statistics
 from cmer.reporting.report.tables import HEADINGS, View, view
+from cmer.reporting.style import COLUMN
 
 TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure on the page: its anchor, its caption, its content as a URL, and its values as a table."""
+    """A figure on the page: anchor, caption, content as a URL, whether it is wider than a column, values as a table."""
 
     name: str
     title: str
     url: str
+    wide: bool
     values: View
 
 
@@ -84,7 +87,10 @@ def render(spec: ReportSpec, results: Path, logs: Path) -> str:
 def _drawing(shown: Shown, results: Path, links: dict[tuple[str, str], str]) -> Drawing:
     file, title = results / f"figures/{shown.name}.svg", _title(FIGURES, shown)
     values = view(shown.name, title, read_frame(file.with_suffix(".csv"), TABLE), links)
-    return Drawing(shown.name, title, data_url(read_text(file).encode(), "image/svg+xml"), values)
+    content = read_text(file)
+    width = re.search(r'<svg [^>]*?\bwidth="([\d.]+)pt"', content)  # 72 points are an inch
+    wide = width is not None and float(width[1]) > 72 * COLUMN
+    return Drawing(shown.name, title, data_url(content.encode(), "image/svg+xml"), wide, values)
 
 
 def _title(registry: Registry[type], shown: Shown) -> str:

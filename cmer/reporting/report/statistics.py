@@ -13,7 +13,7 @@ PHASES = {
     "captions": ("Captions and prompts", ("data",)),
     "rich": ("Rich texts", ("data",)),
     "features": ("Frozen features", ("data", "captions")),
-    "train": ("Training", ("captions", "features")),
+    "train": ("Training", ("captions", "rich", "features")),
     "embed": ("Embedding", ("train",)),
     "banks": ("Banks", ("train",)),
     "evaluate": ("Evaluation", ("embed", "banks")),

@@ -2,6 +2,8 @@
 // All texts of the archive are set as text, never as markup.
 const $ = id => document.getElementById(id);
 const query = {text: "", image: null, like: "", label: "", bbox: ""};
+const LONGEST = 500;  // characters of a query that the server takes
+const MISSING = "This file cannot be shown: it is gone, or has changed since it was indexed.";
 let shown = [], more = false, busy = false, turn = 0;
 
 function element(name, properties = {}, ...children) {
@@ -15,7 +17,7 @@ const whole = hit => hit.box[2] - hit.box[0] === hit.width && hit.box[3] - hit.b
 const title = hit => hit.file + (whole(hit) ? "" : `, tile at ${hit.box[0]}, ${hit.box[1]}`);
 
 async function asked(path, options) {
-  const answer = await fetch(path, options);
+  const answer = await fetch(path, options).catch(() => { throw new Error("The server does not answer. Is cmer serve still running?"); });
   const found = await answer.json().catch(() => ({detail: `the server answered ${answer.status}`}));
   if (!answer.ok) throw new Error(typeof found.detail === "string" ? found.detail : found.detail.map(each => each.msg).join("; "));
   return found;
@@ -26,9 +28,19 @@ function say(text, bad = false) {
   $("status").classList.toggle("bad", bad);
 }
 
+function clear(why, bad = true) {
+  ++turn;  // a search that is under way no longer counts
+  shown = [];
+  more = busy = false;
+  $("grid").replaceChildren();
+  places.highlight(shown);
+  say(why, bad);
+}
+
 async function load(first) {
-  if (!query.text.trim() && !query.image && !query.like) return say("Describe what you are looking for, or drop an image anywhere on this page.");
+  if (!query.text.trim() && !query.image && !query.like) return clear("Describe what you are looking for, or drop an image anywhere on this page.", false);
   if (busy && !first) return;
+  if (query.text.length > LONGEST) return clear(`The query has ${query.text.length.toLocaleString("en")} characters; at most ${LONGEST} are searched. Shorten it.`);
   const mine = first ? ++turn : turn;
   busy = true;
   if (first) say("Searching…");
@@ -47,8 +59,8 @@ async function load(first) {
   } catch (error) {
     if (mine !== turn) return;
     more = false;
-    if (first) { shown = []; $("grid").replaceChildren(); }
-    say(error.message, true);
+    if (first) clear(error.message);
+    else say(error.message, true);
   } finally {
     if (mine === turn) { busy = false; next(); }
   }
@@ -56,7 +68,7 @@ async function load(first) {
 
 function card(hit) {
   const image = element("img", {src: picture(hit.id, "small"), alt: "", loading: "lazy"});
-  image.addEventListener("error", () => { image.alt = "This file cannot be shown: it is gone, or has changed since it was indexed."; });
+  image.addEventListener("error", () => { image.alt = MISSING; });
   const score = hit.score.toFixed(3) + (hit.label ? ` · ${hit.label}` : "");
   const button = element("button", {type: "button"}, image, element("span", {textContent: score}), element("span", {textContent: title(hit)}));
   button.addEventListener("click", () => open(hit));
@@ -68,10 +80,12 @@ function next() {  // the observer reports only changes, so a short page asks ag
 }
 
 function open(hit) {
-  $("large").src = picture(hit.id, "large");
-  $("large").alt = hit.file;
+  const [left, top, right, bottom] = hit.box;
+  const large = element("img", {id: "large", src: picture(hit.id, "large"), alt: hit.file, width: right - left, height: bottom - top});
+  large.addEventListener("error", () => { large.alt = MISSING; });
+  $("large").replaceWith(large);
   $("file").textContent = hit.file;
-  const facts = {Score: hit.score.toFixed(4), Label: hit.label, Image: `${hit.width} × ${hit.height} pixels`};
+  const facts = {Score: hit.score?.toFixed(4), Label: hit.label, Image: `${hit.width} × ${hit.height} pixels`};
   if (!whole(hit)) facts.Tile = `${hit.box[0]} to ${hit.box[2]} across, ${hit.box[1]} to ${hit.box[3]} down`;
   if (hit.footprint) facts.Place = hit.footprint.map(degrees => degrees.toFixed(4)).join(", ") + " (west, south, east, north)";
   facts.Id = hit.id;
@@ -80,8 +94,12 @@ function open(hit) {
   if (!$("details").open) $("details").showModal();
 }
 
+async function place(id) {  // what is not among the results has no score
+  open(shown.find(hit => hit.id === id) || {...await asked(`/api/images/${id}`), score: null});
+}
+
 function search(change) {
-  Object.assign(query, change);
+  Object.assign(query, {text: $("text").value}, change);
   $("text").value = query.text;
   parts();
   scrollTo({top: 0});
@@ -120,9 +138,9 @@ function theme(dark) {
 async function begin() {
   theme(matchMedia("(prefers-color-scheme: dark)").matches);
   $("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme !== "dark"));
-  $("form").addEventListener("submit", event => { event.preventDefault(); search({text: $("text").value}); });
+  $("form").addEventListener("submit", event => { event.preventDefault(); search({}); });
   $("image").addEventListener("change", () => { upload($("image").files[0]); $("image").value = ""; });
-  $("label").addEventListener("change", () => search({text: $("text").value, label: $("label").value}));
+  $("label").addEventListener("change", () => search({label: $("label").value}));
   $("close").addEventListener("click", () => $("details").close());
   $("details").addEventListener("click", event => { if (event.target === $("details")) $("details").close(); });
   for (const name of ["dragenter", "dragover"]) addEventListener(name, dragging);
@@ -137,8 +155,8 @@ async function begin() {
   $("label").append(...labels.map(([name, count]) => element("option", {value: name, textContent: `${name} (${count})`})));
   $("label").hidden = !labels.length;
   if (about.bounds) places.begin(about.bounds, await asked("/api/footprints"), {
-    open: async id => open(shown.find(hit => hit.id === id) || await asked(`/api/images/${id}`)),
-    within: bbox => search({text: $("text").value, bbox}),
+    open: id => place(id).catch(error => say(error.message, true)),
+    within: bbox => search({bbox}),
   });
 }
 

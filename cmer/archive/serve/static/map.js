@@ -51,7 +51,7 @@ const places = (() => {
     if (!view) return;
     view = fit(view.bounds);
     const found = new Set(hits.map(hit => hit.id));
-    const quiet = known.filter(place => !found.has(place.id)).flatMap(place => rectangles(place.footprint, {class: "place"}));
+    const quiet = known.filter(place => !found.has(place.id)).flatMap(place => rectangles(place.footprint, {class: "place", "data-id": place.id}));
     const bright = hits.filter(hit => hit.footprint).reverse().flatMap(hit => rectangles(hit.footprint, {class: "hit", "data-id": hit.id}));
     svg.replaceChildren(...grid(), ...quiet, ...bright, ...(chosen ? rectangles(chosen, {class: "chosen"}) : []));
   }
