@@ -50,7 +50,7 @@ def test_queue_and_bank_filter_alike(captions, memory) -> None:
 @pytest.mark.parametrize("positives", [False, True])
 def test_bank_entries_are_further_terms_of_the_denominators(positives) -> None:
     bank = filled(Bank(7, 4, positives, 3))
-    match = IDS.positives() if positives else torch.eye(3, dtype=torch.bool)
+    match = torch.tensor([[1, 0, 1], [0, 1, 0], [0, 0, 1]] if positives else torch.eye(3).tolist()).bool()
     total = 0.0
     for own, others, past, matching in ((IMAGES, TEXTS, unit(5, 3), match), (TEXTS, IMAGES, unit(5, 2), match.T)):
         for i in range(3):
