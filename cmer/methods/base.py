@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cmer.backbones.base import Backbone, Features, Preprocess, Shapes, Tokens
 from cmer.config.backbones import FeatureOptions
 from cmer.config.methods import MethodOptions, Scoring
+from cmer.losses.bank import Bank
 from cmer.losses.memory import Memory, PairIds
 from cmer.methods.items import Items
 
@@ -157,6 +158,10 @@ class Method(nn.Module, ABC):
 
     def memory(self, batch_size: int) -> Memory | None:
         """A new, empty memory of past batches; None if the method uses none."""
+        return None
+
+    def bank(self, train_images: int) -> Bank | None:
+        """A new, empty bank of this many train images, in place of the memory; None if the method uses none."""
         return None
 
     def prompt_share(self) -> float:

@@ -7,6 +7,7 @@ import time
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from cmer.data.sampler import Batch, epoch_batches
 from cmer.errors import UserError
 from cmer.features.device import device
 from cmer.features.inputs import Inputs
+from cmer.losses.bank import Bank
 from cmer.losses.memory import PairIds
 from cmer.methods.base import Method, StepInfo
 from cmer.methods.items import Items, detached, full_precision
@@ -25,6 +27,7 @@ from cmer.progress import progress
 from cmer.retrieval.embed import encode_images, encode_texts, score
 from cmer.retrieval.recall import ranks, recalls
 from cmer.training import distributed
+from cmer.training.bank import PAIRS_PER_BATCH, fill
 from cmer.training.checkpoint import load_tensors
 from cmer.training.optimizer import adamw, schedule
 from cmer.training.out_of_memory import within_memory
@@ -71,19 +74,26 @@ class Trainer:
 
     def batches(self, epoch: int) -> list[Batch]:
         """The batches of an epoch."""
+        return self._drawn(epoch, self.options.batch_size, self.options.epoch_of)
+
+    def bank_batches(self, step: int) -> list[Batch]:
+        """One pair per train image, for the bank's refresh before a step: other draws than those of any epoch."""
+        return self._drawn(self.options.epochs + step, PAIRS_PER_BATCH, "images")
+
+    def _drawn(self, epoch: int, batch_size: int, epoch_of: Literal["pairs", "images"]) -> list[Batch]:
         return epoch_batches(
             self.pairs,
             epoch=epoch,
             seed=self.spec.seed,
-            batch_size=self.options.batch_size,
-            epoch_of=self.options.epoch_of,
+            batch_size=batch_size,
+            epoch_of=epoch_of,
             prompt_share=self.method.prompt_share(),
             views=self.views,
         )
 
     def _start(self) -> State:
         trained = self.method.trained()
-        memory = self.method.memory(self.options.batch_size)
+        memory = self.method.bank(len(self.pairs.train_images)) or self.method.memory(self.options.batch_size)
         optimizer = adamw(self.method, trained, self.options.weight_decay)
         state = State(trained, optimizer, memory.to(device()) if memory else None, micro_batch=self.options.micro_batch)
         if self.options.ema:
@@ -142,6 +152,11 @@ class Trainer:
         self._average()
         if state.memory is not None:
             state.memory.enqueue(image_items, text_items, ids)
+        if isinstance(state.memory, Bank) and state.memory.due():
+            batches, precision = self.bank_batches(step + 1), options.precision
+            fill(
+                state.memory, self.method, self.inputs, precision, batches, lambda b: (self._texts(b), self.pair_ids(b))
+            )
         for name, value in losses.items():
             state.loss[name] = state.loss.get(name, 0.0) + value.item()
         state.step += 1
@@ -154,9 +169,9 @@ class Trainer:
         Returns:
             The losses and the whole batch's items of images and texts, all detached.
         """
-        state, pairs = self.state, self.pairs
+        state = self.state
         state.optimizer.zero_grad()
-        texts = [(pairs.prompts if p else pairs.texts)[c] for c, p in zip(own.captions, own.prompted, strict=True)]
+        texts = self._texts(own)
         encoding = Encoding(self.method, self.inputs, self.options.precision, own, texts, state.micro_batch)
         image_items, text_items = (self.shares.gather(full_precision(items)) for items in encoding.items())
         losses = self.method.losses(image_items, text_items, ids, state.memory, step)
@@ -168,6 +183,10 @@ class Trainer:
         loss.backward()
         encoding.backward()
         return detached(losses), detached(image_items), detached(text_items)
+
+    def _texts(self, batch: Batch) -> list[str]:
+        pairs, drawn = self.pairs, zip(batch.captions, batch.prompted, strict=True)
+        return [(pairs.prompts if prompted else pairs.texts)[caption] for caption, prompted in drawn]
 
     def pair_ids(self, batch: Batch) -> PairIds:
         """The pair ids of the batch, on the training device."""
@@ -192,7 +211,9 @@ class Trainer:
         """Add the epoch to the curve, validate if due and keep the best weights, then save the state."""
         state = self.state
         losses = {name: round(value / self.steps, 6) for name, value in sorted(state.loss.items())}
-        entry = {"epoch": state.epoch + 1, "loss": losses}
+        entry: dict[str, Any] = {"epoch": state.epoch + 1, "loss": losses}
+        if isinstance(state.memory, Bank) and (age := state.memory.staleness()) is not None:
+            entry["bank_age"] = round(age, 2)
         if (state.epoch + 1) % self.options.validate_every == 0 or state.epoch + 1 == self.options.epochs:
             weights = state.snapshot()
             mr = distributed.broadcast(self.validate(weights) if distributed.rank() == 0 else 0.0)

@@ -1,98 +1,134 @@
-"""The bank of a run, and its reranked scores, through the commands."""
+"""A training with a bank: when it is refreshed, with what, by which weights, and what a resumed training restores."""
 
 import json
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-from safetensors.numpy import load_file
-from test_training import call, embed, evaluate, extract_features, spec, train_arguments
+import torch
+from test_training import extract_features, spec
 
-from cmer.provenance import stored_record
-from cmer.retrieval.recall import ranks, recalls
+from cmer.losses.infonce import contrastive_with
+from cmer.training.assembly import assemble
+from cmer.training.loop import Trainer
 
-RERANK = {"name": "tiny.cmer.smr", "reranker": {"kind": "smr", "gamma1": [0.0, 1.0], "gamma2": [0.0, 1.0]}}
-
-
-@pytest.fixture(scope="module")
-def trained(prepared, tmp_path_factory):
-    """A folder with a trained run, its embeddings and its bank."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("bank"))
-        extract_features(prepared)
-        call(*train_arguments(prepared, spec(prepared, "linear_probe", epochs=2)))
-        embed(prepared, "features.json")
-        files = ["--folder", prepared.folder, "--captions", prepared.captions, "--validation", prepared.validation]
-        files += ["--features", "features.json", "--out", "bank.safetensors"]
-        call("bank", "--checkpoint", "checkpoint.safetensors", *files)
-        return Path.cwd()
+BANK = {"linear_probe": {}, "cmer": {"queue_batches": 0, "focus_dropout": 0.3}}
 
 
-def test_a_bank_has_the_validation_split_and_the_train_split(prepared, trained) -> None:
-    found, pairs = load_file(trained / "bank.safetensors"), prepared.pairs
-    train = {pairs.texts[caption] for caption in pairs.captions_of(pairs.train_images)}
-    assert len(found["images"]) == len(pairs.val_images) and len(found["bank/images"]) == len(pairs.train_images)
-    assert len(found["bank/captions"]) == len(train)
-    captions = pairs.captions_of(pairs.val_images)
-    assert (pairs.val_images[found["owner"]] == pairs.caption_image[captions]).all()
-    texts = [pairs.texts[caption] for caption in captions]
-    rows = dict(zip(texts, found["index/none"].tolist(), strict=True))
-    assert [rows[text] for text in texts] == found["index/none"].tolist()  # equal captions share a row
-
-    curve = [json.loads(line) for line in (trained / "checkpoint.curve.jsonl").read_text().splitlines()]
-    scores = found["images"].astype(float) @ found["texts/none"].astype(float).T[:, found["index/none"]]
-    mr = recalls(*ranks(scores.astype(np.float32), found["owner"])).mr
-    assert mr == pytest.approx(max(entry["val_mr"] for entry in curve), abs=1e-3)  # what training selected on
-    assert stored_record(trained / "bank.safetensors")["bank"] is True
+@pytest.fixture
+def workspace(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    extract_features(prepared)
 
 
-def written(name: str) -> list[str]:
-    """The outputs of `cmer evaluate`."""
-    ends = {"out": "json", "ranks": "csv", "shown": "queries.json", "mr": "mr.json"}
-    return [word for option, end in ends.items() for word in (f"--{option}", f"{name}.{end}")]
+def made(prepared, method, refresh, state="state.pt", **training):
+    options = BANK[method] | {"bank_refresh": refresh, "soft_multi_positive": True}
+    run = spec(prepared, method, options, epoch_of="images", **training)
+    ready = assemble(run, prepared.pairs, prepared.folder, Path("features.json"))
+    return Trainer(ready.method, ready.inputs, prepared.pairs, run, Path(state))
 
 
-def test_scores_are_reranked_through_the_command(prepared, trained, monkeypatch) -> None:
-    monkeypatch.chdir(trained)
-    files = ["--embeddings", "embeddings.safetensors", "--folder", prepared.folder, "--queries", prepared.queries]
-    files += ["--bank", "bank.safetensors", "--rerank", json.dumps(RERANK), "--grid", "grid.csv"]
-    call("evaluate", *files, *written("reranked"))
-    reranked = json.loads(Path("reranked.json").read_text())["record"]["reranking"]
-    grid = pd.read_csv("grid.csv")
-    assert reranked["name"] == "tiny.cmer.smr" and reranked["grid"] == grid.to_dict("records")
-    assert len(grid) == 4 and reranked["chosen"] in grid[grid["val_mr"] == grid["val_mr"].max()][
-        ["gamma1", "gamma2"]
-    ].to_dict("records")
-    own = evaluate(prepared)
-    plain = json.dumps(RERANK | {"reranker": {"kind": "smr", "gamma1": [0.0], "gamma2": [0.0]}})
-    files[files.index("--rerank") + 1] = plain
-    call("evaluate", *files, *written("same"))
-    assert json.loads(Path("same.json").read_text())["protocols"] == own["protocols"]
+@pytest.mark.parametrize("method", sorted(BANK))
+def test_a_refresh_embeds_every_train_image_with_a_caption_of_its_own(prepared, workspace, method) -> None:
+    trainer = made(prepared, method, 2)
+    pairs, bank, batches = prepared.pairs, trainer.state.memory, trainer.batches(0)
+    trainer.step(batches[0])
+    assert bank.filled == 0
+    trainer.step(batches[1])
+    assert sorted(bank.image_ids.tolist()) == pairs.train_images.tolist()
+    assert bank.labels.tolist() == pairs.labels[bank.image_ids].tolist()
+    texts = list(trainer.text_ids)
+    for image, text in zip(bank.image_ids.tolist(), bank.text_ids.tolist(), strict=True):
+        assert texts[text] in [pairs.texts[caption] for caption in pairs.captions_of([image])]
+    drawn = trainer.bank_batches(2)
+    assert torch.equal(bank.image_ids, torch.cat([torch.from_numpy(batch.images) for batch in drawn]))
+    trainer.method.eval()
+    with torch.no_grad():
+        images = [trainer.method.encode_images(trainer.inputs.images(b.images, b.views, False)) for b in drawn]
+        captions = [
+            trainer.method.encode_texts(
+                trainer.inputs.texts(
+                    [(pairs.prompts if p else pairs.texts)[c] for c, p in zip(b.captions, b.prompted, strict=True)]
+                )
+            )
+            for b in drawn
+        ]
+    assert torch.allclose(bank.images, torch.cat(images), atol=1e-5)
+    assert torch.allclose(bank.texts, torch.cat(captions), atol=1e-5)
+    before = bank.texts.clone(), bank.text_ids.clone()
+    trainer.step(batches[2])
+    assert torch.equal(bank.texts, before[0])  # a batch is not added
+    trainer.step(batches[3])
+    assert not torch.equal(bank.text_ids, before[1])  # other captions are drawn
+
+
+@pytest.mark.parametrize("method", sorted(BANK))
+def test_the_loss_of_a_step_has_the_banks_entries(prepared, workspace, monkeypatch, method) -> None:
+    trainer, seen = made(prepared, method, 1), []
+    losses = trainer.method.losses
+
+    def noted(images, texts, ids, memory, step):
+        found = losses(images, texts, ids, memory, step)
+        arguments = (images, texts, trainer.method.heads.scale(), ids.positives(), memory, ids)
+        seen.append((found["batch"].item(), contrastive_with(*arguments).item(), memory.negatives(ids).any().item()))
+        assert set(found) == {"batch"}
+        return found
+
+    monkeypatch.setattr(trainer.method, "losses", noted)
+    for batch in trainer.batches(0)[:2]:
+        trainer.step(batch)
+    assert [used for _, _, used in seen] == [False, True]
+    assert all(found == expected for found, expected, _ in seen)
+
+
+def test_the_curve_has_the_age_of_the_entries(prepared, workspace) -> None:
+    trainer = made(prepared, "linear_probe", 3, epochs=2)
+    steps = trainer.steps
+    curve = trainer.run().curve
+    ages = [step % 3 for step in range(2 * steps)]
+    assert curve[0]["bank_age"] == pytest.approx(sum(ages[3:steps]) / (steps - 3), abs=0.01)
+    assert curve[1]["bank_age"] == pytest.approx(sum(ages[steps:]) / steps, abs=0.01)
+    late = made(prepared, "linear_probe", 10**6, "late.pt", epochs=1).run().curve
+    assert "bank_age" not in late[0]
+
+
+@pytest.mark.parametrize("after", [2, 3, 7])
+def test_a_training_with_a_bank_resumes_as_if_it_had_not_stopped(prepared, workspace, monkeypatch, after) -> None:
+    whole = made(prepared, "cmer", 3, "whole.pt").run()
+    monkeypatch.setattr("cmer.training.loop.SAVE_EVERY", -1.0)
+    stopped, step, count = made(prepared, "cmer", 3), Trainer.step, []
+
+    def until(self, batch):
+        if len(count) == after:
+            raise KeyboardInterrupt
+        count.append(batch)
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", until)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run()
+    torch.manual_seed(99)
+    resumed = made(prepared, "cmer", 3)
+    assert resumed.state.epoch * resumed.steps + resumed.state.step == after
+    assert bool(resumed.state.memory.filled) == (after >= 3)
+    found = resumed.run()
+    assert json.dumps(found.curve) == json.dumps(whole.curve)
+    assert all(torch.equal(found.trained[name], tensor) for name, tensor in whole.trained.items())
+    assert all(torch.equal(*both) for both in zip(found.memory.tensors(), whole.memory.tensors(), strict=True))
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("method", "options", "message"),
     [
-        (["--bank", "bank.safetensors"], "belong to --rerank"),
-        (["--rerank", json.dumps(RERANK)], "give the file that `cmer bank` wrote"),
-        (["--rerank", '{"name": "a.b", "reranker": {"kind": "sorted"}}'], "unknown reranker 'sorted'"),
+        ("linear_probe", {"members": 2}, "bank_refresh: 5 needs `loss: contrastive`"),
+        ("linear_probe", {"loss": "optimised_triplet"}, "bank_refresh: 5 needs `loss: contrastive`"),
+        ("cmer", {"queue_batches": 2}, "bank_refresh: 5 needs `queue_batches: 0`"),
     ],
 )
-def test_half_a_reranking_is_refused(prepared, trained, monkeypatch, given, message) -> None:
-    monkeypatch.chdir(trained)
-    files = ["--embeddings", "embeddings.safetensors", "--folder", prepared.folder, "--queries", prepared.queries]
-    if "sorted" in given[-1]:
-        given = [*given, "--bank", "bank.safetensors"]
+def test_a_bank_that_does_not_fit_is_refused(prepared, method, options, message) -> None:
     with pytest.raises(Exception, match=message):
-        call("evaluate", *files, *given, *written("no"))
-    assert not Path("no.json").exists()
-
-
-def test_a_checkpoint_of_another_run_than_wanted_gives_no_bank(prepared, trained, monkeypatch) -> None:
-    monkeypatch.chdir(trained)
-    files = ["--folder", prepared.folder, "--captions", prepared.captions, "--validation", prepared.validation]
-    files += ["--spec", spec(prepared, "linear_probe", epochs=3).model_dump_json(), "--out", "no.safetensors"]
-    with pytest.raises(Exception, match=r"is of another run: its training\.epochs is 2, not 3"):
-        call("bank", "--checkpoint", "checkpoint.safetensors", "--features", "features.json", *files)
-    assert not Path("no.safetensors").exists()
+        spec(
+            prepared,
+            method,
+            {"bank_refresh": 5, "queue_batches": 0} | options if method == "cmer" else {"bank_refresh": 5} | options,
+        )

@@ -13,12 +13,13 @@ from torch import Tensor
 from cmer.backbones.base import BlockSpec, Features, Tokens
 from cmer.errors import UserError
 from cmer.losses.hinge import queue_hinge
+from cmer.losses.infonce import memory_infonce
 from cmer.losses.memory import Memory, PairIds
 from cmer.losses.queue import NegativeQueue
 from cmer.methods.base import Context, StepInfo
 from cmer.methods.cmer.options import CmerOptions
 from cmer.methods.items import Items
-from cmer.methods.layers.embedding import EmbeddingMethod
+from cmer.methods.layers.banked import BankedMethod
 from cmer.methods.layers.heads import unit
 from cmer.methods.layers.lora import add_lora
 from cmer.methods.layers.side_branch import SideBranch
@@ -26,7 +27,7 @@ from cmer.registry import METHODS
 
 
 @METHODS.register("cmer")
-class Cmer(EmbeddingMethod):
+class Cmer(BankedMethod):
     """v = normalise(x + q), where x is the frozen unit image embedding and q the side branch over the frozen blocks.
 
     No gradient enters the image tower, so none of its activations are kept. The text tower is adapted by LoRA or, to
@@ -105,9 +106,14 @@ class Cmer(EmbeddingMethod):
         """L = L_batch + weight * L_queue (Eq. 22)."""
         losses = super().losses(images, texts, batch, memory, step)
         if isinstance(memory, NegativeQueue):
-            hinge = queue_hinge(images, texts, batch, memory, self.options.margin, self.options.difficulty)
-            losses["queue"] = self.options.queue_weight * hinge
+            losses["queue"] = self.options.queue_weight * self._queue_loss(images, texts, batch, memory)
         return losses
+
+    def _queue_loss(self, images: Tensor, texts: Tensor, batch: PairIds, queue: NegativeQueue) -> Tensor:
+        options = self.options
+        if options.queue_loss == "infonce":
+            return memory_infonce(images, texts, self.heads.scale(), queue, batch)
+        return queue_hinge(images, texts, batch, queue, options.margin, options.difficulty, options.queue_loss)
 
     def memory(self, batch_size: int) -> NegativeQueue | None:
         """A new, empty queue of `queue_batches` batches."""

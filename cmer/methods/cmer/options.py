@@ -46,6 +46,11 @@ class CmerOptions(MemberOptions):
     queue_batches: Annotated[int, Field(ge=0, le=1024)] = Field(
         default=4, description="length of the negative queue in batches; 0: no queue"
     )
+    queue_loss: Literal["mean", "mean_violating", "sum_per_pair", "infonce"] = Field(
+        default="mean",
+        description="the queue's loss: the hinge of Eq. 16-18 as a mean over all entries, as a mean over those that "
+        "violate the margin, or as a sum over entries (Eq. 18 as printed); or InfoNCE against the entries",
+    )
     queue_weight: Weight = Field(default=1.0, description="weight of the queue's loss")
     margin: Annotated[float, Field(ge=0, le=2)] = Field(default=0.2, description="alpha of Eq. 16-17, between cosines")
     difficulty: Annotated[float, Field(ge=0, le=100)] = Field(
@@ -66,6 +71,14 @@ class CmerOptions(MemberOptions):
             raise ValueError(
                 f"members: {self.members} need `text: side_branch` and `queue_batches: 0`, because text LoRA would "
                 "adapt one tower for all members, and the queue keeps embeddings of one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _queue_or_bank(self) -> Self:
+        if self.bank_refresh and self.queue_batches:
+            raise ValueError(
+                f"bank_refresh: {self.bank_refresh} needs `queue_batches: 0`, because a bank takes the queue's place"
             )
         return self
 
@@ -103,7 +116,8 @@ class CmerOptions(MemberOptions):
             "lora_rank": self.text == "lora",
             **dict.fromkeys(("hidden", "heads"), branch),
             **dict.fromkeys(("focus_field", "focus_dropout", "focus_drop_path"), self.focus_adapter),
-            **dict.fromkeys(("queue_weight", "margin", "difficulty"), self.queue_batches > 0),
+            **dict.fromkeys(("queue_weight", "queue_loss"), self.queue_batches > 0),
+            **dict.fromkeys(("margin", "difficulty"), self.queue_batches > 0 and self.queue_loss != "infonce"),
             "label_dropout": self.scene_prompt,
         }
         turned_off = {name for name in SWITCHES if self.variant and not getattr(self, name)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cmer.config.base import Model, Rate, Text, Width
 from cmer.config.methods import MethodOptions
@@ -54,6 +54,20 @@ class MemberOptions(EmbeddingOptions):
         default=1,
         description="copies of the trained parts with their own initial weights and losses; their cosines are averaged",
     )
+    bank_refresh: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        default=0,
+        description="steps after which a bank of all train images, each with a caption, is embedded anew; its entries "
+        "of other labels are further negatives of every batch; 0: no bank",
+    )
+
+    @model_validator(mode="after")
+    def _bank_fits(self) -> Self:
+        if self.bank_refresh and (self.loss != "contrastive" or self.members > 1):
+            raise ValueError(
+                f"bank_refresh: {self.bank_refresh} needs `loss: contrastive`, which has its entries in the "
+                "denominator, and `members: 1`, because a bank keeps embeddings of one"
+            )
+        return self
 
 
 class TowerOptions(EmbeddingOptions):

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from cmer.backbones.base import Features, Tokens
 from cmer.methods.base import Context
 from cmer.methods.items import Items
-from cmer.methods.layers.embedding import EmbeddingMethod
+from cmer.methods.layers.banked import BankedMethod
 from cmer.methods.layers.heads import unit
 from cmer.methods.linear_probe.options import LinearProbeOptions
 from cmer.registry import METHODS
 
 
 @METHODS.register("linear_probe")
-class LinearProbe(EmbeddingMethod):
+class LinearProbe(BankedMethod):
     """v = normalise(W_v x + b_v), s = normalise(W_s y + b_s); 525,312 parameters on ViT-B-32.
 
     On an aligned backbone, W is initialised to the identity. On towers without a shared space, the trained projections
