@@ -27,7 +27,7 @@ def config(**archive: Any) -> dict[str, Any]:
         ({"store": None}, ["archives.mine.store", "required"]),
         ({"checkpoint": None}, ["archives.mine", "either `run` or `checkpoint`"]),
         ({"run": "tiny.cmer"}, ["archives.mine", "either `run` or `checkpoint`"]),
-        ({"run": "cmer", "checkpoint": None}, ["archives.mine.run", "unknown", "'cmer'", "tiny.cmer"]),
+        ({"run": "cmer", "checkpoint": None}, ["archives.mine.run", "unknown cmer; known are tiny.cmer"]),
         ({"shards": 0}, ["archives.mine.shards", "greater than or equal to 1"]),
         ({"tiling": {"tile": 64, "overlap": 60}}, ["archives.mine.tiling", "at most half of tile"]),
         ({"tile": 64}, ["archives.mine", "unknown key 'tile'", "tiling"]),

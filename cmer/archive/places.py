@@ -145,10 +145,12 @@ class Bucket(Place):
     @contextmanager
     def writing(self) -> Iterator[None]:
         """See `Place`; other machines are noticed by what they commit."""
-        from pyarrow.fs import FileSelector
+        from pyarrow.fs import FileSelector, FileType
 
         if not self.exists():
             with self._files() as files:
+                if files.get_file_info(self._key("").partition("/")[0]).type == FileType.NotFound:
+                    raise FileNotFoundError("there is no such bucket")
                 found = files.get_file_info(FileSelector(self._key(""), allow_not_found=True))
             _require_empty(self, {each.base_name for each in found})
         yield

@@ -54,7 +54,7 @@ class ShardSpec(Model):
     threads: Threads = Field(default=2, description="threads of the embedding of a shard")
 
 
-class ArchiveOptions(ShardSpec, Listing):
+class ArchiveOptions(Listing, ShardSpec):
     """An archive of images, embedded in shards by a run of this config or by another model."""
 
     run: str | None = Field(
