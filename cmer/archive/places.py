@@ -163,7 +163,11 @@ class Bucket(Place):
         from pyarrow.fs import S3FileSystem
 
         try:
-            given = {"connect_timeout": SECONDS, "request_timeout": SECONDS}
+            given = {
+                "connect_timeout": SECONDS,
+                "request_timeout": SECONDS,
+                "allow_delayed_open": True,
+            }  # one PUT a file
             yield S3FileSystem(endpoint_override=self._endpoint or None, **given)
         except OSError as error:
             reason = str(error).partition("\n")[0][:300]

@@ -7,6 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from archive_cases import Colours, square, squares
+from config_cases import MINIMAL
+from planned_steps import plan
+from typer.testing import CliRunner
 
 from cmer.archive import index as indexing
 from cmer.archive.index import index
@@ -14,8 +17,10 @@ from cmer.archive.listing import read_listing, write_listing
 from cmer.archive.search import Searcher
 from cmer.archive.shards import STATE, Built, build, embed_shard
 from cmer.archive.store import Archive
+from cmer.cli.shards import app
 from cmer.config.archives import ShardSpec, Tiling
 from cmer.errors import UserError
+from cmer.io import read_sealed
 
 SHARDS = 3
 TILING = Tiling(tile=32, overlap=8)
@@ -152,6 +157,34 @@ def test_what_does_not_belong_together_is_refused(images: Path, store: Path, tmp
     with pytest.raises(UserError, match="is an archive of"):
         joined(squares(tmp_path / "other"), store)
     assert rows(store) == before
+
+
+def test_the_commands_do_what_the_rules_ask_of_them(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmer.inference.model.load", lambda source: Colours())
+    Path("labels.csv").write_text("file,label\nred/0.png,pond\n")
+    entry = {"folder": str(images), "labels": "labels.csv", "shards": 2, "checkpoint": "colours", "store": "x.lance"}
+    planned = plan(MINIMAL | {"archives": {"mine": entry}})
+    shard = ("--spec", planned.shard_spec("mine"), "--run", planned.archive_run("mine"))
+
+    def call(*arguments: object) -> str:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception:
+            raise result.exception
+        return result.output
+
+    listed = call("list-images", "--spec", planned.listing_spec("mine"), "--out", "files.parquet")
+    assert listed == "14 images\n"
+    said = ""
+    for number in range(2):
+        said += call(
+            "embed-shard", *shard, "--files", "files.parquet", "--shard", number, "--out", f"s/{number}.parquet"
+        )
+    assert said.count("skipped red/broken.png: the file is empty") == 1
+    built = call("build-archive", *shard, "--shards", "s", "--store", "x.lance", "--out", "built.json")
+    assert built == "x.lance: 13 rows, 1 images skipped\n"
+    found = read_sealed("built.json", "cmer build-archive")
+    assert (found["rows"], found["skipped"]) == (13, [["red/broken.png", "the file is empty"]])
+    assert {row["file"] for row in rows("x.lance") if row["label"]} == {"red/0.png"}
 
 
 def test_the_shard_has_the_skipped_files_in_its_metadata(images: Path) -> None:

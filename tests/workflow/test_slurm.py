@@ -169,8 +169,11 @@ def test_an_archive_that_jobs_embed_in_shards_is_that_of_one_index_run(cluster: 
     }
     (project.folder / "mine.yaml").write_text(yaml.safe_dump(config))
     target = "results/mine/archives/own/archive.json"
-    with cluster.snakemake(project, "--configfile=mine.yaml", target) as end:
-        once = project.call(sys.executable, "-m", "cmer", "index", "images", "--run", "rsicd_lite_cmer", "--store", "one")
+    later = ("--slurm-init-seconds-before-status-checks", "15")  # the next check is 25 seconds after one in vain
+    with cluster.snakemake(project, *later, "--configfile=mine.yaml", target) as end:
+        once = project.call(
+            sys.executable, "-m", "cmer", "index", "images", "--run", "rsicd_lite_cmer", "--store", "one"
+        )
         ended = end()
     assert ended.code == once.code == 0, ended.text + once.text
     shards, join = 2, 1
