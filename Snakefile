@@ -24,6 +24,7 @@ rule all:
         expand("<results>/{table}.csv", table=CONFIG.tables),
         expand("<results>/figures/{figure}.png", figure=CONFIG.figures),
         "<results>/report.html",
+        expand("<results>/archives/{archive}/archive.json", archive=CONFIG.archives),
 
 
 include: "workflow/rules/data.smk"
@@ -36,3 +37,4 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/heat_maps.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/archives.smk"

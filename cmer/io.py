@@ -103,7 +103,11 @@ def write_text(path: Path | str, text: str) -> None:
 
 def write_json(path: Path | str, data: Any) -> None:
     """Write `data` to `path` atomically, as JSON with sorted keys."""
-    write_text(path, json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(path, _json(data))
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def expand(path: str) -> Path:
@@ -229,27 +233,40 @@ def read_json(path: Path | str, halves: bool = False) -> Any:
     return parse_json(read_text(path), str(path), halves)
 
 
-def write_sealed(path: Path | str, data: dict[str, Any], command: str) -> None:
-    """Write `data` as JSON with the command that makes it and a checksum, both of which `read_sealed` compares."""
+def sealed(data: dict[str, Any], command: str) -> str:
+    """`data` as JSON with the command that makes it and a checksum, both of which `unsealed` compares."""
     content = json.loads(json.dumps(data | {"written_by": command}, allow_nan=False))
-    write_json(path, content | {"checksum": digest(content)})
+    return _json(content | {"checksum": digest(content)})
+
+
+def write_sealed(path: Path | str, data: dict[str, Any], command: str) -> None:
+    """Write `data` as `sealed` JSON."""
+    write_text(path, sealed(data, command))
+
+
+def unsealed(data: Any, what: str, command: str) -> dict[str, Any]:
+    """The data that `sealed` was given; `what` names it in errors.
+
+    Raises:
+        UserError: it is malformed, was written by another command, or has changed since.
+    """
+    if not isinstance(data, dict) or data.pop("written_by", None) != command or "checksum" not in data:
+        raise UserError(f"{what} was not written by `{command}`; give a file that it wrote, or run it")
+    checksum = data.pop("checksum")
+    if checksum != digest(data | {"written_by": command}):
+        raise UserError(f"{what} is damaged or was edited: its checksum differs; run `{command}` again")
+    return data
 
 
 def read_sealed(path: Path | str, command: str) -> dict[str, Any]:
     """The data that `write_sealed` wrote.
 
     Raises:
-        UserError: the file is missing or malformed, was written by another command, or has changed since.
+        UserError: the file is missing; see also `unsealed`.
     """
     if not os.path.lexists(path):
         raise UserError(f"{path} does not exist; `{command}` writes it")
-    data = read_json(path)
-    if not isinstance(data, dict) or data.pop("written_by", None) != command or "checksum" not in data:
-        raise UserError(f"{path} was not written by `{command}`; give a file that it wrote, or run it")
-    checksum = data.pop("checksum")
-    if checksum != digest(data | {"written_by": command}):
-        raise UserError(f"{path} is damaged or was edited: its checksum differs; run `{command}` again")
-    return data
+    return unsealed(read_json(path), str(path), command)
 
 
 def cores() -> int:

@@ -9,12 +9,13 @@ from pathlib import Path
 from cmer import training
 from cmer.config.runs import Run
 from cmer.io import digest, read_text
-from cmer.plan import Plan, as_json, digest_code, ranks_beside
+from cmer.plan import as_json, digest_code, ranks_beside
+from cmer.plan_archives import ArchivePlan
 from cmer.reporting import report
 
 
-class ReportPlan(Plan):
-    """The workflow of a config, with its report."""
+class ReportPlan(ArchivePlan):
+    """The workflow of a config, with its archives and its report."""
 
     def report_spec(self) -> str:
         """Settings of the report: all tables and figures, and the runs that they show."""

@@ -81,6 +81,20 @@ class StepResources:
         """Memory in MB of a step of a run, without its images."""
         return self.memory_of_backbone(self.config.run(run).backbone or OWN_TOWERS)
 
+    def threads_of_archive(self, archive: str) -> int:
+        """Threads of the embedding of a shard: a setting, not the number of cores: results on a CPU depend on it."""
+        return self.config.archives[archive].threads
+
+    def gpus_of_archive(self, archive: str) -> int:
+        """Number of GPUs of the embedding of a shard: those of the run; 0 for a model that is not of the config."""
+        run = self.config.archives[archive].run
+        return self.gpus(run) if run else 0
+
+    def memory_of_archive(self, archive: str) -> int:
+        """Memory in MB of embedding or joining the shards of an archive."""
+        run = self.config.archives[archive].run
+        return self.memory(run) if run else self.memory_of_backbone(OWN_TOWERS)
+
     def minutes_of_training(self, run: str, dataset: str) -> int:
         """Time limit in minutes, estimated from the number of images or pairs and from where the towers run."""
         row = self.config.run(run)

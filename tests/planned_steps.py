@@ -109,6 +109,8 @@ def steps(plan: ReportPlan) -> Iterator[tuple[Rule, dict[str, str]]]:
         "table": config.tables,
         "figure": config.figures,
         "reranker": config.rerankers,
+        "archive": config.archives,
+        "shard": ["0"],
     }
     only = {"draw_demo": ("dataset", plan.drawn), "fetch_data": ("dataset", plan.fetched)}
     only["profile"] = ("backbone", plan.profiled)

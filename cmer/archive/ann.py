@@ -49,10 +49,10 @@ def bring_up_to_date(archive: Archive, model: Encoder, exact_up_to: int) -> Reca
     wanted = archive.count() > exact_up_to
     if wanted and not archive.table.list_indices():
         archive.index_vectors()
-    write_vectors(archive)
-    recall = _choose(archive, _queries(archive, model)) if wanted else None
-    archive.change(probes=recall.probes if recall else 0)
-    return recall
+    if not archive.place.shared:  # elsewhere, each machine that searches exactly has its own
+        write_vectors(archive)
+    archive.change(version=archive.table.version, probes=(archive.settings.probes or PROBES[0]) if wanted else 0)
+    return _choose(archive, _queries(archive, model)) if wanted else None
 
 
 def nearest_approximately(
@@ -78,6 +78,7 @@ def _queries(archive: Archive, model: Encoder) -> Vectors:
 
 
 def _choose(archive: Archive, queries: Vectors) -> Recall:
+    """Set the number of partitions that a query reads."""
     scan = Scan.open(archive)
     exact = [set(scan.nearest(query, NEAREST)[0].tolist()) for query in queries]
     for probes in PROBES:

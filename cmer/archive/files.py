@@ -105,14 +105,18 @@ def read_labels(path: Path) -> dict[str, str]:
 
 
 def known(archive: Archive) -> dict[str, Known | None]:
-    """The files of an archive; None for one whose rows are of several contents, left by a killed run."""
+    """The files of an archive; None for one to embed afresh.
+
+    That is one whose rows are of several contents, left by a killed run, or doubled by two machines that wrote at once.
+    """
     rows = archive.read([*STATE, "label"]).read_all()
     grouped = rows.group_by(list(STATE)).aggregate([("label", "min"), ("label", "max"), ("label", "count")])
     found: dict[str, Known | None] = {}
     for row in _rows(grouped):
         label = row["label_min"] if row["label_min"] == row["label_max"] else None
         state = Known(label, row["size"], row["mtime_ns"], row["sha256"], row["label_count"] == row["tiles"])
-        found[row["file"]] = None if row["file"] in found else state
+        afresh = row["file"] in found or row["label_count"] > row["tiles"]
+        found[row["file"]] = None if afresh else state
     return found
 
 

@@ -17,8 +17,9 @@ from PIL import Image
 from cmer.archive.ann import EXACT_UP_TO, Recall, bring_up_to_date
 from cmer.archive.files import Found, Plan, content_digest, find, known, plan
 from cmer.archive.scenes import Box, Scene, boxes, open_scene
-from cmer.archive.settings import Encoder, Settings, Tiling, Vectors
+from cmer.archive.settings import Encoder, Settings, Vectors
 from cmer.archive.store import Archive, exists, of_files, schema, writing
+from cmer.config.archives import Tiling
 from cmer.config.datasets import Raster
 from cmer.data.images import FolderImages
 from cmer.data.raster import UndecodableError
@@ -72,7 +73,7 @@ class Summary:
 
 def index(
     folder: Path,
-    path: Path,
+    where: Path | str,
     model: Encoder,
     source: str,
     tiling: Tiling | None = None,
@@ -86,7 +87,7 @@ def index(
 
     Args:
         folder: the folder.
-        path: folder of the archive.
+        where: folder or URL of the archive.
         model: what embeds.
         source: what the model was loaded from.
         tiling: how large scenes are cut; None: as the archive has them, or the default.
@@ -99,39 +100,40 @@ def index(
             process is writing to it.
     """
     images = FolderImages(folder.resolve(), raster, "--bands")
-    with writing(path):
-        archive = _opened(path, images.root, model, source, tiling, raster)
+    with writing(where):
+        archive = opened(where, images.root, model, source, tiling, raster)
         images.raster = archive.settings.raster
-        steps = plan(find(images.root, labels), known(archive), content_digest(images.root))
-        archive.remove(steps.remove)
-        archive.update(steps.update)
-        summary = Summary(removed=steps.gone, updated=len(steps.update), unchanged=steps.unchanged)
-        _embed(archive, model, images, steps, summary)
-        if steps.remove or steps.update or summary.tiles:
-            archive.compact()
+        summary = embed(archive, model, images, find(images.root, labels))
         summary.recall = bring_up_to_date(archive, model, exact_up_to)
     return summary
 
 
-def _opened(
-    path: Path, folder: Path, model: Encoder, source: str, tiling: Tiling | None, raster: Raster | None
+def opened(
+    where: Path | str, folder: Path, model: Encoder, source: str, tiling: Tiling | None, raster: Raster | None
 ) -> Archive:
-    if not exists(path):
+    """The archive to write to, made if it does not exist; see `index`."""
+    if not exists(where):
         made = Settings(
             folder=str(folder), source=source, model=model.name, digest=model.digest, dim=model.dim,
             tiling=tiling or Tiling(), raster=raster,
         )  # fmt: skip
-        return Archive.create(path, made)
-    archive = Archive.open(path)
+        return Archive.create(where, made)
+    archive = Archive.open(where, to_write=True)
     old = archive.settings
     require_model(archive, model)
     for what, given, had in (("--tile and --overlap", tiling, old.tiling), ("--bands", raster, old.raster)):
         if given is not None and given != had:
-            raise UserError(f"{path} was made with other values of {what}; omit them, or choose another --store")
-    if Path(old.folder) != folder and Path(old.folder).is_dir():
-        raise UserError(f"{path} is an archive of {old.folder}, not of {folder}; choose another --store for it")
+            raise UserError(f"{where} was made with other values of {what}; omit them, or choose another --store")
+    require_folder(archive, folder)
     archive.change(folder=str(folder), source=source)
     return archive
+
+
+def require_folder(archive: Archive, folder: Path) -> None:
+    """Raise `UserError` if the archive is of another folder, which still exists."""
+    old = archive.settings.folder
+    if Path(old) != folder and Path(old).is_dir():
+        raise UserError(f"{archive.place} is an archive of {old}, not of {folder}; choose another --store for it")
 
 
 def require_model(archive: Archive, model: Encoder) -> None:
@@ -139,7 +141,7 @@ def require_model(archive: Archive, model: Encoder) -> None:
     made = archive.settings
     if model.digest != made.digest:
         raise UserError(
-            f"{archive.path} was made with {made.model} ({made.digest[:12]}), this is {model.name} "
+            f"{archive.place} was made with {made.model} ({made.digest[:12]}), this is {model.name} "
             f"({model.digest[:12]}); give --run {made.source}, or index the folder into another --store"
         )
 
@@ -148,6 +150,25 @@ def require_model(archive: Archive, model: Encoder) -> None:
 class _Tile:
     image: Image.Image
     row: dict[str, Any]
+
+
+def embed(archive: Archive, model: Encoder, images: FolderImages, found: list[Found]) -> Summary:
+    """Bring the rows of an archive up to date with these files.
+
+    Args:
+        archive: the archive, open to be written.
+        model: the archive's model.
+        images: the folder.
+        found: the files in it that the archive is to have.
+    """
+    steps = plan(found, known(archive), content_digest(images.root))
+    archive.remove(steps.remove)
+    archive.update(steps.update)
+    summary = Summary(removed=steps.gone, updated=len(steps.update), unchanged=steps.unchanged)
+    _embed(archive, model, images, steps, summary)
+    if steps.remove or steps.update or summary.tiles:
+        archive.compact()
+    return summary
 
 
 def _embed(archive: Archive, model: Encoder, images: FolderImages, steps: Plan, summary: Summary) -> None:

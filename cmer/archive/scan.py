@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cmer.archive.places import LOCK
 from cmer.archive.settings import Vectors
-from cmer.archive.store import Archive, writing
+from cmer.archive.store import Archive
 from cmer.errors import UserError
-from cmer.io import atomic
+from cmer.io import atomic, locked
 
 ROUNDING = 2.0**-9
 """Bound of the error of a score in float16, for unit vectors. Rounding of a vector, of the query and of their product
@@ -39,16 +40,17 @@ class Scan:
     def open(cls, archive: Archive) -> Scan:
         """Map the vectors of the table's newest version, and write them first if they are of an older one.
 
-        While `cmer index` is writing, the version that it began with is searched.
+        While `cmer index` is writing, the version that it began with is searched. Vectors of an archive in a bucket are
+        written to the cache of this machine.
 
         Raises:
             UserError: the archive is empty, or is being written for the first time.
         """
         if not archive.count():
-            raise UserError(f"{archive.path} is empty; run `cmer index` again, and read which images it skips")
+            raise UserError(f"{archive.place} is empty; run `cmer index` again, and read which images it skips")
         version = archive.table.version
         if not _vectors_file(archive, version).exists():
-            version = _written(archive)
+            version = _cached(archive) if archive.place.shared else _written(archive)
         archive.table.checkout(version)
         vectors = np.load(_vectors_file(archive, version), mmap_mode="c")  # torch warns about arrays that are read-only
         return cls(archive.table, vectors, np.load(_rows_file(archive, version)))
@@ -93,11 +95,18 @@ def take(table: Any, rows: npt.NDArray[np.uint64], columns: list[str]) -> Any:
     return found.take(at[np.searchsorted(found["_rowid"].to_numpy()[at], rows)])
 
 
+def _cached(archive: Archive) -> int:
+    """The version of the open table, whose vectors are in the cache of this machine now."""
+    with locked(archive.cache / LOCK):
+        write_vectors(archive)
+    return int(archive.table.version)
+
+
 def _written(archive: Archive) -> int:
     """The version whose vectors can be searched: the newest, or the last complete one while another process writes."""
-    versions = [int(path.suffixes[0][1:]) for path in archive.path.glob("vectors.*.npy")]
+    versions = [int(path.suffixes[0][1:]) for path in archive.cache.glob("vectors.*.npy")]
     try:
-        with writing(archive.path):
+        with archive.place.writing():
             archive.table.checkout_latest()
             write_vectors(archive)
             return int(archive.table.version)
@@ -112,7 +121,7 @@ def write_vectors(archive: Archive) -> None:
     count, version = archive.count(), archive.table.version
     if not count or _vectors_file(archive, version).exists():
         return
-    old = [*archive.path.glob("vectors.*.npy"), *archive.path.glob("rows.*.npy")]
+    old = [*archive.cache.glob("vectors.*.npy"), *archive.cache.glob("rows.*.npy")]
     rows = np.empty(count, np.uint64)
     with atomic(_vectors_file(archive, version)) as path:
         shape = (count, archive.settings.dim)
@@ -135,8 +144,8 @@ def _matrix(column: Any) -> Vectors:
 
 
 def _vectors_file(archive: Archive, version: int) -> Path:
-    return archive.path / f"vectors.{version}.npy"
+    return archive.cache / f"vectors.{version}.npy"
 
 
 def _rows_file(archive: Archive, version: int) -> Path:
-    return archive.path / f"rows.{version}.npy"
+    return archive.cache / f"rows.{version}.npy"

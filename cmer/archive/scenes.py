@@ -16,7 +16,7 @@ from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 
-from cmer.archive.settings import Tiling
+from cmer.config.archives import Tiling
 from cmer.data.images import RASTERS, FolderImages
 from cmer.data.raster import DRIVERS
 

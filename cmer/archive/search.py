@@ -145,8 +145,8 @@ class Searcher:
         Raises:
             UserError: the archive is empty, or is being written for the first time.
         """
-        self.archive, self._scan = archive, Scan.open(archive)
-        self.approximate = archive.settings.probes > 0 and not exact
+        self.archive, self.approximate = archive, archive.settings.probes > 0 and not exact
+        self._scan = None if self.approximate and archive.place.shared else Scan.open(archive)
 
     def search(self, query: Vectors, top: int, filters: Filters = Filters()) -> list[Hit]:
         """The `top` images with the highest scores, the best first.
@@ -156,7 +156,7 @@ class Searcher:
             top: how many.
             filters: which images are searched.
         """
-        if self.approximate:
+        if self.approximate or self._scan is None:
             found = nearest_approximately(self.archive, query, top, filters.where(), COLUMNS)
             return [Hit.of_row(row, 1 - row["_distance"]) for row in found.to_pylist()]
         rows, scores = self._scan.nearest(query, top, filters.where())

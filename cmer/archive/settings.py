@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from cmer.config.archives import Tiling
 from cmer.config.base import Model, Text, Width
 from cmer.config.datasets import Raster
 
 Vectors = npt.NDArray[np.float32]
-Side = Annotated[int, Field(ge=32, le=16_384)]
 
 
 class Encoder(Protocol):
@@ -41,19 +41,6 @@ class Encoder(Protocol):
         """Unit embeddings [n, dim]."""
 
 
-class Tiling(Model):
-    """How large scenes are cut: an image with a side above `tile` becomes overlapping tiles of at most that side."""
-
-    tile: Side = 640
-    overlap: Annotated[int, Field(ge=0, le=8192)] = 64
-
-    @model_validator(mode="after")
-    def _moves_on(self) -> Self:
-        if 2 * self.overlap > self.tile:
-            raise ValueError(f"overlap ({self.overlap}) must be at most half of tile ({self.tile})")
-        return self
-
-
 class Settings(Model):
     """What every embedding of an archive has in common.
 
@@ -66,6 +53,8 @@ class Settings(Model):
         tiling: how large scenes are cut.
         raster: conversion to RGB of images that do not have three 8-bit bands.
         probes: partitions of the ANN index that a query reads; 0: there is no index.
+        id: random, so that an archive that is made anew at the same URL is another one.
+        version: version of the table that the last complete run left, which is searched in a bucket; 0: the newest.
     """
 
     folder: Text
@@ -76,3 +65,5 @@ class Settings(Model):
     tiling: Tiling = Tiling()
     raster: Raster | None = None
     probes: Annotated[int, Field(ge=0)] = 0
+    id: str = ""
+    version: Annotated[int, Field(ge=0)] = 0

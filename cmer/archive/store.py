@@ -1,22 +1,21 @@
-"""An archive on disk: a LanceDB table with a row per image or tile, its settings, and one writer at a time."""
+"""An archive: a LanceDB table with a row per image or tile, its settings, and one writer at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 
+from cmer.archive.places import COMMAND, SETTINGS, Place, place_of
 from cmer.archive.settings import Settings
 from cmer.config.base import validate
 from cmer.errors import UserError
-from cmer.io import locked, read_sealed, write_sealed
 
 TABLE = "images"
-COMMAND = "cmer index"
-LOCK = "write.lock"
 FILES_PER_STATEMENT = 1000
 BATCH_ROWS = 8192
 """Rows that are read at once."""
@@ -58,50 +57,59 @@ class Archive:
     """The table of an archive and its settings.
 
     Attributes:
-        path: folder of the archive.
+        place: where the archive is.
         settings: what its embeddings have in common.
         table: the LanceDB table.
     """
 
-    def __init__(self, path: Path, settings: Settings, table: Any) -> None:
-        self.path, self.settings, self.table = path, settings, table
+    def __init__(self, place: Place, settings: Settings, table: Any) -> None:
+        self.place, self.settings, self.table = place, settings, table
 
     @classmethod
-    def create(cls, path: Path, settings: Settings) -> Archive:
-        """Make an archive without rows.
+    def create(cls, where: Path | str, settings: Settings) -> Archive:
+        """Make an archive without rows, with an id of its own.
 
         Raises:
-            UserError: LanceDB is not installed.
+            UserError: LanceDB is not installed, or the bucket cannot be written to.
         """
-        database = _connect(path)
-        write_sealed(path / "archive.json", settings.model_dump(mode="json"), COMMAND)
-        return cls(path, settings, database.create_table(TABLE, schema=schema(settings.dim)))
+        place, made = place_of(where), settings.model_copy(update={"id": uuid4().hex})
+        database = _connect(place)
+        place.write_settings(made.model_dump(mode="json"))
+        return cls(place, made, database.create_table(TABLE, schema=schema(made.dim)))
 
     @classmethod
-    def open(cls, path: Path) -> Archive:
-        """Open an archive.
+    def open(cls, where: Path | str, to_write: bool = False) -> Archive:
+        """Open an archive; of one in a bucket the last complete state, unless it is to be written.
 
         Raises:
             UserError: it does not exist or is damaged, or LanceDB is not installed.
         """
-        if not exists(path):
-            raise UserError(f"{path} is not an archive; `cmer index FOLDER --run RUN --store {path}` makes one")
-        settings = validate(Settings, read_sealed(path / "archive.json", COMMAND), f"{path / 'archive.json'}")
+        place = place_of(where)
+        if not place.exists():
+            raise UserError(f"{place} is not an archive; `cmer index FOLDER --run RUN --store {place}` makes one")
+        settings = validate(Settings, place.read_settings(), f"{place}/{SETTINGS}")
         try:
-            table = _connect(path).create_table(TABLE, schema=schema(settings.dim), exist_ok=True)
+            table = _connect(place).create_table(TABLE, schema=schema(settings.dim), exist_ok=True)
             if table.schema.field("vector").type != schema(settings.dim).field("vector").type:
                 raise ValueError("its vectors have another width than archive.json says")
-            return cls(path, settings, table)
+            if place.shared and settings.version and not to_write:
+                table.checkout(settings.version)
+            return cls(place, settings, table)
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0][:200]
-            raise UserError(f"{path} is damaged: {reason}; remove it and run `{COMMAND}` again") from None
+            raise UserError(f"{place} is damaged: {reason}; remove it and run `{COMMAND}` again") from None
 
     def change(self, **settings: Any) -> None:
         """Change settings on disk, if their values are other ones."""
         changed = self.settings.model_copy(update=settings)
         if changed != self.settings:
             self.settings = changed
-            write_sealed(self.path / "archive.json", changed.model_dump(mode="json"), COMMAND)
+            self.place.write_settings(changed.model_dump(mode="json"))
+
+    @property
+    def cache(self) -> Path:
+        """The folder of this machine for the vectors."""
+        return self.place.cache(self.settings.id)
 
     def count(self) -> int:
         """Number of rows."""
@@ -116,11 +124,18 @@ class Archive:
 
     def add(self, rows: pa.Table) -> None:
         """Append rows, all or none."""
+        self._require_alone()
         self.table.add(rows)
+
+    def replace(self, rows: pa.RecordBatchReader) -> None:
+        """Replace all rows, and with them the ANN index, in one commit."""
+        self._require_alone()
+        self.table.add(rows, mode="overwrite")
 
     def remove(self, files: Sequence[str]) -> None:
         """Remove all rows of files."""
         for some in _parts(files):
+            self._require_alone()
             self.table.delete(of_files(some))
 
     def update(self, files: dict[str, dict[str, Any]]) -> None:
@@ -134,7 +149,15 @@ class Archive:
             changed = pa.Table.from_pylist([{"id": row["id"]} | files[row["file"]] for row in rows])
             types = self.table.schema
             changed = changed.cast(pa.schema([types.field(name) for name in changed.column_names]))
+            self._require_alone()
             self.table.merge_insert("id").when_matched_update_all().execute(changed)
+
+    def _require_alone(self) -> None:
+        """Raise `UserError` if another machine has written since this process opened the archive or last wrote."""
+        if self.place.shared and _connect(self.place).open_table(TABLE).version != self.table.version:
+            raise UserError(
+                f"another `{COMMAND}` is writing to {self.place}; wait until it has ended, then rerun the same command"
+            )
 
     def index_vectors(self) -> None:
         """Build the ANN index."""
@@ -147,23 +170,20 @@ class Archive:
         self.table.optimize()
 
 
-def exists(path: Path) -> bool:
+def exists(where: Path | str) -> bool:
     """Whether there is an archive, empty or not."""
-    return (path / "archive.json").is_file()
+    return place_of(where).exists()
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Be the only writer of the archive at `path`, which need not exist, while the block runs.
+def writing(where: Path | str) -> AbstractContextManager[None]:
+    """Be the only writer of the archive, which need not exist, while the block runs.
+
+    In a bucket, another writer is noticed when it has committed something.
 
     Raises:
-        UserError: another process is writing, or the path is of something else.
+        UserError: another process is writing, or the place is of something else.
     """
-    names = {each.name for each in path.iterdir()} if path.is_dir() else {"a file"} if path.exists() else set()
-    if not exists(path) and (others := sorted(name for name in names - {LOCK} if name[:1] != ".")):
-        raise UserError(f"{path} is not an archive, but holds {others[0]}; choose another --store")
-    with locked(path / LOCK, f"another `{COMMAND}` is writing to {path}; wait until it has ended"):
-        yield
+    return place_of(where).writing()
 
 
 def _parts(files: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -176,11 +196,11 @@ def of_files(files: Sequence[str]) -> str:
     return f"file IN ({', '.join(map(quoted, files))})"
 
 
-def _connect(path: Path) -> Any:
+def _connect(place: Place) -> Any:
     try:
         import lancedb
     except ImportError:
         raise UserError(
             "archives need LanceDB, which is not installed; `pip install 'cmer[archive]'` adds it"
         ) from None
-    return lancedb.connect(path)
+    return lancedb.connect(place.uri, storage_options=place.options or None)

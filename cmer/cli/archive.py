@@ -27,7 +27,9 @@ LEAST_TOKEN = 16
 """Characters of a token."""
 
 Store = Annotated[
-    Path, typer.Argument(metavar="ARCHIVE", help="Folder of the archive (cmer index)."), Reads(("archive.json",))
+    str,
+    typer.Argument(metavar="ARCHIVE", help="Folder of the archive (cmer index), or its URL, s3://bucket/name."),
+    Reads(("archive.json",)),
 ]
 Run = Annotated[
     str, typer.Option(help="Checkpoint of the archive's run, or name of its model. Default: where it was last.")
@@ -40,7 +42,11 @@ def index(
     run: Annotated[
         str, typer.Option(help="Checkpoint of a trained run, or name of a pretrained model or an aligned backbone.")
     ],
-    store: Annotated[Path, typer.Option(help="Folder of the archive, e.g. archive.lance."), Writes(("archive.json",))],
+    store: Annotated[
+        str,
+        typer.Option(help="Folder of the archive, e.g. archive.lance, or a URL, e.g. s3://bucket/archive.lance."),
+        Writes(("archive.json",)),
+    ],
     labels: Annotated[
         Path | None,
         typer.Option(help="CSV with the columns file and label. Default: the name of the folder of each image."),
@@ -67,7 +73,7 @@ def index(
     """
     from cmer.archive.files import read_labels
     from cmer.archive.index import index as index_folder
-    from cmer.archive.settings import Tiling
+    from cmer.config.archives import Tiling
     from cmer.config.base import validate
     from cmer.inference.model import load
 

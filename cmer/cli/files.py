@@ -80,7 +80,9 @@ def _check(marked: list[tuple[str, Reads, Path]], spec: str | None) -> None:
 
 
 def _paths(value: Any) -> list[Path]:
-    return [path for path in (value if isinstance(value, list) else [value]) if isinstance(path, Path)]
+    """The paths in a parameter's value; a URL is none."""
+    given = value if isinstance(value, list) else [value]
+    return [Path(each) for each in given if each is not None and "://" not in str(each)]
 
 
 def _option(name: str) -> str:

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from cmer.cli import archive, backbones, ceiling, data, evaluate, export, leaks, models, plan, price, profile
+from cmer.cli import archive, backbones, ceiling, data, evaluate, export, leaks, models, plan, price, profile, shards
 from cmer.cli.files import checked
 from cmer.commands import spelled_out
 from cmer.errors import UserError
@@ -46,10 +46,13 @@ STAGES = (
     "table",
     "figure",
     "report",
+    "list_images",
+    "embed_shard",
+    "build_archive",
 )
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for group in (data, leaks, models, profile, price, plan, evaluate, ceiling, backbones, export, archive):
+for group in (data, leaks, models, profile, price, plan, evaluate, ceiling, backbones, export, archive, shards):
     for command in group.app.registered_commands:
         assert command.callback is not None
         name = command.callback.__name__

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from cmer.config.archives import ArchiveOptions
 from cmer.config.backbones import Backbone, parse_backbone
 from cmer.config.base import (
     Distinct,
@@ -96,6 +97,9 @@ class Config(Model):
     )
     tables: Many[Table] = Field(default={}, description="tables by the name of their file")
     figures: Many[Figure] = Field(default={}, description="figures by the name of their file")
+    archives: Many[ArchiveOptions] = Field(
+        default={}, description="folders of images that are embedded in shards for `cmer search`, by name"
+    )
 
     @field_validator("backbones", "captioners", "rerankers", mode="before")
     @classmethod
@@ -141,7 +145,7 @@ class Config(Model):
 
     def _places(self) -> Iterator[tuple[str, str]]:
         """The user's own files and folders that the experiment reads, with the key that names them."""
-        for section in ("datasets", "backbones", "captioners"):
+        for section in ("datasets", "backbones", "captioners", "archives"):
             for name, entry in getattr(self, section).items():
                 yield from ((f"{section}.{name}", place) for place in entry.places())
         for run in self.expanded:
@@ -157,6 +161,8 @@ class Config(Model):
             self._check_reranker(f"rerankers.{name}", reranker)
         require_unique("runs", [run.name for run in [*self.expanded, *self.reranked]])
         require_known("profile.count_only", self.profile.count_only, list(self.backbones))
+        for name, archive in self.archives.items():
+            archive.require_run(f"archives.{name}", self.expanded)
         self._check_runs("profile.stored", self.profile.stored, self.expanded)
         for name, table in self.tables.items():
             _check_kind(f"tables.{name}.kind", table.kind, TABLES)

@@ -72,7 +72,7 @@ def test_a_missing_extra_is_a_sentence(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "archive.json").touch()
     monkeypatch.setitem(sys.modules, "lancedb", None)
     settings = dict.fromkeys(("folder", "source", "model", "digest"), "x") | {"dim": 4}
-    monkeypatch.setattr("cmer.archive.store.read_sealed", lambda *_: settings)
+    monkeypatch.setattr("cmer.archive.places.read_sealed", lambda *_: settings)
     with pytest.raises(UserError, match=r"pip install 'cmer\[archive\]'"):
         Archive.open(tmp_path)
 

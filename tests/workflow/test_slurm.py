@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from slurm_cluster import missing, slurm_cluster
 from workflow_project import Plan, Project
 
+from cmer.archive.store import Archive
 from cmer.io import sha256
 
 pytestmark = [
@@ -147,3 +150,39 @@ def test_job_that_is_not_sent_again_is_reported_with_its_rule_and_log(cluster: C
         r"log: logs/results/gpu/efficiency/vit\.log, .*\.snakemake/slurm_logs/rule_profile/vit/\d+\.log", text
     )
     assert "Traceback" not in text
+
+
+def test_an_archive_that_jobs_embed_in_shards_is_that_of_one_index_run(cluster: Cluster, tmp_path: Path) -> None:
+    project = Project.copy(tmp_path / "project")
+    images = project.folder / "images"
+    for number in range(12):
+        file = images / f"{number % 3}/{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (40, 40, 3), np.uint8)).save(file)
+    archive = {"folder": str(images), "checkpoint": "rsicd_lite_cmer", "store": "own/archive.lance", "shards": 2}
+    config = {
+        "results": "results/mine",
+        "datasets": {"demo": {"source": "demo"}},
+        "backbones": {"tiny": {"kind": "tiny"}},
+        "runs": {"cmer": {"method": "cmer", "datasets": ["demo"], "backbones": ["tiny"]}},
+        "archives": {"own": archive | {"threads": 1}},
+    }
+    (project.folder / "mine.yaml").write_text(yaml.safe_dump(config))
+    target = "results/mine/archives/own/archive.json"
+    later = ("--slurm-init-seconds-before-status-checks", "15")  # the next check is 25 seconds after one in vain
+    with cluster.snakemake(project, *later, "--configfile=mine.yaml", target) as end:
+        once = project.call(
+            sys.executable, "-m", "cmer", "index", "images", "--run", "rsicd_lite_cmer", "--store", "one"
+        )
+        ended = end()
+    assert ended.code == once.code == 0, ended.text + once.text
+    shards, join = 2, 1
+    assert ended.text.count("has been submitted") == shards + join
+    there, here = (rows(project.folder / store) for store in ("own/archive.lance", "one"))
+    np.testing.assert_allclose([row.pop("vector") for row in there], [row.pop("vector") for row in here], atol=1e-5)
+    assert there == here and len(there) == 12
+
+
+def rows(store: Path) -> list[dict]:
+    archive = Archive.open(store)
+    return sorted(archive.read(archive.table.schema.names).read_all().to_pylist(), key=lambda row: row["id"])

@@ -43,11 +43,11 @@ wildcard_constraints:
     reranker=one_of(CONFIG.rerankers),
     table=one_of(CONFIG.tables),
     figure=one_of(CONFIG.figures),
+    archive=one_of(CONFIG.archives),
 
 
 def planned(function):
-    """Turn a function of the plan into an input or params function, or one of the resources into a resource: its
-    parameters are names of wildcards."""
+    """A function of the plan or the resources, whose parameters are wildcards, as one that Snakemake can call."""
 
     def of_wildcards(wildcards):
         value = function(*(wildcards[name] for name in inspect.signature(function).parameters))

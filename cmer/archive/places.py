@@ -1,0 +1,191 @@
+"""Where an archive is: in a folder, or in a bucket of an object store (S3) that several machines share."""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmer.errors import UserError
+from cmer.io import digest, expand, locked, parse_json, read_sealed, sealed, unsealed, write_sealed
+
+if TYPE_CHECKING:
+    from pyarrow.fs import S3FileSystem
+
+SETTINGS = "archive.json"
+COMMAND = "cmer index"
+LOCK = "write.lock"
+URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]+(/[\w.,=+@~-]+)+/?")
+SECONDS = 20.0
+"""Longest time that a request for archive.json may take."""
+
+
+class Place(ABC):
+    """Where an archive is.
+
+    Attributes:
+        uri: what LanceDB connects to.
+        options: LanceDB's settings of the object store.
+        shared: whether other machines may read and write it, so that no file locks it.
+    """
+
+    uri: str
+    options: dict[str, str]
+    shared: bool
+
+    def __str__(self) -> str:
+        """As people write it."""
+        return self.uri
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether there is an archive, empty or not."""
+
+    @abstractmethod
+    def read_settings(self) -> Any:
+        """The content of archive.json.
+
+        Raises:
+            UserError: it cannot be read, or is damaged.
+        """
+
+    @abstractmethod
+    def write_settings(self, settings: dict[str, Any]) -> None:
+        """Write archive.json, completely or not at all; raises `UserError` if that fails."""
+
+    @abstractmethod
+    def cache(self, key: str) -> Path:
+        """The folder of this machine for the vectors of the archive whose id is `key`."""
+
+    @abstractmethod
+    def writing(self) -> AbstractContextManager[None]:
+        """Be the only writer while the block runs; see `cmer.archive.store.writing`."""
+
+
+class Folder(Place):
+    """A folder of this machine, in which a file is the lock of the writer."""
+
+    shared = False
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.uri, self.options = path, str(path), {}
+
+    def exists(self) -> bool:
+        """See `Place`."""
+        return (self.path / SETTINGS).is_file()
+
+    def read_settings(self) -> Any:
+        """See `Place`."""
+        return read_sealed(self.path / SETTINGS, COMMAND)
+
+    def write_settings(self, settings: dict[str, Any]) -> None:
+        """See `Place`."""
+        write_sealed(self.path / SETTINGS, settings, COMMAND)
+
+    def cache(self, key: str) -> Path:
+        """The folder itself: vectors travel with their archive."""
+        return self.path
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """See `Place`."""
+        path = self.path
+        names = {each.name for each in path.iterdir()} if path.is_dir() else {"a file"} if path.exists() else set()
+        if not self.exists():
+            _require_empty(self, names - {LOCK})
+        with locked(path / LOCK, f"another `{COMMAND}` is writing to {path}; wait until it has ended"):
+            yield
+
+
+class Bucket(Place):
+    """A prefix in a bucket. Endpoint, region and credentials are those of the usual AWS environment variables.
+
+    No lock reaches other machines. Commits to the table are conditional writes, so none is lost, and a writer that
+    another one has overtaken stops at its next commit.
+    """
+
+    shared = True
+
+    def __init__(self, url: str) -> None:
+        """Raises `UserError` if `url` is not s3://bucket/name."""
+        if not URL.fullmatch(url):
+            raise UserError(f"{url[:200]} is not an archive's URL, such as s3://bucket/archive.lance")
+        self.uri = url.rstrip("/")
+        self._endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        plain = {"allow_http": "true"} if self._endpoint.startswith("http://") else {}
+        self.options = ({"aws_endpoint": self._endpoint} if self._endpoint else {}) | plain
+
+    def exists(self) -> bool:
+        """See `Place`."""
+        from pyarrow.fs import FileType
+
+        with self._files() as files:
+            return bool(files.get_file_info(self._key(SETTINGS)).type == FileType.File)
+
+    def read_settings(self) -> Any:
+        """See `Place`."""
+        with self._files() as files, files.open_input_stream(self._key(SETTINGS)) as file:
+            text = file.read().decode()
+        return unsealed(parse_json(text, f"{self}/{SETTINGS}"), f"{self}/{SETTINGS}", COMMAND)
+
+    def write_settings(self, settings: dict[str, Any]) -> None:
+        """See `Place`; S3 replaces an object as a whole."""
+        with self._files() as files, files.open_output_stream(self._key(SETTINGS)) as file:
+            file.write(sealed(settings, COMMAND).encode())
+
+    def cache(self, key: str) -> Path:
+        """A folder in $XDG_CACHE_HOME, by default ~/.cache."""
+        root = Path(os.environ.get("XDG_CACHE_HOME") or expand("~/.cache"))
+        return root / "cmer" / "archives" / digest([self.uri, key])
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """See `Place`; other machines are noticed by what they commit."""
+        from pyarrow.fs import FileSelector, FileType
+
+        if not self.exists():
+            with self._files() as files:
+                if files.get_file_info(self._key("").partition("/")[0]).type == FileType.NotFound:
+                    raise FileNotFoundError("there is no such bucket")
+                found = files.get_file_info(FileSelector(self._key(""), allow_not_found=True))
+            _require_empty(self, {each.base_name for each in found})
+        yield
+
+    def _key(self, name: str) -> str:
+        return f"{self.uri.removeprefix('s3://')}/{name}".rstrip("/")
+
+    @contextmanager
+    def _files(self) -> Iterator[S3FileSystem]:
+        from pyarrow.fs import S3FileSystem
+
+        try:
+            given = {
+                "connect_timeout": SECONDS,
+                "request_timeout": SECONDS,
+                "allow_delayed_open": True,
+            }  # one PUT a file
+            yield S3FileSystem(endpoint_override=self._endpoint or None, **given)
+        except OSError as error:
+            reason = str(error).partition("\n")[0][:300]
+            raise UserError(
+                f"{self} cannot be reached: {reason}; check the bucket's name, AWS_ENDPOINT_URL, AWS_REGION and the "
+                "credentials"
+            ) from None
+
+
+def _require_empty(place: Place, names: set[str]) -> None:
+    if others := sorted(name for name in names if name[:1] != "."):
+        raise UserError(f"{place} is not an archive, but holds {others[0]}; choose another --store")
+
+
+def place_of(where: Path | str) -> Place:
+    """The place at a path, or at a URL such as s3://bucket/archive.lance.
+
+    Raises:
+        UserError: it is another kind of URL.
+    """
+    return Bucket(where) if isinstance(where, str) and "://" in where else Folder(Path(where))
