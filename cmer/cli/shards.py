@@ -57,7 +57,7 @@ def embed_shard(
 
     wanted = validate_json(ShardSpec, spec, "--spec")
     with recorded(record), threads(wanted.threads):
-        summary = embed(read_listing(files, shard), shard, wanted, load(run), run, out)
+        summary = embed(read_listing(files, shard), shard, wanted, load(run, wanted.runtime), run, out)
     for file, reason in summary.skipped:
         typer.echo(f"skipped {file}: {reason}", err=True)
     typer.echo(f"{out}: {summary}")

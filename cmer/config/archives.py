@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from cmer.config.backbones import Runtime
 from cmer.config.base import Model, Text, Threads, require_known
 from cmer.config.datasets import Raster
 from cmer.config.runs import Run
@@ -52,6 +53,9 @@ class ShardSpec(Model):
         default=None, description="conversion to RGB of images that do not have three 8-bit bands"
     )
     threads: Threads = Field(default=2, description="threads of the embedding of a shard")
+    runtime: Runtime | None = Field(
+        default=None, description="what runs the frozen towers; null: as in the run. OpenVINO is faster on a CPU"
+    )
 
 
 class ArchiveOptions(Listing, ShardSpec):

@@ -187,7 +187,7 @@ def test_what_cannot_be_reached_is_a_sentence(folder: Path, url: str, monkeypatc
 def test_the_commands_take_a_url(folder: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
-    monkeypatch.setattr("cmer.inference.model.load", lambda source: Colours())
+    monkeypatch.setattr("cmer.inference.model.load", lambda source, runtime=None: Colours())
 
     def call(*arguments: object) -> str:
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])

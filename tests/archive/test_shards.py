@@ -160,9 +160,16 @@ def test_what_does_not_belong_together_is_refused(images: Path, store: Path, tmp
 
 
 def test_the_commands_do_what_the_rules_ask_of_them(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cmer.inference.model.load", lambda source: Colours())
+    runtimes: list[str | None] = []
+
+    def load(source: str, runtime: str | None = None) -> Colours:
+        runtimes.append(runtime)
+        return Colours()
+
+    monkeypatch.setattr("cmer.inference.model.load", load)
     Path("labels.csv").write_text("file,label\nred/0.png,pond\n")
     entry = {"folder": str(images), "labels": "labels.csv", "shards": 2, "checkpoint": "colours", "store": "x.lance"}
+    entry |= {"runtime": "openvino"}
     planned = plan(MINIMAL | {"archives": {"mine": entry}})
     shard = ("--spec", planned.shard_spec("mine"), "--run", planned.archive_run("mine"))
 
@@ -182,6 +189,7 @@ def test_the_commands_do_what_the_rules_ask_of_them(images: Path, monkeypatch: p
     assert said.count("skipped red/broken.png: the file is empty") == 1
     built = call("build-archive", *shard, "--shards", "s", "--store", "x.lance", "--out", "built.json")
     assert built == "x.lance: 13 rows, 1 images skipped\n"
+    assert runtimes == ["openvino", "openvino", None]
     found = read_sealed("built.json", "cmer build-archive")
     assert (found["rows"], found["skipped"]) == (13, [["red/broken.png", "the file is empty"]])
     assert {row["file"] for row in rows("x.lance") if row["label"]} == {"red/0.png"}
