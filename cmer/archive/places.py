@@ -163,12 +163,12 @@ class Bucket(Place):
         from pyarrow.fs import S3FileSystem
 
         try:
-            given = {
-                "connect_timeout": SECONDS,
-                "request_timeout": SECONDS,
-                "allow_delayed_open": True,
-            }  # one PUT a file
-            yield S3FileSystem(endpoint_override=self._endpoint or None, **given)
+            yield S3FileSystem(
+                endpoint_override=self._endpoint or None,
+                connect_timeout=SECONDS,
+                request_timeout=SECONDS,
+                allow_delayed_open=True,  # a small file is one PUT
+            )
         except OSError as error:
             reason = str(error).partition("\n")[0][:300]
             raise UserError(
