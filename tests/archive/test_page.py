@@ -4,7 +4,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +202,18 @@ def test_the_map_shows_places_opens_them_and_filters_by_a_rectangle(page: Page) 
     expect(page.locator("#status")).to_contain_text("2 images")
     page.get_by_role("button", name="Search everywhere").click()
     expect(page.locator("#status")).to_contain_text("4 images")
+
+
+def test_labels_of_the_map_are_whole_and_apart(page: Page) -> None:
+    ask(page, "blue")
+    for width in range(390, 1280, 60):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function("width => document.getElementById('map').clientWidth < width", arg=width)
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        area = page.locator("#map").bounding_box()
+        boxes = [label.bounding_box() for label in page.locator("#map text[text-anchor]").all()]
+        assert boxes and area["x"] <= boxes[0]["x"] and boxes[-1]["x"] + boxes[-1]["width"] <= area["x"] + area["width"]
+        assert all(one["x"] + one["width"] < other["x"] for one, other in pairwise(boxes)), width
 
 
 def test_names_are_text_and_nothing_is_out_of_sight_or_a_serious_fault(page: Page) -> None:

@@ -158,3 +158,21 @@ def test_files_that_do_not_serve_are_named(write_profile, tmp_path):
     file.write_text(file.read_text()[:100])
     with pytest.raises(UserError, match=r"b\.json is not valid JSON"):
         table([CMER], [file])
+
+
+def test_a_fixed_part_below_zero_is_zero_only_if_matrices_of_the_batch_explain_it(write_profile):
+    def kept(entry: int, fixed: int) -> str:
+        """Of bytes that are 10^7 B + fixed + entry B^2, by the line through two batch sizes."""
+        sizes = (4, 8)
+        low, high = (1e7 * size + fixed + entry * size**2 for size in sizes)
+        file = write_profile("b", [STEPS[0] | {"batch": size} for size in sizes])
+        profile = read_sealed(file, "cmer profile")
+        slope = (high - low) / (sizes[1] - sizes[0])
+        profile["saved"][0] |= {"bytes_per_pair": slope, "fixed_bytes": low - sizes[0] * slope}
+        write_sealed(file, profile, "cmer profile")
+        return of(table([CMER], [file]), run="b.cmer", batch="4")["saved_mb_fixed"]
+
+    assert kept(16, 0) == kept(128, 0) == kept(16, 8) == "0"
+    assert kept(16, 4_000) == "0.003488"
+    assert kept(0, -5_000) == "-0.005"
+    assert kept(200, 0) == "-0.0064"

@@ -59,7 +59,9 @@ def test_an_ablation_adds_up_to_the_last_recall(drawn, texts_of) -> None:
     assert points["mr"].tolist() == ["30.00", "33.00", "32.00", "31.00", "41.00"]
     assert points["delta"][0] == "" and all(float(v) for v in points["delta"][1:])
     assert all(float(row["low"]) <= float(row["delta"]) <= float(row["high"]) for _, row in points[1:].iterrows())
-    require_readable(figure, texts_of(figure))
+    texts = texts_of(figure)
+    assert {"gain", "drop", "owed to test labels"} < {text for text, _ in texts}
+    require_readable(figure, texts)
 
 
 def test_an_options_figure_has_a_line_per_group_in_the_order_of_the_values(drawn, texts_of) -> None:

@@ -6,12 +6,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_project import spec_of
 
 from cmer.data.frames import IMAGES, RANKS, read_frame
 from cmer.errors import UserError
 from cmer.io import read_sealed, write_sealed
+from cmer.reporting.report.curve import curve_points, draw_curve
 from cmer.reporting.report.page import render
 from cmer.reporting.report.spec import Shown
 
@@ -63,7 +65,18 @@ def test_the_page_of_a_run_tells_its_settings_recalls_and_record(prepared, resul
     assert '<th scope="row">Evaluation</th>' in html
 
 
-def test_scenes_have_the_recall_of_their_images_and_captions(prepared, results: Path) -> None:
+def resampled(ranks: pd.DataFrame) -> list[float]:
+    """95 % interval of mR, percent: images are drawn with all of their queries."""
+    ways = [[rows["greater"].to_numpy() for _, rows in of.groupby("image")] for _, of in ranks.groupby("direction")]
+    draws = np.random.default_rng(0).multinomial(len(ways[0]), [1 / len(ways[0])] * len(ways[0]), 1000)
+    drawn = [
+        [np.concatenate([np.repeat(*one) for one in zip(way, draw, strict=True)]) for way in ways] for draw in draws
+    ]
+    means = [100 * np.mean([(found < k).mean() for found in both for k in (1, 5, 10)]) for both in drawn]
+    return np.percentile(means, [2.5, 97.5]).tolist()
+
+
+def test_scenes_have_the_recall_and_interval_of_their_images_and_captions(prepared, results: Path) -> None:
     html = render(spec_of(prepared), results, results.parent / "logs")
     images = read_frame(results / "data/squares/images.csv", IMAGES)
     ranks = [read_frame(results / f"metrics/squares/lite.probe/seed{seed}.ranks.csv", RANKS) for seed in (1, 2)]
@@ -76,8 +89,25 @@ def test_scenes_have_the_recall_of_their_images_and_captions(prepared, results: 
             for direction in ("i2t", "t2i")
             for k in (1, 5, 10)
         ]
-        row = rf'<th scope="row">{label}</th><td class="number">3</td>\s*<td>.*?</span>([\d.]+)</td>'
-        assert float(re.search(row, html, re.S)[1]) == pytest.approx(100 * np.mean(shares), abs=0.051), label
+        row = rf'{label}</th><td class="number">3</td>\s*<td class="number">([\d.]+)<small>([\d.]+) to ([\d.]+)</small>'
+        shown = [float(value) for value in re.search(row, html).groups()]
+        assert shown[0] == pytest.approx(100 * np.mean(shares), abs=0.051), label
+        assert shown[1:] == pytest.approx(np.mean([resampled(table) for table in of_label], axis=0), abs=0.051), label
+
+
+def test_a_curve_is_the_mean_of_the_seeds_between_the_lowest_and_highest(prepared, results: Path) -> None:
+    one = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "val_mr": 30.0}]
+    two = [{"epoch": 1, "loss": 4.0}, {"epoch": 2, "loss": 1.5, "val_mr": 33.0}, {"epoch": 3, "loss": 1.0}]
+    points = curve_points([one, two, one])
+    assert points.to_numpy().tolist() == [
+        ["loss", 1, pytest.approx(8 / 3), 2.0, 4.0],
+        ["loss", 2, pytest.approx(3.5 / 3), 1.0, 1.5],
+        ["val_mr", 2, 31.0, 30.0, 33.0],
+    ]  # not all have a third epoch
+    assert curve_points([one])[["mean", "low", "high"]].nunique(axis=1).tolist() == [1, 1, 1]
+    html = render(spec_of(prepared), results, results.parent / "logs")
+    assert "mean of the seeds, in the band from the lowest to the highest seed" in html
+    assert draw_curve([[], []]) == "" and draw_curve([one]) != draw_curve([one, one])
 
 
 def test_the_same_results_give_the_same_page_and_changed_metrics_another(prepared, results: Path) -> None:

@@ -55,6 +55,29 @@ def test_tables_sort_and_filter(page: Page) -> None:
     assert all("probe" in text.lower() for text in column(page, 1))
 
 
+def test_the_page_opens_with_what_came_out_and_leads_to_the_run(page: Page) -> None:
+    outcome = page.get_by_role("region", name="What came out")
+    expect(outcome).to_contain_text("On squares, lite.probe is the only system: mR")
+    expect(outcome).to_contain_text("with plain captions (2 seeds, 9 test images). There is none to compare it with.")
+    assert outcome.bounding_box()["y"] < page.locator("#tables").bounding_box()["y"]
+    outcome.get_by_role("link", name="lite.probe").click()
+    expect(page.locator("[id='run-squares-lite.probe']")).to_be_visible()
+
+
+def test_bars_of_scenes_end_at_their_recall_with_the_interval_around(page: Page) -> None:
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.evaluate("location.hash = 'run-squares-lite.probe'")
+        rows = page.locator(".bars tbody tr")
+        assert rows.count() == 3
+        for row in rows.all():
+            shown = [float(word) for word in row.locator("td").nth(1).inner_text().replace("to", " ").split()]
+            track, bar, line = (row.locator(name).bounding_box() for name in (".track", ".bar", ".interval"))
+            ends = (bar["x"] + bar["width"], line["x"], line["x"] + line["width"])
+            assert track["width"] > 90
+            assert ends == pytest.approx([track["x"] + track["width"] * value / 100 for value in shown], abs=2.5)
+
+
 def test_a_row_leads_to_the_page_of_its_run_with_pictures(page: Page) -> None:
     page.locator("#table-table1 tbody a").first.click()
     run = page.locator("[id='run-squares-lite.probe']")

@@ -11,8 +11,8 @@ from matplotlib.patches import Patch
 
 from cmer.reporting.style import COLUMN, PAGE, PALETTE, STYLE
 
-GAIN, LOSS, LABELS, TOTAL = PALETTE[0], PALETTE[1], PALETTE[3], "0.65"
-"""Colours of a gain, a loss, the part of true labels, and the first run."""
+GAIN, DROP, LABELS, TOTAL = PALETTE[0], PALETTE[1], PALETTE[3], "0.65"
+"""Colours of a gain, a drop, the part of true labels, and the first run."""
 HEIGHT, WIDE = 2.6, 5
 """Height of the figure in inches; number of bars above which it has the width of a page."""
 
@@ -28,7 +28,7 @@ def draw(points: pd.DataFrame, dataset: str) -> Figure:
         axes = figure.subplots()
         for place, value in enumerate(values):
             start = values[place - 1] if place else floor
-            colour = TOTAL if not place else LABELS if place == last else GAIN if value >= start else LOSS
+            colour = TOTAL if not place else LABELS if place == last else GAIN if value >= start else DROP
             axes.bar(place, value - start, bottom=start, width=0.6, color=colour)
             text = f"{value:.1f}"
             if place:
@@ -44,10 +44,10 @@ def draw(points: pd.DataFrame, dataset: str) -> Figure:
         axes.set_xlim(-0.5, last + 0.75)
         axes.set_xticks(range(len(points)), [fill(step, 13) for step in points["step"]])
         axes.set_ylabel(f"test mR on {dataset}, %")
-        named = ((GAIN, "gain"), (LOSS, "loss"), (LABELS, "owed to test labels"))
+        named = ((GAIN, "gain"), (DROP, "drop"), (LABELS, "owed to test labels"))
         figure.legend(
             handles=[Patch(color=colour, label=name) for colour, name in named],
-            title="differences with 95 % paired bootstrap intervals;\nthe axis does not start at 0",
+            title="changes in mR with 95 % paired bootstrap intervals;\nthe axis does not start at 0",
             loc="outside lower center",
             ncols=3,
         )

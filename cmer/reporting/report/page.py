@@ -16,6 +16,7 @@ from cmer.registry import FIGURES, TABLES, Registry
 from cmer.reporting.metrics import RECALLS, read_metrics
 from cmer.reporting.record import read_calls
 from cmer.reporting.report.graph import HEIGHT, WIDTH, graph
+from cmer.reporting.report.outcome import outcomes
 from cmer.reporting.report.pictures import Pictures, data_url
 from cmer.reporting.report.runs import run_page
 from cmer.reporting.report.spec import ReportSpec, Shown
@@ -67,6 +68,7 @@ def render(spec: ReportSpec, results: Path, logs: Path) -> str:
     return environment.get_template("report.html").render(
         title=f"Retrieval on {' and '.join(dict.fromkeys(run.dataset_title for run in spec.runs)) or 'no dataset'}",
         folder=spec.folder,
+        outcomes=outcomes(pages),
         tables=[
             view(shown.name, _title(TABLES, shown), read_frame(results / f"{shown.name}.csv", TABLE), links)
             for shown in spec.tables

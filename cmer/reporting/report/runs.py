@@ -23,6 +23,7 @@ from cmer.reporting.record import Logged, facts, provenance
 from cmer.reporting.report.curve import draw_curve
 from cmer.reporting.report.pictures import Pictures
 from cmer.reporting.report.spec import ReportRun
+from cmer.retrieval.bootstrap import ImageHits, mr_interval
 from cmer.retrieval.evaluate import RanksFile, read_hits
 from cmer.retrieval.queries import NEAR
 
@@ -49,11 +50,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Scene:
-    """Mean recall of the test images of a scene class, percent, and of their captions."""
+    """Mean recall of the test images of a scene class, percent, and of their captions, with its 95 % interval."""
 
     label: str
     images: int
     mr: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def run_page(
     protocol, seed = protocols[0], seeds[0]
     summaries = [summarise(metrics, run, name, seeds) for name in protocols]
     curves = [results / f"curves/{run.place}/seed{each}.jsonl" for each in seeds]
-    curve = draw_curve({each: read_curve(file) for each, file in zip(seeds, curves, strict=True) if file.is_file()})
+    curve = draw_curve([read_curve(file) for file in curves if file.is_file()])
     return RunPage(
         run=run,
         title=printed_name(run.method, run.options, printed_methods()),
@@ -139,16 +142,18 @@ def _shown(value: Any) -> str:
 
 
 def _scenes(ranks: Sequence[RanksFile], protocol: str, pictures: Pictures) -> list[Scene]:
-    """Recall of each scene class, averaged over seeds; none where images have no labels."""
+    """Recall of each scene class and its interval over images, averaged over seeds; none without labels."""
     labels = pictures.images["label"]
     hits = [read_hits(file, protocol) for file in ranks]
     owned = labels.loc[hits[0].ids].to_numpy(str)
     scenes = []
     for label in sorted(set(owned) - {""}):
-        of_label = np.flatnonzero(owned == label)
-        draws = np.zeros((1, len(owned)), np.int64)
-        draws[0, of_label] = 1
-        scenes.append(Scene(label, len(of_label), fmean(float(one.mr(draws)[0]) for one in hits)))
+        rows = np.flatnonzero(owned == label)
+        found = [ImageHits(one.ids[rows], one.images[rows], one.texts[rows], one.captions[rows]) for one in hits]
+        once = np.ones((1, len(rows)), np.int64)
+        low, high = np.mean([mr_interval(one) for one in found], axis=0)
+        mr = fmean(float(one.mr(once)[0]) for one in found)
+        scenes.append(Scene(label, len(rows), mr, float(low), float(high)))
     return sorted(scenes, key=lambda scene: -scene.mr)
 
 

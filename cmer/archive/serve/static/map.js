@@ -4,6 +4,7 @@ const places = (() => {
   const svg = document.getElementById("map");
   const SVG = "http://www.w3.org/2000/svg";
   const STEPS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 45, 90];
+  const LABEL = 60;  // pixels that the label of a line may take
   const SMALLEST = 6;  // pixels of a footprint that would be too small to see
   let view = null, known = [], actions = null, chosen = null, hits = [];
 
@@ -28,11 +29,14 @@ const places = (() => {
   const latitude = at => Math.min(90, Math.max(-90, view.middle - (at - view.height / 2) / view.up));
 
   function grid() {
-    const step = STEPS.find(each => each * view.across > 90) || 90;
+    const step = STEPS.find(each => each * view.across > 2 * LABEL) || 90;
     const digits = Math.max(0, -Math.floor(Math.log10(step)));
     const lines = [];
-    for (let at = Math.ceil(longitude(0) / step) * step; at <= longitude(view.width); at += step)
-      lines.push(shape("line", {x1: x(at), x2: x(at), y1: 0, y2: view.height}), shape("text", {x: x(at) + 3, y: view.height - 5}, `${at.toFixed(digits)}°`));
+    for (let at = Math.ceil(longitude(0) / step) * step; at <= longitude(view.width); at += step) {
+      const before = x(at) > view.width - LABEL;  // the label would not fit between its line and the edge
+      const place = {x: x(at) + (before ? -3 : 3), y: view.height - 5, "text-anchor": before ? "end" : "start"};
+      lines.push(shape("line", {x1: x(at), x2: x(at), y1: 0, y2: view.height}), shape("text", place, `${at.toFixed(digits)}°`));
+    }
     for (let at = Math.ceil(latitude(view.height) / step) * step; at <= latitude(0); at += step)
       lines.push(shape("line", {y1: y(at), y2: y(at), x1: 0, x2: view.width}), shape("text", {x: 3, y: y(at) - 3}, `${at.toFixed(digits)}°`));
     return lines;
