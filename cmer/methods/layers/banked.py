@@ -9,13 +9,16 @@ from cmer.losses.infonce import contrastive_with
 from cmer.losses.memory import Memory, PairIds
 from cmer.methods.base import StepInfo
 from cmer.methods.layers.embedding import EmbeddingMethod
-from cmer.methods.layers.settings import MemberOptions
+from cmer.methods.layers.settings import EmbeddingOptions, MemberOptions
 
 
 class BankedMethod(EmbeddingMethod):
-    """An embedding method whose frozen features make it cheap to embed the whole train split again and again."""
+    """An embedding method whose frozen features make it cheap to embed the whole train split again and again.
 
-    options: MemberOptions
+    A subclass whose options are not `MemberOptions` has no bank.
+    """
+
+    options: EmbeddingOptions
 
     def losses(
         self, images: Tensor, texts: Tensor, batch: PairIds, memory: Memory | None, step: StepInfo
@@ -29,6 +32,6 @@ class BankedMethod(EmbeddingMethod):
     def bank(self, train_images: int) -> Bank | None:
         """See `Method`."""
         options = self.options
-        if not options.bank_refresh:
+        if not isinstance(options, MemberOptions) or not options.bank_refresh:
             return None
         return Bank(train_images, self.heads.dim, options.soft_multi_positive, options.bank_refresh)
