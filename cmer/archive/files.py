@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from cmer.archive.store import Archive
 from cmer.data.annotations import abbreviate, files_below, is_image
 from cmer.data.rows import csv_lines
 from cmer.errors import UserError
+from cmer.io import sha256
 
 STATE = ("file", "size", "mtime_ns", "sha256", "tiles")
 
@@ -170,8 +170,7 @@ def content_digest(folder: Path) -> Callable[[str], str]:
 
     def of(file: str) -> str:
         try:
-            with (folder / file).open("rb") as opened:
-                return hashlib.file_digest(opened, "sha256").hexdigest()
+            return sha256(folder / file)
         except OSError:
             return ""
 

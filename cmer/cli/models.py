@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,9 +15,6 @@ from cmer.config.runs import RunSpec
 from cmer.io import write_json, write_sealed
 from cmer.provenance import recorded
 from cmer.registry import METHOD_OPTIONS
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -69,8 +70,6 @@ class RetrievalModel:
         self._preprocess = preprocess_of(source.method, source.towers)
         self._raster = self.spec.source.raster if isinstance(self.spec.source, FolderDataset) else None
         self._pool = ThreadPoolExecutor(cores())  # decoding releases the global interpreter lock
-        # torch's threads wait actively, and would take the cores from OpenVINO's
-        self._threads = 1 if isinstance(source.towers, OpenVino) else torch.get_num_threads()
 
     @cached_property
     def dim(self) -> int:
@@ -104,7 +103,8 @@ class RetrievalModel:
             return self._preprocess.normalise(dihedral_each(squares[images], views).to(device()))
 
         numbers, precision = np.arange(len(squares)), self.spec.training.precision
-        with threads(self._threads):
+        # torch's threads wait actively, and would take the cores from OpenVINO's
+        with threads(1) if isinstance(self._towers, OpenVino) else nullcontext():
             (found,) = encode_images(self.method, self._inputs(pixels), numbers, self.spec.views, precision)
         return torch.as_tensor(found)
 

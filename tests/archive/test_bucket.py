@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from archive_cases import Colours, square, squares
+from s3 import serving
 
 from cmer.archive import index as indexing
 from cmer.archive.export import export
@@ -27,16 +28,8 @@ NUMBERS = count()
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Address of the server, with the bucket `archives`."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    address = "http://{}:{}".format(*server.get_host_and_port())
-    key = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-    boto3.client("s3", endpoint_url=address, **key).create_bucket(Bucket="archives")
-    yield address
-    server.stop()
+    with serving("archives") as address:
+        yield address
 
 
 @pytest.fixture

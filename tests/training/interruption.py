@@ -1,5 +1,7 @@
 """A training that is interrupted and resumed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,10 @@ class Interrupted(Exception):
     """Stands for a kill."""
 
 
-def resumed_with_the_same_bytes(prepared, run, monkeypatch, steps) -> dict[str, Any]:
-    """Train a run, and again with an interruption after so many steps; both leave equal bytes.
-
-    Returns:
-        The state of the interrupted training, in work/train of the working folder.
-    """
-    call(*train_arguments(prepared, run, "whole.safetensors"))
-    done = []
+@contextmanager
+def interrupted_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The training in the block saves its state at every step, and is interrupted after so many."""
+    done: list[object] = []
     step = Trainer.step
 
     def interrupted(self, batch):
@@ -31,10 +29,21 @@ def resumed_with_the_same_bytes(prepared, run, monkeypatch, steps) -> dict[str, 
         return step(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr("cmer.training.loop.SAVE_EVERY", 0.0)
+        patch.setattr("cmer.training.loop.SAVE_EVERY", -1.0)
         patch.setattr(Trainer, "step", interrupted)
         with pytest.raises(Interrupted):
-            call(*train_arguments(prepared, run))
+            yield
+
+
+def resumed_with_the_same_bytes(prepared, run, monkeypatch, steps) -> dict[str, Any]:
+    """Train a run, and again with an interruption after so many steps; both leave equal bytes.
+
+    Returns:
+        The state of the interrupted training, in work/train of the working folder.
+    """
+    call(*train_arguments(prepared, run, "whole.safetensors"))
+    with interrupted_after(steps, monkeypatch):
+        call(*train_arguments(prepared, run))
     (file,) = Path("work/train").glob("*/state.pt")
     state = unpacked(file.read_bytes(), file)
     call(*train_arguments(prepared, run))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from interruption import interrupted_after
 from test_training import extract_features, spec
 
 from cmer.losses.infonce import contrastive_with
@@ -94,19 +95,8 @@ def test_the_curve_has_the_age_of_the_entries(prepared, workspace) -> None:
 @pytest.mark.parametrize("after", [2, 3, 7])
 def test_a_training_with_a_bank_resumes_as_if_it_had_not_stopped(prepared, workspace, monkeypatch, after) -> None:
     whole = made(prepared, "cmer", 3, "whole.pt").run()
-    monkeypatch.setattr("cmer.training.loop.SAVE_EVERY", -1.0)
-    stopped, step, count = made(prepared, "cmer", 3), Trainer.step, []
-
-    def until(self, batch):
-        if len(count) == after:
-            raise KeyboardInterrupt
-        count.append(batch)
-        return step(self, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", until)
-        with pytest.raises(KeyboardInterrupt):
-            stopped.run()
+    with interrupted_after(after, monkeypatch):
+        made(prepared, "cmer", 3).run()
     torch.manual_seed(99)
     resumed = made(prepared, "cmer", 3)
     assert resumed.state.epoch * resumed.steps + resumed.state.step == after

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from s3 import serving
 from shared_project import Shared, smallest
 from workflow_project import Plan, Project
 
@@ -83,13 +84,5 @@ def both(ran: Shared, tmp_path_factory: pytest.TempPathFactory) -> Shared:
 @pytest.fixture(scope="session")
 def bucket() -> Iterator[str]:
     """Address of an S3 server on loopback with the bucket `results`."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    address = "http://{}:{}".format(*server.get_host_and_port())
-    key = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-    boto3.client("s3", endpoint_url=address, **key).create_bucket(Bucket="results")
-    yield address
-    server.stop()
+    with serving("results") as address:
+        yield address
