@@ -92,6 +92,15 @@ class MethodOptions(Model):
         """Modules named in these settings, in addition to the method's own; the code digest includes them."""
         return ()
 
+    @property
+    def copies(self) -> int:
+        """Number of trainings of the method, one after another, whose results form one model."""
+        return 1
+
+    def alone(self) -> Self:
+        """The settings of one of these trainings."""
+        return self
+
     def held_pairs(self, batch_size: int) -> int:
         """Pairs of earlier batches that every training batch is scored against."""
         return 0

@@ -55,7 +55,7 @@ class Bench:
         forward, backward = _if_it_fits(lambda: macs(step)) or (None, None)
         store = step.store
         counted = {
-            "parameters": self.model.method.count(),
+            "parameters": self.row.options.copies * self.model.method.count(),
             "precision": step.precision,
             "attention": "math" if setting == "paper_like" else "sdpa",
             "tokens": step.tokens.ids.shape[1],

@@ -113,8 +113,11 @@ class Counter:
 
     def _count(self, run: Run) -> Macs:
         towers = self.towers(run.backbone) if run.backbone else None
-        parts = Parts(run.method, run.options, towers)
-        forward, backward = parts.training(run.training.batch_size) if run.options.trains else (0.0, 0.0)
+        parts, copies = Parts(run.method, run.options, towers), run.options.copies
+        forward = backward = 0.0
+        if run.options.trains:
+            member = parts if copies == 1 else Parts(run.method, run.options.alone(), towers)
+            forward, backward = (copies * cost for cost in member.training(run.training.batch_size))
         image, text, score = parts.test()
         reads = towers is not None and run.options.image_input == "features"
         return Macs(

@@ -129,7 +129,8 @@ def _price(config: Config, run: Run, dataset: str, macs: Macs, sizes: Sizes) -> 
     views = config.backbones[run.backbone].features.views if run.backbone else 1
     train = sizes.train.part(min(options.train_images or sizes.train.images, sizes.train.images))
     pairs = train.captions if options.epoch_of == "pairs" else train.images
-    forward = macs.forward + (macs.frozen_image + macs.frozen_text if online and run.options.trains else 0)
+    frozen = macs.frozen_image + macs.frozen_text if online and run.options.trains else 0
+    forward = macs.forward + run.options.copies * frozen
     epochs = options.epochs if run.options.trains else 0
     val = sizes.val.part(min(options.validation_images or sizes.val.images, sizes.val.images))
     protocols = protocols_of(run.options)
@@ -146,7 +147,7 @@ def _price(config: Config, run: Run, dataset: str, macs: Macs, sizes: Sizes) -> 
         gmacs_forward=forward / 1e9,
         gmacs_backward=macs.backward / 1e9,
         training=seeds * epochs * pairs * (forward + macs.backward),
-        validation=seeds * -(-epochs // options.validate_every) * scored(val, 1),
+        validation=seeds * (-(-epochs // options.validate_every) + (run.options.copies > 1)) * scored(val, 1),
         test=seeds * scored(sizes.test, len(protocols)),
     )
 

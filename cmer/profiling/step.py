@@ -76,8 +76,9 @@ class Model:
             backbone = backbone if unused else backbone.to(device())
             features = spec.backbone.features
         captions = synthetic_pairs(max(spec.profile.batches)).texts
-        context = context_of(row.options, backbone, features, captions, seed=0)
-        method = build(row.method, row.options.without_weights(), context).to(device())
+        options = row.options.alone()  # the members of an ensemble are trained one by one
+        context = context_of(options, backbone, features, captions, seed=0)
+        method = build(row.method, options.without_weights(), context).to(device())
         if not method.count():
             raise UserError(f"method {row.method} trains nothing, so there is no training step to measure")
         return cls(backbone, method)
@@ -133,7 +134,7 @@ class Step:
             seed=0,
             backbone=None if row.options.own_towers else spec.backbone,
             method=row.method,
-            options=row.options,
+            options=row.options.alone(),
             training=training,
         )
         inputs = Inputs(self._images, self._texts, stored=row.stored)

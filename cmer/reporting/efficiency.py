@@ -242,7 +242,7 @@ def _measured_row(run: TableRun, cost: Cost, costs: Sequence[Cost]) -> dict[str,
         "device": cost.device,
         "threads": str(cost.threads),
         "status": _status(step),
-        "note": "; ".join([*memory, *_engine(step), *_note(run.method)]),
+        "note": "; ".join([*memory, *_engine(step), *_members(run), *_note(run.method)]),
     }
 
 
@@ -267,6 +267,11 @@ def _ratios(own: Measures, references: Mapping[str, Measures]) -> dict[str, str]
 def _engine(step: MeasuredStep) -> list[str]:
     parts = [] if step.micro_batch is None else [f"encoded in parts of {step.micro_batch}"]
     return [*(["reads stored features"] if step.stored else []), *parts]
+
+
+def _members(run: TableRun) -> list[str]:
+    copies = run.options.copies
+    return [] if copies == 1 else [f"cost of a step of one of {copies} members, which are trained one by one"]
 
 
 def _status(step: MeasuredStep) -> str:

@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cmer.config.runs import RunSpec
-from cmer.data.pairs import Ints, Pairs
+from cmer.data.pairs import Pairs
 from cmer.data.sampler import Batch, epoch_batches
 from cmer.errors import UserError
 from cmer.features.device import device
@@ -24,8 +23,6 @@ from cmer.losses.memory import PairIds
 from cmer.methods.base import Method, StepInfo
 from cmer.methods.items import Items, detached, full_precision
 from cmer.progress import progress
-from cmer.retrieval.embed import encode_images, encode_texts, score
-from cmer.retrieval.recall import ranks, recalls
 from cmer.training import distributed
 from cmer.training.bank import PAIRS_PER_BATCH, fill
 from cmer.training.checkpoint import load_tensors
@@ -33,6 +30,7 @@ from cmer.training.optimizer import adamw, schedule
 from cmer.training.out_of_memory import within_memory
 from cmer.training.parts import Encoding
 from cmer.training.state import State
+from cmer.training.validation import validation_mr
 
 SAVE_EVERY = 30.0
 """Seconds between two saves within an epoch; the times of the saves do not affect the result."""
@@ -68,7 +66,6 @@ class Trainer:
         self.options, self.views, self.repeat = spec.training, spec.views, repeat
         self.text_ids = {text: i for i, text in enumerate(dict.fromkeys(pairs.texts))}
         self.steps = len(self.batches(0))
-        self.validation_images = self._validation_images()
         self.shares = distributed.Shares(method, spec.seed)
         self.state = self._start()
 
@@ -194,13 +191,6 @@ class Trainer:
         images, labels = torch.from_numpy(batch.images), torch.from_numpy(self.pairs.labels[batch.images])
         return PairIds(images.to(device()), text_ids.to(device()), labels.to(device()))
 
-    def _validation_images(self) -> Ints:
-        """All validation images, or the fixed subsample that the run's settings request."""
-        images, wanted = self.pairs.val_images, self.options.validation_images
-        if wanted is None or wanted >= len(images):
-            return images
-        return np.sort(np.random.default_rng(0).permutation(images)[:wanted])
-
     @torch.no_grad()
     def _average(self) -> None:
         if self.state.average is not None:
@@ -224,22 +214,14 @@ class Trainer:
         state.epoch, state.step, state.loss = state.epoch + 1, 0, {}
         state.save(self.state_file)
 
+    @torch.no_grad()
     def validate(self, weights: dict[str, Tensor]) -> float:
-        """Validation mR in percent of these weights, on the validation images and their plain captions.
-
-        A method trained only on prompted captions never sees plain ones, so it is validated on prompted captions.
-        """
+        """Validation mR in percent of these weights."""
         current = {name: parameter.detach().clone() for name, parameter in self.state.trained.items()}
         load_tensors(self.state.trained, weights, "the weights to validate")
-        images, pairs = self.validation_images, self.pairs
-        captions = pairs.captions_of(images)
-        source = pairs.prompts if self.method.prompt_share() == 1 else pairs.texts
-        precision = self.options.precision
-        texts, index = encode_texts(self.method, self.inputs, [source[c] for c in captions], precision)
-        items = encode_images(self.method, self.inputs, images, self.views, precision)
+        found = validation_mr(self.method, self.inputs, self.pairs, self.spec)
         load_tensors(self.state.trained, current, "the current weights")
-        owner = np.searchsorted(images, pairs.caption_image[captions])
-        return recalls(*ranks(score(self.method, items, texts, index), owner)).mr
+        return found
 
 
 def _silent(count: int, note: str = "") -> None:

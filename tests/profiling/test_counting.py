@@ -47,6 +47,12 @@ def test_a_linear_probe_in_closed_form(gpu, monkeypatch) -> None:
     assert found.backward == pytest.approx(2 * 32 * 32 + 2 * 256 * 32)
 
 
+def test_an_ensemble_costs_its_members() -> None:
+    single, ensemble = vars(counted("linear_probe")), vars(counted("linear_probe", {"members": 3}))
+    for part, cost in single.items():
+        assert ensemble[part] == pytest.approx(cost if part.startswith("frozen") else 3 * cost), part
+
+
 def test_shapes_alone_give_what_is_computed(monkeypatch) -> None:
     for method, options in (("cmer", SMALL), ("cmer", SMALL | {"text": "side_branch"}), ("clip_lora", {})):
         computed = counted(method, options, batch_size=64)

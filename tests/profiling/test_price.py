@@ -21,8 +21,9 @@ def _fixed_counts(monkeypatch):
     monkeypatch.setattr(Counter, "macs", lambda _self, run: replace(MACS, forward=1e9 * run.options.trains))
 
 
-def config(method="cmer", dataset="rsicd", seeds=(1,), views=1, **training):
+def config(method="cmer", dataset="rsicd", seeds=(1,), views=1, options=None, **training):
     run = {"method": method, "datasets": [dataset], "training": {"inputs": "online"} | training}
+    run |= {"options": options or {}}
     return parse(
         {
             "seeds": list(seeds),
@@ -67,6 +68,14 @@ def test_the_test_scores_all_pairs_under_each_protocol() -> None:
 def test_validation_is_bounded_by_its_settings() -> None:
     each = 100 * 10e9 + 500 * 7e9 + 100 * 500 * 1e3
     assert priced(epochs=7, validate_every=5, validation_images=100).validation == 2 * each
+
+
+def test_members_are_trained_and_validated_one_by_one_and_once_together() -> None:
+    """The counts of the method's own parts are those of all members together."""
+    single, ensemble = priced(epochs=4), priced(epochs=4, options={"text": "side_branch", "members": 3})
+    assert ensemble.training == 4 * 43_670 * (1e9 + 3 * (7e9 + 5e9) + 4e9)
+    assert ensemble.validation == single.validation * 5 / 4
+    assert ensemble.test == single.test
 
 
 def test_what_trains_nothing_costs_its_test_alone() -> None:

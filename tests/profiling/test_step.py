@@ -23,6 +23,19 @@ def test_the_step_trains_and_fills_the_queue() -> None:
     assert 0 < moved < 1e-5, "hundreds of steps on one batch stay finite"
 
 
+def test_the_step_of_an_ensemble_is_that_of_a_member() -> None:
+    asked = spec("linear_probe", batches=[2, 4])
+    (single,) = asked.rows
+    ensemble = single.model_copy(update={"options": single.options.model_copy(update={"members": 3})})
+    rows = []
+    for row in (single, ensemble):
+        torch.manual_seed(0)
+        rows.append(Bench(asked, row).count("today", 4, timed=False))
+    one, three = rows
+    assert three.pop("parameters") == 3 * one.pop("parameters")
+    assert three == one
+
+
 def test_batches_of_both_sizes_are_alike() -> None:
     small, large = step_of("cmer", size=2), step_of("cmer", size=4)
     assert torch.equal(small.tokens.ids, large.tokens.ids[:2])

@@ -53,6 +53,13 @@ def test_ratios_to_the_references_of_the_same_file(write_profile):
     assert ratios(of(result, run="b.clip_lora"), "clip_adapter") == ("2.00", "1.25", "0.50")
 
 
+def test_the_row_of_an_ensemble_says_whose_step_it_is(write_profile):
+    ensemble = run("b.cmer", options={"text": "side_branch", "members": 3})
+    row = of(table([ensemble], [write_profile("b", STEPS)]), run="b.cmer")
+    assert "cost of a step of one of 3 members" in row["note"]
+    assert "members" not in of(table([CMER], [write_profile("b", STEPS)]), run="b.cmer")["note"]
+
+
 def test_every_run_of_a_reference_has_ratios_of_its_own(write_profile):
     maps = {"saved_mb": 25, "peak_bytes": 160_000_000, "pairs_per_second": 12.0}
     small = STEPS[2] | {"run": "b.clip_lora_in_projections"} | maps

@@ -35,17 +35,18 @@ def interrupted_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
             yield
 
 
-def resumed_with_the_same_bytes(prepared, run, monkeypatch, steps) -> dict[str, Any]:
-    """Train a run, and again with an interruption after so many steps; both leave equal bytes.
+def resumed_with_the_same_bytes(prepared, run, monkeypatch, steps, name="state.pt") -> dict[str, Any]:
+    """Train a run, and again with an interruption after so many steps; both leave equal bytes, and no state.
 
     Returns:
-        The state of the interrupted training, in work/train of the working folder.
+        The state of the interrupted training, in the file of this name in work/train of the working folder.
     """
     call(*train_arguments(prepared, run, "whole.safetensors"))
     with interrupted_after(steps, monkeypatch):
         call(*train_arguments(prepared, run))
-    (file,) = Path("work/train").glob("*/state.pt")
+    (file,) = Path("work/train").glob(f"*/{name}")
     state = unpacked(file.read_bytes(), file)
     call(*train_arguments(prepared, run))
+    assert not list(Path("work/train").rglob("*.pt"))
     assert Path("checkpoint.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
     return state

@@ -110,7 +110,6 @@ def test_a_training_with_a_bank_resumes_as_if_it_had_not_stopped(prepared, works
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("linear_probe", {"members": 2}, "bank_refresh: 5 needs `loss: contrastive`"),
         ("linear_probe", {"loss": "optimised_triplet"}, "bank_refresh: 5 needs `loss: contrastive`"),
         ("cmer", {"queue_batches": 2}, "bank_refresh: 5 needs `queue_batches: 0`"),
     ],

@@ -4,10 +4,10 @@ import re
 from contextlib import contextmanager
 
 import pytest
-from regression import interrupt, regression, trainer
+from regression import Given, dataset, interrupt, regression, trainer
 
 from cmer.errors import UserError
-from cmer.training.loop import Trainer
+from cmer.training.validation import validation_images
 
 
 @pytest.fixture
@@ -74,13 +74,14 @@ def test_a_loss_that_is_not_finite_names_run_and_epoch(tmp_path) -> None:
 
 
 def test_the_fixed_subsample_of_validation_images_is_drawn_once(tmp_path) -> None:
-    made: Trainer = trainer(regression({}, validation_images=2), tmp_path / "state.pt")
-    drawn = made.validation_images.tolist()
-    assert len(drawn) == 2 and drawn == sorted(drawn) and set(drawn) < set(made.pairs.val_images.tolist())
+    pairs = dataset()
+    drawn = validation_images(pairs, 2).tolist()
+    assert len(drawn) == 2 and drawn == sorted(drawn) and set(drawn) < set(pairs.val_images.tolist())
     for asked, expected in ((3, 3), (4, 4), (9, 4), (None, 4)):
-        found = trainer(regression({}, validation_images=asked), tmp_path / "state.pt").validation_images
-        assert len(found) == expected
-    assert trainer(regression({}, validation_images=2), tmp_path / "state.pt").validation_images.tolist() == drawn
+        assert len(validation_images(pairs, asked)) == expected
+    given = Given()
+    trainer(regression({}, validation_images=2), tmp_path / "state.pt", given).end_epoch()
+    assert given.images == [(drawn, [0, 0], False)]
 
 
 @pytest.mark.parametrize(("every", "validated"), [(1, [1, 2, 3, 4, 5]), (3, [3, 5]), (5, [5]), (9, [5])])

@@ -73,9 +73,7 @@ def losses_of_five_steps(prepared, run):
     return [trainer.step(batch) for batch in trainer.batches(0)[:5]]
 
 
-@pytest.mark.parametrize(
-    "options", [{"text": "lora"}, {"text": "side_branch"}, {"text": "side_branch", "queue_batches": 0, "members": 2}]
-)
+@pytest.mark.parametrize("options", [{"text": "lora"}, {"text": "side_branch"}])
 def test_stored_features_train_as_pixels_do(prepared, workspace, options) -> None:
     stored = losses_of_five_steps(prepared, spec(prepared, options=options))
     online = losses_of_five_steps(prepared, spec(prepared, options=options, inputs="online"))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from regression import MATRIX, OFFSET, Given, dataset, image_of, interrupt, regression, trainer
 
+from cmer.config.runs import RunSpec
 from cmer.retrieval.embed import encode_images, encode_texts
 from cmer.retrieval.recall import ranks, recalls
 
@@ -34,10 +35,10 @@ def test_training_reads_train_images_and_validation_reads_val_images_with_plain_
     assert sorted(given.texts) == sorted((PAIRS.prompts if share == 1 else PAIRS.texts)[c] for c in captions)
 
 
-def test_every_view_of_a_validation_image_counts(tmp_path) -> None:
+def test_every_view_of_a_validation_image_counts(tmp_path, monkeypatch) -> None:
     given = Given()
+    monkeypatch.setattr(RunSpec, "views", 3)
     made = trainer(regression({}), tmp_path / "state.pt", given)
-    made.views = 3
     made.validate(made.state.snapshot())
     assert given.images == [(VAL, [view] * len(VAL), False) for view in range(3)]
 

@@ -67,10 +67,9 @@ class CmerOptions(MemberOptions):
 
     @model_validator(mode="after")
     def _members_fit(self) -> Self:
-        if self.members > 1 and (self.text == "lora" or self.queue_batches):
+        if self.members > 1 and self.text == "lora":
             raise ValueError(
-                f"members: {self.members} need `text: side_branch` and `queue_batches: 0`, because text LoRA would "
-                "adapt one tower for all members, and the queue keeps embeddings of one"
+                f"members: {self.members} need `text: side_branch`, because text LoRA would adapt one tower for all"
             )
         return self
 

@@ -1,9 +1,9 @@
-"""An ensemble of copies of a method within one model, whose cosines are averaged."""
+"""An ensemble of trained copies of a method within one model, whose cosines are averaged."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -17,12 +17,11 @@ from cmer.methods.layers.settings import MemberOptions
 
 
 class Ensemble(Method):
-    """K copies of a method that read the same frozen features, each with its own initial weights and dropout.
+    """K copies of a method that read the same frozen features.
 
     An embedding is [m_1, ..., m_K] / sqrt(K) with the members' unit embeddings m_k. It is itself a unit vector, and a
-    dot product of two such embeddings is the mean of the members' cosines. Every member has its own loss and
-    temperature, on the same batches. The mean of the losses is minimised, so a member's gradient is that of its own
-    loss divided by K, which AdamW cancels.
+    dot product of two such embeddings is the mean of the members' cosines. The members are trained one by one, each
+    with a seed of its own, and therefore with initial weights, batches and dropout of its own.
 
     Args:
         options: settings of the members.
@@ -43,31 +42,15 @@ class Ensemble(Method):
         """Unit embeddings [B, K e] from frozen features."""
         return _joined([member.encode_texts(batch) for member in self._each()])
 
-    def image_outputs(self, batch: Features | Tensor) -> Items:
-        """See `Method`: those of all members."""
-        return [member.image_outputs(batch) for member in self._each()]
-
-    def text_outputs(self, batch: Features | Tokens) -> Items:
-        """See `Method`: those of all members."""
-        return [member.text_outputs(batch) for member in self._each()]
-
-    def image_items(self, outputs: Items) -> Items:
-        """See `Method`: unit embeddings."""
-        return _joined([member.image_items(own) for member, own in zip(self._each(), outputs, strict=True)])
-
-    def text_items(self, outputs: Items) -> Items:
-        """See `Method`: unit embeddings."""
-        return _joined([member.text_items(own) for member, own in zip(self._each(), outputs, strict=True)])
-
     def losses(
-        self, images: Tensor, texts: Tensor, batch: PairIds, memory: Memory | None, step: StepInfo
+        self, images: Items, texts: Items, batch: PairIds, memory: Memory | None, step: StepInfo
     ) -> dict[str, Tensor]:
-        """The mean of the members' losses, by name."""
-        scale = math.sqrt(len(self.members))
-        count = len(self.members)
-        parts = zip((scale * images).chunk(count, -1), (scale * texts).chunk(count, -1), strict=True)
-        found = [m.losses(*own, batch, memory, step) for m, own in zip(self._each(), parts, strict=True)]
-        return {name: torch.stack([losses[name] for losses in found]).mean() for name in found[0]}
+        """Not defined, because the members are trained one by one.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("train the members of an ensemble one by one")
 
     def prompt_share(self) -> float:
         """See `Method`."""
@@ -84,5 +67,10 @@ class Ensemble(Method):
         return cast("list[Method]", list(self.members))
 
 
-def _joined(embeddings: Sequence[Tensor]) -> Tensor:
+def of_members(weights: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The trained tensors of an ensemble, from those of its members in order."""
+    return {f"members.{number}.{name}": t for number, own in enumerate(weights) for name, t in own.items()}
+
+
+def _joined(embeddings: Sequence[Items]) -> Tensor:
     return torch.cat(list(embeddings), dim=-1) / math.sqrt(len(embeddings))

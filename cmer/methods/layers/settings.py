@@ -48,11 +48,11 @@ class EmbeddingOptions(MethodOptions):
 
 
 class MemberOptions(EmbeddingOptions):
-    """Settings of methods on frozen features, whose trained parts can be an ensemble within one model."""
+    """Settings of methods on frozen features, of which several trainings can form an ensemble within one model."""
 
     members: Annotated[int, Field(ge=1, le=16)] = Field(
         default=1,
-        description="copies of the trained parts with their own initial weights and losses; their cosines are averaged",
+        description="trainings with seeds of their own that form one model, in which their cosines are averaged",
     )
     bank_refresh: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         default=0,
@@ -62,12 +62,20 @@ class MemberOptions(EmbeddingOptions):
 
     @model_validator(mode="after")
     def _bank_fits(self) -> Self:
-        if self.bank_refresh and (self.loss != "contrastive" or self.members > 1):
+        if self.bank_refresh and self.loss != "contrastive":
             raise ValueError(
-                f"bank_refresh: {self.bank_refresh} needs `loss: contrastive`, which has its entries in the "
-                "denominator, and `members: 1`, because a bank keeps embeddings of one"
+                f"bank_refresh: {self.bank_refresh} needs `loss: contrastive`, which has its entries in the denominator"
             )
         return self
+
+    @property
+    def copies(self) -> int:
+        """See `MethodOptions`: the members."""
+        return self.members
+
+    def alone(self) -> Self:
+        """See `MethodOptions`: those of a member."""
+        return self.model_copy(update={"members": 1})
 
 
 class TowerOptions(EmbeddingOptions):
