@@ -23,7 +23,7 @@ rule all:
     input:
         expand("<results>/{table}.csv", table=CONFIG.tables),
         expand("<results>/figures/{figure}.png", figure=CONFIG.figures),
-        "<results>/report.html",
+        ["<results>/report.html"] * bool(CONFIG.runs),
         expand("<results>/archives/{archive}/archive.json", archive=CONFIG.archives),
 
 

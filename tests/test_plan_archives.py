@@ -49,6 +49,18 @@ def test_a_run_on_several_datasets_is_ambiguous() -> None:
         parse(data)
 
 
+def test_archives_need_no_runs_and_one_of_the_two_is_needed() -> None:
+    alone = {"archives": config()["archives"]}
+    steps = {step for step in planned(plan(alone)) if "mine" in step}
+    assert steps == {("list_images", "mine"), ("embed_shard", "mine", "0"), ("build_archive", "mine")}
+    with pytest.raises(ConfigError, match=r"needs `runs`, to train and evaluate them, or `archives`"):
+        parse({"datasets": MINIMAL["datasets"]})
+    with pytest.raises(ConfigError, match=r"runs\.cmer\.datasets: unknown demo; known are none"):
+        parse({name: value for name, value in MINIMAL.items() if name != "datasets"})
+    with pytest.raises(ConfigError, match=r"archives\.mine\.run: unknown tiny\.cmer; known are none"):
+        parse({"archives": config(run="tiny.cmer", checkpoint=None)["archives"]})
+
+
 def test_each_step_has_the_settings_that_it_reads() -> None:
     def steps(**archive: Any) -> set[str]:
         return rules_of(changed(planned(plan(config())), planned(plan(config(**archive)))))

@@ -96,8 +96,8 @@ def index(
         exact_up_to: number of rows above which an ANN index is built.
 
     Raises:
-        UserError: the folder has no image; the archive is of another model, folder, tiling or conversion; or another
-            process is writing to it.
+        UserError: the folder has no image; the archive is of another model, folder, tiling or conversion, or cannot be
+            reached; or another process is writing to it.
     """
     images = FolderImages(folder.resolve(), raster, "--bands")
     with writing(where):
@@ -253,5 +253,6 @@ class _Writer:
             rows = pa.Table.from_pylist(self.rows, schema=columns.remove(len(columns) - 1))
             numbers = pa.array(np.concatenate(self.vectors).ravel())
             vectors = pa.FixedSizeListArray.from_arrays(numbers, self.archive.settings.dim)
+            self.rows, self.vectors = [], []  # a commit that fails is not tried again: it may have arrived
             self.archive.add(rows.append_column(columns[-1], vectors))
-        self.rows, self.vectors, self.last = [], [], time.monotonic()
+        self.last = time.monotonic()

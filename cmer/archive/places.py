@@ -6,7 +6,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,14 @@ LOCK = "write.lock"
 URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]+(/[\w.,=+@~-]+)+/?")
 SECONDS = 20.0
 """Longest time that a request for archive.json may take."""
+OF_THE_STORE = re.compile("S3|AWS Error|Error performing")
+"""In messages of LanceDB and PyArrow about requests; they have no class of their own for such errors."""
+ANSWERS = (
+    re.compile(r"<Code>(\w+)</Code>(?:<Message>([^<]*)</Message>)?"),
+    re.compile(r"AWS Error ([^\n]+)"),
+    re.compile(r"status(?: code)?: (\d+[\w ]*)"),
+)
+"""What the store answered, in such messages; the first that is found says most."""
 
 
 class Place(ABC):
@@ -60,6 +68,10 @@ class Place(ABC):
     @abstractmethod
     def cache(self, key: str) -> Path:
         """The folder of this machine for the vectors of the archive whose id is `key`."""
+
+    def reached(self) -> AbstractContextManager[None]:
+        """Raise `UserError` in place of an error of the object store while the block runs."""
+        return nullcontext()
 
     @abstractmethod
     def writing(self) -> AbstractContextManager[None]:
@@ -143,6 +155,16 @@ class Bucket(Place):
         return root / "cmer" / "archives" / digest([self.uri, key])
 
     @contextmanager
+    def reached(self) -> Iterator[None]:
+        """See `Place`."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            if OF_THE_STORE.search(str(error)):
+                raise self._unreached(_answer(str(error))) from None
+            raise
+
+    @contextmanager
     def writing(self) -> Iterator[None]:
         """See `Place`; other machines are noticed by what they commit."""
         from pyarrow.fs import FileSelector, FileType
@@ -150,10 +172,11 @@ class Bucket(Place):
         if not self.exists():
             with self._files() as files:
                 if files.get_file_info(self._key("").partition("/")[0]).type == FileType.NotFound:
-                    raise FileNotFoundError("there is no such bucket")
+                    raise self._unreached("there is no such bucket")
                 found = files.get_file_info(FileSelector(self._key(""), allow_not_found=True))
             _require_empty(self, {each.base_name for each in found})
-        yield
+        with self.reached():
+            yield
 
     def _key(self, name: str) -> str:
         return f"{self.uri.removeprefix('s3://')}/{name}".rstrip("/")
@@ -162,19 +185,27 @@ class Bucket(Place):
     def _files(self) -> Iterator[S3FileSystem]:
         from pyarrow.fs import S3FileSystem
 
-        try:
+        with self.reached():
             yield S3FileSystem(
                 endpoint_override=self._endpoint or None,
                 connect_timeout=SECONDS,
                 request_timeout=SECONDS,
                 allow_delayed_open=True,  # a small file is one PUT
             )
-        except OSError as error:
-            reason = str(error).partition("\n")[0][:300]
-            raise UserError(
-                f"{self} cannot be reached: {reason}; check the bucket's name, AWS_ENDPOINT_URL, AWS_REGION and the "
-                "credentials"
-            ) from None
+
+    def _unreached(self, reason: str) -> UserError:
+        return UserError(
+            f"{self} cannot be reached: {reason}; check the bucket's name, AWS_ENDPOINT_URL, AWS_REGION and the "
+            "credentials, then rerun the same command"
+        )
+
+
+def _answer(message: str) -> str:
+    """What the object store answered, from an error of LanceDB or PyArrow."""
+    for pattern in ANSWERS:
+        if found := pattern.search(message):
+            return ": ".join(part.strip() for part in found.groups() if part)[:300]
+    return "the object store does not answer"
 
 
 def _require_empty(place: Place, names: set[str]) -> None:

@@ -143,7 +143,7 @@ class Searcher:
         """Open the archive for search; `exact` does not use the ANN index if there is one.
 
         Raises:
-            UserError: the archive is empty, or is being written for the first time.
+            UserError: the archive is empty, is being written for the first time, or cannot be reached.
         """
         self.archive, self.approximate = archive, archive.settings.probes > 0 and not exact
         self._scan = None if self.approximate and archive.place.shared else Scan.open(archive)
@@ -155,11 +155,18 @@ class Searcher:
             query: unit vector [dim].
             top: how many.
             filters: which images are searched.
+
+        Raises:
+            UserError: the bucket cannot be reached.
         """
+        with self.archive.place.reached():
+            return self._search(query, top, filters.where())
+
+    def _search(self, query: Vectors, top: int, where: str | None) -> list[Hit]:
         if self.approximate or self._scan is None:
-            found = nearest_approximately(self.archive, query, top, filters.where(), COLUMNS)
+            found = nearest_approximately(self.archive, query, top, where, COLUMNS)
             return [Hit.of_row(row, 1 - row["_distance"]) for row in found.to_pylist()]
-        rows, scores = self._scan.nearest(query, top, filters.where())
+        rows, scores = self._scan.nearest(query, top, where)
         found = take(self.archive.table, rows, list(COLUMNS)).to_pylist()
         return [Hit.of_row(row, float(score)) for row, score in zip(found, scores, strict=True)]
 

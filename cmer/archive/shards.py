@@ -104,9 +104,8 @@ def _metadata(path: Path) -> dict[bytes, bytes]:
 
 
 def _settings(path: Path) -> Settings:
-    """The settings of a shard, without what is its own."""
-    found = Settings.model_validate_json(_metadata(path)[SETTINGS_KEY.encode()])
-    return found.model_copy(update={"id": "", "probes": 0, "version": 0})
+    """The settings of a shard, without the id that is its own."""
+    return Settings.model_validate_json(_metadata(path)[SETTINGS_KEY.encode()]).model_copy(update={"id": ""})
 
 
 def _common(settings: list[Settings], model: Encoder) -> Settings:

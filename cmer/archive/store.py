@@ -82,19 +82,20 @@ class Archive:
         """Open an archive; of one in a bucket the last complete state, unless it is to be written.
 
         Raises:
-            UserError: it does not exist or is damaged, or LanceDB is not installed.
+            UserError: it does not exist, cannot be reached or is damaged, or LanceDB is not installed.
         """
         place = place_of(where)
         if not place.exists():
             raise UserError(f"{place} is not an archive; `cmer index FOLDER --run RUN --store {place}` makes one")
         settings = validate(Settings, place.read_settings(), f"{place}/{SETTINGS}")
         try:
-            table = _connect(place).create_table(TABLE, schema=schema(settings.dim), exist_ok=True)
-            if table.schema.field("vector").type != schema(settings.dim).field("vector").type:
-                raise ValueError("its vectors have another width than archive.json says")
-            if place.shared and settings.version and not to_write:
-                table.checkout(settings.version)
-            return cls(place, settings, table)
+            with place.reached():
+                table = _connect(place).create_table(TABLE, schema=schema(settings.dim), exist_ok=True)
+                if table.schema.field("vector").type != schema(settings.dim).field("vector").type:
+                    raise ValueError("its vectors have another width than archive.json says")
+                if place.shared and settings.version and not to_write:
+                    table.checkout(settings.version)
+                return cls(place, settings, table)
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0][:200]
             raise UserError(f"{place} is damaged: {reason}; remove it and run `{COMMAND}` again") from None
@@ -116,11 +117,20 @@ class Archive:
         return int(self.table.count_rows())
 
     def read(self, columns: Sequence[str], where: str | None = None, row_ids: bool = False) -> pa.RecordBatchReader:
-        """Columns of the rows that satisfy `where` (SQL), batch by batch; with `_rowid` if `row_ids`."""
+        """Columns of the rows that satisfy `where` (SQL), batch by batch; with `_rowid` if `row_ids`.
+
+        Raises:
+            UserError: the bucket cannot be reached, while the batches are read.
+        """
         query = self.table.search().select(list(columns))
         query = query if where is None else query.where(where)
         query = query.with_row_id(True) if row_ids else query
-        return query.to_batches(batch_size=BATCH_ROWS)
+        found = query.to_batches(batch_size=BATCH_ROWS)  # which asks for nothing yet
+        return pa.RecordBatchReader.from_batches(found.schema, self._reached(found))
+
+    def _reached(self, batches: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        with self.place.reached():
+            yield from batches
 
     def add(self, rows: pa.Table) -> None:
         """Append rows, all or none."""

@@ -12,57 +12,20 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cmer.config.archives import ArchiveOptions
 from cmer.config.backbones import Backbone, parse_backbone
-from cmer.config.base import (
-    Distinct,
-    Model,
-    Name,
-    Seed,
-    Several,
-    require_known,
-    require_plain,
-    require_unique,
-    validate,
-)
+from cmer.config.base import Model, Name, Seed, Several, require_known, require_plain, require_unique, validate
 from cmer.config.captioners import Captioner, parse_captioner
 from cmer.config.datasets import Dataset
 from cmer.config.folders import AMBIGUOUS, Results, is_within
-from cmer.config.protocols import Protocol, protocols_of, require_same_queries
+from cmer.config.protocols import protocols_of, require_same_queries
 from cmer.config.reading import read_settings
 from cmer.config.reranking import AnyReranker, RerankerOptions, parse_reranker
 from cmer.config.runs import Run, RunDefaults, RunEntry, RunSpec, expand_runs
+from cmer.config.shown import Figure, Table
 from cmer.config.training import ProfileOptions, Training
 from cmer.registry import FIGURES, TABLES, Registry
 
 PARSERS = {"backbones": parse_backbone, "captioners": parse_captioner, "rerankers": parse_reranker}
 """Functions that parse an entry of a section with the model of its `kind`."""
-
-
-class Table(Model):
-    """A table: `{results}/{name}.csv`."""
-
-    kind: str = Field(default="", description="module of cmer/reporting/tables/; default: the table's name")
-    runs: Several[str] = Field(description="names of runs, or patterns such as lite.*, in the order of the rows")
-    datasets: Several[Name] | None = Field(
-        default=None, description="datasets of the measured rows; null: all datasets of the runs"
-    )
-    protocols: Several[Protocol] = Field(
-        default=["none", "oracle"],
-        description="label protocols, one row each; `rich`, whose queries are no captions, for runs with `query: rich`",
-    )
-
-
-class Figure(Model):
-    """A figure: `{results}/figures/{name}.png`."""
-
-    kind: str = Field(default="", description="module of cmer/reporting/figures/; default: the figure's name")
-    runs: Several[str] = Field(description="names of runs, or patterns such as lite.*")
-    dataset: Name | None = Field(
-        default=None, description="dataset of the figure; null: the dataset of the runs, if they have only one"
-    )
-    queries: Distinct[str] = Field(
-        default=[],
-        description="captions of test images, for a figure of heat maps; [] for those that name the smallest things",
-    )
 
 
 T = TypeVar("T")
@@ -81,7 +44,7 @@ class Config(Model):
         default=[2022],
         description="seeds, with one training per seed; tables give the mean and standard deviation over them",
     )
-    datasets: Many[Dataset]
+    datasets: Many[Dataset] = Field(default={}, description="captioned images of the runs, by name")
     backbones: Many[Backbone] = Field(default={}, description="frozen towers, by the name used in runs")
     captioners: Many[Captioner] = Field(
         default={}, description="what writes rich texts of images, by the name used in the options of runs"
@@ -91,7 +54,9 @@ class Config(Model):
     )
     profile: ProfileOptions = ProfileOptions()
     run_defaults: RunDefaults = RunDefaults()
-    runs: Annotated[dict[Name, RunEntry], Field(min_length=1)]
+    runs: dict[Name, RunEntry] = Field(
+        default={}, description="what is trained and evaluated, by name; may be left out beside `archives`"
+    )
     rerankers: Many[AnyReranker] = Field(
         default={}, description="rerankers by name; each gives a row {run}.{name} for each of its runs"
     )
@@ -131,6 +96,12 @@ class Config(Model):
                     for name, entry in data[section].items()
                 }
         return filled
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if not self.runs and not self.archives:
+            raise ValueError("needs `runs`, to train and evaluate them, or `archives`, to embed folders of images")
+        return self
 
     @model_validator(mode="after")
     def _files_have_one_writer(self) -> Self:

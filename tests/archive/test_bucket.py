@@ -7,16 +7,18 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 from archive_cases import Colours, square, squares
-from s3 import serving
+from s3 import environment, serving
 
+from cmer.archive import ann
 from cmer.archive import index as indexing
 from cmer.archive.export import export
 from cmer.archive.index import index
 from cmer.archive.places import place_of
-from cmer.archive.search import Searcher
+from cmer.archive.search import Filters, Searcher
 from cmer.archive.store import TABLE, Archive, _connect
 from cmer.cli.archive import app
 from cmer.errors import UserError
@@ -39,9 +41,8 @@ def machine(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def become(name: str) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
 
-    for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("ENDPOINT_URL", server)):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    for name, value in environment(server).items():
+        monkeypatch.setenv(name, value)
     become("first")
     return become
 
@@ -126,6 +127,24 @@ def test_an_archive_made_anew_is_not_mixed_up_with_its_predecessor(folder: Path,
     assert {file for file, _ in answers(url)} == {"red/only.png"}
 
 
+def test_a_copy_of_an_archive_is_not_mixed_up_with_it(folder: Path, url: str, tmp_path: Path) -> None:
+    """It has the same id and may have the same versions."""
+    run(folder, url)
+    copy = url.replace(".lance", "-copy.lance")
+    with place_of(url)._files() as files:
+        pyarrow.fs.copy_files(
+            url.removeprefix("s3://"), copy.removeprefix("s3://"), source_filesystem=files, destination_filesystem=files
+        )
+    for where, gone in ((url, "red/0.png"), (copy, "blue/0.png")):
+        (folder / gone).rename(tmp_path / "aside.png")
+        assert run(folder, where) == "0 embedded, 1 removed, 11 unchanged"
+        (tmp_path / "aside.png").rename(folder / gone)
+    assert Archive.open(url).table.version == Archive.open(copy).table.version
+    for where, gone in ((url, "red/0.png"), (copy, "blue/0.png")):
+        found = [hit.file for hit in Searcher(Archive.open(where)).search(Colours().encode_texts(["red"])[0], 20)]
+        assert sorted([*found, gone]) == sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*"))
+
+
 def test_a_writer_stops_when_another_machine_has_written_and_doubles_are_mended(folder: Path, url: str) -> None:
     run(folder, url)
     mine, other = Archive.open(url, to_write=True), Archive.open(url, to_write=True)
@@ -155,6 +174,30 @@ def test_no_commit_of_several_writers_is_lost(folder: Path, url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(append, range(4)))
     assert Archive.open(url, to_write=True).count() == 12 + 4 * 3
+
+
+def test_a_bucket_is_searched_with_an_index_that_finds_what_brute_force_does(
+    tmp_path: Path, url: str, machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ann, "QUERIES", 10)
+    folder = squares(tmp_path / "images", 100)
+    said = index(folder, url, Colours(), "colours", exact_up_to=256).recall
+    assert said is not None and min(said.texts, said.images) >= ann.TARGET
+    machine("second")
+    for number in range(3):
+        square(folder / f"red/new{number}.png", (240, 10 * number, 5))
+    assert run(folder, url, exact_up_to=256) == "3 embedded, 0 removed, 300 unchanged"
+    machine("third")
+    rows = Archive.open(url).read(["id", "vector"]).read_all()
+    vectors, queries = np.array(rows["vector"].to_pylist()), np.random.default_rng(0).uniform(1, 2, (20, 6))
+    searcher, shares = Searcher(Archive.open(url)), []
+    for query in (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32):
+        true = {rows["id"][row].as_py() for row in np.argsort(-(vectors @ query))[:10]}
+        shares.append(len({hit.id for hit in searcher.search(query, 10)} & true) / 10)
+    assert searcher.approximate and np.mean(shares) >= ann.TARGET
+    assert "red/new0.png" in [hit.file for hit in searcher.search(Colours().encode_texts(["red"])[0], 3)]
+    assert not (tmp_path / "third").exists(), "a machine that searches with the index keeps no vectors"
+    assert {hit.label for hit in searcher.search(query, 10, Filters(("green",)))} == {"green"}
 
 
 @pytest.mark.parametrize("where", ["gs://bucket/a", "s3://bucket", "s3:///a", "s3://bucket/a b", "https://host/a"])

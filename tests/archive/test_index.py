@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from archive_cases import Colours, square
 from PIL import Image
@@ -166,6 +167,17 @@ def test_a_folder_of_something_else_is_no_archive(folder: Path, tmp_path: Path) 
     with pytest.raises(UserError, match="cmer index FOLDER"):
         Archive.open(tmp_path / "nothing.lance")
     assert not (folder / "write.lock").exists()
+
+
+def test_a_file_with_rows_of_two_contents_is_embedded_afresh(folder: Path, store: Path) -> None:
+    """As two machines leave it that index different copies at once."""
+    run(folder, store)
+    before, archive = content(store), Archive.open(store)
+    rows = archive.read(archive.table.schema.names, "file = 'red/0.png'").read_all().to_pylist()
+    other = [row | {"id": "0" * 20, "sha256": "0" * 64} for row in rows]
+    archive.add(pa.Table.from_pylist(other, schema=archive.table.schema))
+    assert str(run(folder, store)) == "1 embedded, 0 removed, 11 unchanged"
+    assert content(store) == before
 
 
 def test_the_plan_compares_stamps_first_and_contents_second() -> None:

@@ -39,8 +39,8 @@ def images(folder: Path) -> Path:
     return folder
 
 
-def embed(folder: Path, model: Colours, shard: int, shards: int = SHARDS) -> str:
-    spec = ShardSpec(folder=str(folder), shards=shards, tiling=TILING)
+def embed(folder: Path, model: Colours, shard: int, shards: int = SHARDS, tiling: Tiling = TILING) -> str:
+    spec = ShardSpec(folder=str(folder), shards=shards, tiling=tiling)
     found = read_listing(Path("files.parquet"), shard)
     return str(embed_shard(found, shard, spec, model, "colours", Path(f"shards/{shard}.parquet")))
 
@@ -131,12 +131,14 @@ def test_an_interrupted_shard_is_resumed_and_a_repeated_one_embeds_what_is_new(
 
 def test_an_archive_that_is_built_again_has_the_new_rows_and_model(images: Path, store: Path) -> None:
     joined(images, store)
-    first = Archive.open(store).settings
+    first, again = Archive.open(store).settings, Colours()
+    joined(images, store, again)
+    assert again.images == 0
     (images / "red/0.png").unlink()
     joined(images, store, Colours("b"))
     second = Archive.open(store).settings
     assert len(rows(store)) == 27 and "red/0.png" not in [row["file"] for row in rows(store)]
-    assert second.digest == Colours("b").digest != first.digest and second.id == first.id
+    assert second.digest == Colours("b").digest != first.digest and second.id == first.id != ""
     assert len(Searcher(Archive.open(store)).search(Colours().encode_texts(["red"])[0], 100)) == 27
 
 
@@ -145,9 +147,13 @@ def test_what_does_not_belong_together_is_refused(images: Path, store: Path, tmp
     before = rows(store)
     with pytest.raises(UserError, match="shard 0 is of another model"):
         build([Path("shards/0.parquet")], store, Colours("b"))
-    embed(images, Colours("b"), 1)
-    with pytest.raises(UserError, match="shard 1 is of another model, folder or tiling than the archive; embed it"):
-        build([Path(f"shards/{n}.parquet") for n in range(2)], store, Colours())
+    other = squares(tmp_path / "other")
+    for folder, model, tiling in (
+        (images, Colours("b"), TILING), (images, Colours(), Tiling(tile=64, overlap=0)), (other, Colours(), TILING),
+    ):  # fmt: skip
+        embed(folder, model, 1, tiling=tiling)
+        with pytest.raises(UserError, match="shard 1 is of another model, folder or tiling than the archive; embed it"):
+            build([Path(f"shards/{n}.parquet") for n in range(2)], store, Colours())
     with pytest.raises(UserError, match=r"9\.parquet cannot be read: .*`cmer embed-shard` writes it"):
         build([Path("shards/9.parquet")], store, Colours())
     with pytest.raises(UserError, match=r"files\.parquet is not a shard"):
@@ -155,7 +161,7 @@ def test_what_does_not_belong_together_is_refused(images: Path, store: Path, tmp
     with pytest.raises(UserError, match=r"none\.parquet cannot be read: .*`cmer list-images` writes it"):
         read_listing(Path("none.parquet"), 0)
     with pytest.raises(UserError, match="is an archive of"):
-        joined(squares(tmp_path / "other"), store)
+        joined(other, store)
     assert rows(store) == before
 
 

@@ -19,6 +19,13 @@ def test_main_job_from_nothing(fresh: Project) -> None:
     assert plan.runs == TABLE_1
 
 
+def test_a_config_of_archives_alone_plans_nothing_else(fresh: Project) -> None:
+    archive = {"folder": "/data/images", "checkpoint": "rsicd_lite_cmer", "store": "s3://bucket/mine", "shards": 2}
+    (fresh.folder / "mine.yaml").write_text(yaml.safe_dump({"archives": {"mine": archive}}))
+    plan = fresh.plan("--configfile=mine.yaml")
+    assert plan.counts == {"list_images": 1, "embed_shard": 2, "build_archive": 1, "all": 1}
+
+
 def test_finished_workflow_has_nothing_to_do(done: Project) -> None:
     assert done.plan().nothing
 
