@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
 
 class BlockSpec(BaseModel, frozen=True):
@@ -108,6 +107,8 @@ class Preprocess(BaseModel, frozen=True):
 
     def square(self, image: Image.Image) -> Tensor:
         """The image as a square: uint8 [3, size, size]."""
+        from torchvision.transforms import v2  # 1.5 s, which a training on stored features need not wait for
+
         sides = [self.size] if self.resize == "shortest" else [self.size, self.size]
         resized = v2.functional.resize(image.convert("RGB"), sides, v2.InterpolationMode(self.interpolation))
         return v2.functional.pil_to_tensor(v2.functional.center_crop(resized, [self.size]))  # type: ignore[no-any-return]

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torchvision.transforms import v2
 
 from cmer.backbones.base import Backbone, Features, Preprocess, Tokens
 from cmer.backbones.build import build
@@ -149,9 +148,7 @@ class OnlineImages:
         self, preprocess: Preprocess, store: ImageStore, files: Sequence[str], hashes: Sequence[str], crop: bool
     ) -> None:
         self.preprocess, self.store, self.files, self.hashes = preprocess, store, files, hashes
-        size, interpolation = preprocess.size, v2.InterpolationMode(preprocess.interpolation)
-        augment = [v2.RandomResizedCrop(size, scale=(0.8, 1.0), interpolation=interpolation), v2.RandomHorizontalFlip()]
-        self.augment = v2.Compose(augment) if crop else None
+        self.augment = _random_crops(preprocess) if crop else None
         self.pool = ThreadPoolExecutor(cores())  # decoding releases the global interpreter lock
 
     def _square(self, image: int) -> Tensor:
@@ -175,3 +172,12 @@ def online_images(
             return backbone.encode_images(pixels(images, views, training), blocks).to(device())
 
     return images
+
+
+def _random_crops(preprocess: Preprocess) -> Callable[[Tensor], Tensor]:
+    """RandomResizedCrop(0.8-1) and horizontal flip of a square."""
+    from torchvision.transforms import v2  # 1.5 s, which a training on stored features need not wait for
+
+    interpolation = v2.InterpolationMode(preprocess.interpolation)
+    crop = v2.RandomResizedCrop(preprocess.size, scale=(0.8, 1.0), interpolation=interpolation)
+    return v2.Compose([crop, v2.RandomHorizontalFlip()])  # type: ignore[no-any-return]
