@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cmer.data.frames import TABLE, read_frame
+from cmer.data.urls import data_url
 from cmer.io import read_text
 from cmer.provenance import versions
 from cmer.registry import FIGURES, TABLES, Registry
@@ -17,7 +18,7 @@ from cmer.reporting.metrics import RECALLS, read_metrics
 from cmer.reporting.record import read_calls
 from cmer.reporting.report.graph import HEIGHT, WIDTH, graph
 from cmer.reporting.report.outcome import outcomes
-from cmer.reporting.report.pictures import Pictures, data_url
+from cmer.reporting.report.pictures import Pictures
 from cmer.reporting.report.runs import run_page
 from cmer.reporting.report.spec import ReportSpec, Shown
 from cmer.reporting.report.statistics import statistics
