@@ -115,8 +115,8 @@ def test_the_title_says_what_a_step_does_with_the_frozen_towers(nine, texts_of):
     online, stored = points_of(*nine()), points_of(*nine("s", "ViT-B-32", stored=True))
     for points, words in (
         (online, "frozen towers included,"),
-        (stored, "reading stored features,"),
-        (online + stored, "frozen towers included or reading stored features,"),
+        (stored, "from stored features,"),
+        (online + stored, "frozen towers included or from stored features,"),
     ):
         title = " ".join(text for text, _ in texts_of(draw(points))).replace("\n", " ")
         assert f"pairs in float32, {words}" in title

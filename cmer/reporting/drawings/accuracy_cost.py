@@ -27,7 +27,7 @@ MEASURES = (
     "kept for the\nbackward pass,\nMB per pair",
     "training\ntime, s per\n1,000 pairs",
 )
-ENGINES = {"online": "frozen towers included", "stored": "reading stored features"}
+ENGINES = {"online": "frozen towers included", "stored": "from stored features"}
 """What a step does with the frozen towers, in words."""
 
 
