@@ -248,6 +248,9 @@ def test_the_papers_curves_have_a_point_per_row_of_their_tables() -> None:
     config = parse(read("paper.yaml"))
     for figure, table in (("focus_field", "table5"), ("queue_length", "table6"), ("accuracy_cost", "table3")):
         assert config.figures[figure].runs == config.tables[table].runs
+    for kind in ("ablation", "printed"):
+        shown = [name for name, entry in config.figures.items() if entry.kind == kind]
+        assert [config.dataset_of(name) for name in shown] == ["rsitmd", "rsicd"]
 
 
 @pytest.mark.parametrize("name", ["rsicd_lite.yaml", "rsicd_recipe.yaml"])
