@@ -225,6 +225,41 @@ def test_configs_are_short(name: str | None, most: int) -> None:
     assert len(file.read_text().splitlines()) <= most
 
 
+ON_RSICD = {"accuracy_cost", "recall_curves", "grad_cam", "text_map"}
+PAPERS = ON_RSICD | {"ablation", "focus_field", "queue_length", "printed"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [("paper.yaml", PAPERS), ("rsicd_lite.yaml", ON_RSICD | {"ablation"}), ("rsicd_recipe.yaml", ON_RSICD)],
+)
+def test_an_experiment_has_the_figures_of_its_results(name: str, kinds: set[str]) -> None:
+    config = parse(read(name))
+    assert {figure.kind for figure in config.figures.values()} == kinds
+    for figure, entry in config.figures.items():
+        datasets = {dataset for _, dataset in config.rows(entry.runs, [config.dataset_of(figure)])}
+        assert len(datasets) == 1
+        if entry.kind == "ablation":
+            steps = [run.options for run in config.matching(entry.runs)]
+            assert [step.variant for step in steps if isinstance(step, CmerOptions)] == ["v1", "v2", "d1", "d2"]
+
+
+def test_the_papers_curves_have_a_point_per_row_of_their_tables() -> None:
+    config = parse(read("paper.yaml"))
+    for figure, table in (("focus_field", "table5"), ("queue_length", "table6"), ("accuracy_cost", "table3")):
+        assert config.figures[figure].runs == config.tables[table].runs
+    for kind in ("ablation", "printed"):
+        shown = [name for name, entry in config.figures.items() if entry.kind == kind]
+        assert [config.dataset_of(name) for name in shown] == ["rsitmd", "rsicd"]
+
+
+@pytest.mark.parametrize("name", ["rsicd_lite.yaml", "rsicd_recipe.yaml"])
+def test_costs_of_runs_on_stored_features_are_those_of_reading_them(name: str) -> None:
+    config = parse(read(name))
+    assert config.profile.timed_batches == {config.training.batch_size}
+    assert all(config.profiled_from_store(run) for run in config.expanded)
+
+
 @pytest.mark.parametrize("name", [None, *OTHERS])
 def test_speed_is_the_median_of_enough_steps(name: str | None) -> None:
     profile = parse(read(name)).profile

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cmer.archive.pictures import Pictures, data_url
+from cmer.archive.pictures import Pictures
 from cmer.archive.search import Hit
 from cmer.archive.settings import Settings
+from cmer.data.urls import data_url
 from cmer.errors import UserError
 
 SIDE = 256
@@ -34,6 +35,6 @@ def render(settings: Settings, query: str, hits: Sequence[Hit]) -> str:
 
 def _picture(pictures: Pictures, hit: Hit) -> tuple[Markup | str, str]:
     try:
-        return Markup(data_url(pictures.webp(hit, SIDE))), ""
+        return Markup(data_url(pictures.webp(hit, SIDE), "image/webp")), ""
     except UserError as error:
         return "", str(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from functools import lru_cache
 from io import BytesIO
@@ -49,8 +48,3 @@ class Pictures:
 
     def _decode(self, file: str, mtime_ns: int) -> Image.Image:
         return self.images.decode(self.images.read(file))
-
-
-def data_url(webp: bytes) -> str:
-    """A URL that contains the picture itself."""
-    return f"data:image/webp;base64,{base64.b64encode(webp).decode()}"

@@ -26,8 +26,7 @@ def _row(cost: Cost) -> dict[str, Any]:
         "backbone": cost.backbone,
         "run": cost.name,
         "method": step.method,
-        "engine": ("stored" if step.stored else "online")
-        + (f", parts of {step.micro_batch}" if step.micro_batch else ""),
+        "engine": step.engine + (f", parts of {step.micro_batch}" if step.micro_batch else ""),
         "setting": step.setting,
         "batch": step.batch,
         "params": step.parameters,

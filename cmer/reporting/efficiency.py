@@ -78,6 +78,11 @@ class MeasuredStep(BaseModel):
     read_bytes_per_pair: int | None = None
     read_pairs_per_second: float | None = None
 
+    @property
+    def engine(self) -> str:
+        """Whether the step reads stored features, or runs the frozen towers (online)."""
+        return "stored" if self.stored else "online"
+
 
 class EfficiencyFile(BaseModel):
     """The part of a profile, as written by `cmer profile` for a backbone, that tables and figures read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -39,6 +40,11 @@ class ShownQueries(BaseModel):
     best: list[Shown] = []
     near: list[Shown] = []
     worst: list[Shown] = []
+
+
+def readable(caption: str) -> str:
+    """A caption without spaces before its full stops and commas, of which a line would otherwise begin with one."""
+    return re.sub(r"\s+([.,])", r"\1", caption)
 
 
 def read_queries(metrics: Mapping[str, Any]) -> ShownQueries:

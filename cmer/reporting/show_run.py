@@ -17,7 +17,7 @@ from cmer.progress import console, visible
 from cmer.reporting.curves import Curve, read_curve
 from cmer.reporting.measured import Measured, number, summarise
 from cmer.reporting.metrics import RECALLS, TableRun, read_metrics
-from cmer.reporting.queries import Shown, read_queries
+from cmer.reporting.queries import Shown, read_queries, readable
 
 BARS = "▁▂▃▄▅▆▇█"
 QUERIES_SHOWN = 5
@@ -45,15 +45,17 @@ def show_run(folder: Path) -> None:
     terminal = console()
     terminal.print(Text(visible(f"{name} on {dataset}"), style="bold"), soft_wrap=True)
     terminal.print(_recalls([summarise(metrics, run, protocol, seeds) for protocol in protocols]))
+    terminal.print()
     for seed in seeds:
         curve = results / f"curves/{dataset}/{name}/seed{seed}.jsonl"
         if curve.is_file():
             terminal.print(_curve(f"seed{seed}", read_curve(curve)))
     found = read_queries(metrics[name, dataset, seeds[0]])
-    names = read_frame(results / f"data/{dataset}/images.csv", IMAGES)["file"]  # ids are consecutive
+    names = _names(read_frame(results / f"data/{dataset}/images.csv", IMAGES))
     for title, group in (("Best", found.best), ("Worst", [*found.worst, *found.near[::-1]])):
         if group:
-            terminal.print(_answers(f"{title} queries, {found.protocol}, seed{seeds[0]}", group, names))
+            terminal.print(Text(f"\n{title} queries, label protocol {found.protocol}, seed{seeds[0]}", style="bold"))
+            terminal.print(_answers(group[:QUERIES_SHOWN], names))
 
 
 def _run(dataset: str, name: str, spec: Mapping[str, Any]) -> TableRun:
@@ -80,12 +82,20 @@ def _curve(seed: str, curve: Curve) -> Text:
     return Text(f"{seed}: validation mR {measured[0]:.1f} {bars} {measured[-1]:.1f}, best {high:.1f}")
 
 
-def _answers(title: str, group: Sequence[Shown], files: pd.Series[str]) -> Table:
-    view = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=Text(title), title_justify="left")
+def _names(images: pd.DataFrame) -> list[str]:
+    """What each image is called, by its id: its file, and its scene label where the file's name does not say it."""
+    rows = images[["file", "label"]].itertuples(index=False, name=None)
+    return [file if label.replace(" ", "") in file else f"{file} ({label})" for file, label in rows]
+
+
+def _answers(group: Sequence[Shown], names: Sequence[str]) -> Table:
+    """The queries with their image, and the image ranked first unless it is always the query's own."""
+    view = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     view.add_column("rank", justify="right")
-    for name in ("query", "its image", "ranked first"):
+    missed = any(query.top[0] != query.image_id for query in group)
+    for name in ("query", "its image", *["ranked first"] * missed):
         view.add_column(name, overflow="fold")
-    for query in group[:QUERIES_SHOWN]:
-        words = (query.caption, files[query.image_id], files[query.top[0]])
+    for query in group:
+        words = (readable(query.caption), names[query.image_id], *[names[query.top[0]]] * missed)
         view.add_row(f"{query.rank:g}", *(Text(visible(word)) for word in words))
     return view

@@ -12,8 +12,6 @@ from PIL import Image
 from torch import Tensor
 
 from cmer.backbones.base import Backbone
-from cmer.backbones.build import build as build_backbone
-from cmer.config.backbones import BackboneOptions
 from cmer.config.base import Distinct, Model
 from cmer.config.datasets import Dataset
 from cmer.config.runs import RunSpec
@@ -26,11 +24,10 @@ from cmer.features.store import Manifest
 from cmer.features.weights import require_weights
 from cmer.io import digest, sha256
 from cmer.methods.base import Method
-from cmer.methods.build import build, context_of
 from cmer.methods.grad_cam import grad_cam, rank_correlation, shuffle_weights
 from cmer.provenance import code_digest, versions
 from cmer.training import HEAT_MAPS
-from cmer.training.assembly import RunFiles
+from cmer.training.assembly import RunFiles, built, towers_of
 from cmer.training.checkpoint import load_tensors
 from cmer.training.embedding import TrainedRun, trained_run
 
@@ -99,25 +96,26 @@ def heat_maps(spec: HeatMapSpec, checkpoint: Path, files: RunFiles) -> dict[str,
 
 
 def _built(trained: TrainedRun) -> tuple[Method, Backbone]:
-    spec, pairs, options = trained.spec, trained.pairs, trained.spec.backbone
-    if options is None or spec.options.scoring != "embedding" or spec.options.rich:
+    spec, pairs = trained.spec, trained.pairs
+    if spec.backbone is None or spec.options.scoring != "embedding" or spec.options.rich:
         raise UserError(f"run {spec.run} has no image tower of a backbone and one embedding per image; leave it out")
-    backbone = build_backbone(options).to(device())
-    _require_inputs(trained, options, backbone)
+    backbone = towers_of(spec)
+    assert backbone is not None
+    _require_inputs(trained, backbone)
     captions = [pairs.texts[caption] for caption in pairs.captions_of(pairs.train_images)]
-    context = context_of(spec.options, backbone, options.features, captions, spec.seed)
-    return build(spec.method, spec.options, context).to(device()), backbone
+    return built(spec, backbone, captions), backbone
 
 
-def _require_inputs(trained: TrainedRun, options: BackboneOptions, backbone: Backbone) -> None:
+def _require_inputs(trained: TrainedRun, backbone: Backbone) -> None:
     """Raise `UserError` unless images, features and weights are those of the training; no feature is read."""
     spec, hashes, file = trained.spec, trained.pairs.sha256, trained.files.features
     found = digest(hashes)
     if spec.training.inputs == "stored":
         if file is None:
             raise UserError(f"run {spec.run} reads stored features; give their manifest as --features")
+        assert spec.backbone is not None
         manifest = Manifest.read(file)
-        manifest.require(options, hashes, file)
+        manifest.require(spec.backbone, hashes, file)
         require_weights(backbone, manifest)
         found = manifest.digest
     if own := [sha256(each) for each in spec.weight_files()]:

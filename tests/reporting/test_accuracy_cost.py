@@ -111,6 +111,18 @@ def test_long_labels_have_two_columns_and_leave_the_panels_room(write_metrics, w
     assert all(axes.bbox.width > 0.1 * figure.bbox.width for axes in figure.axes)
 
 
+def test_the_title_says_what_a_step_does_with_the_frozen_towers(nine, texts_of):
+    online, stored = points_of(*nine()), points_of(*nine("s", "ViT-B-32", stored=True))
+    for points, words in (
+        (online, "frozen towers included,"),
+        (stored, "from stored features,"),
+        (online + stored, "frozen towers included or from stored features,"),
+    ):
+        title = " ".join(text for text, _ in texts_of(draw(points))).replace("\n", " ")
+        assert f"pairs in float32, {words}" in title
+    assert set(as_table(online + stored)["engine"]) == {"online", "stored"}
+
+
 def test_the_title_says_what_was_measured_where(nine, texts_of):
     title = " ".join(text for text, _ in texts_of(draw(points_of(*nine()))))
     for words in (

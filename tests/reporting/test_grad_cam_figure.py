@@ -18,7 +18,7 @@ MAP = [[0.0, 0.2], [1.0, 0.1]]
 
 
 def write(
-    folder: Path, run: str, parts: list[str], captions=("a car beside a long road in the wood", "a pond"), **changed
+    folder: Path, run: str, parts: list[str], captions=("a car beside a long road in the wood", "a pond ."), **changed
 ):
     picture = BytesIO()
     Image.new("RGB", (32, 32), (30, 90, 40)).save(picture, "JPEG")
@@ -51,6 +51,7 @@ def test_every_run_and_part_has_a_column_and_every_map_its_correlation(tmp_path,
     assert len(figure.axes) == 2 * (1 + 1 + 3)
     found = texts_of(figure)
     words = [text for text, _ in found]
+    assert "a pond." in words  # no line begins with the full stop
     assert words.count("nothing adds to the score") == 3 and sum("0.25" in text for text in words) == 3
     require_readable(figure, found)
     assert table["run"].tolist() == ["lite.cmer_v1"] * 2 + ["lite.cmer"] * 4

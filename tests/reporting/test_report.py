@@ -65,6 +65,29 @@ def test_the_page_of_a_run_tells_its_settings_recalls_and_record(prepared, resul
     assert '<th scope="row">Evaluation</th>' in html
 
 
+def test_the_page_has_the_first_values_of_a_figure(prepared, results: Path) -> None:
+    (results / "figures").mkdir()
+    pd.DataFrame({"run": [f"run {i}" for i in range(1234)], "mr": "1.00"}).to_csv(
+        results / "figures/recall_curves.csv", index=False
+    )
+    (results / "figures/recall_curves.svg").write_text("<svg></svg>")
+    figures = [Shown(name="recall_curves", kind="recall_curves")]
+    html = render(spec_of(prepared).model_copy(update={"figures": figures}), results, results.parent / "logs")
+    card = html[html.index('id="figure-recall_curves"') :]
+    card = card[: card.index("</figure>")].replace("<wbr>", "")
+    assert "1,034 more values are in <code>results/figures/recall_curves.csv</code>" in card
+    assert "run 199<" in card and "run 200<" not in card
+
+
+def test_queries_say_how_many_images_they_rank_and_start_no_line_with_a_dot(prepared, results: Path) -> None:
+    file = results / "metrics/squares/lite.probe/seed1.queries.json"
+    found = read_sealed(file, "cmer evaluate")
+    found["best"][0]["caption"] = "a square , with trees ."
+    write_sealed(file, found, "cmer evaluate")
+    html = render(spec_of(prepared), results, results.parent / "logs")
+    assert "a square, with trees.</p>" in html and "rank 1 of 9, scene" in html
+
+
 def resampled(ranks: pd.DataFrame) -> list[float]:
     """95 % interval of mR, percent: images are drawn with all of their queries."""
     ways = [[rows["greater"].to_numpy() for _, rows in of.groupby("image")] for _, of in ranks.groupby("direction")]
@@ -89,7 +112,9 @@ def test_scenes_have_the_recall_and_interval_of_their_images_and_captions(prepar
             for direction in ("i2t", "t2i")
             for k in (1, 5, 10)
         ]
-        row = rf'{label}</th><td class="number">3</td>\s*<td class="number">([\d.]+)<small>([\d.]+) to ([\d.]+)</small>'
+        row = (
+            rf'{label}</th><td class="number">3</td>\s*<td class="number">([\d.]+) <small>([\d.]+) to ([\d.]+)</small>'
+        )
         shown = [float(value) for value in re.search(row, html).groups()]
         assert shown[0] == pytest.approx(100 * np.mean(shares), abs=0.051), label
         assert shown[1:] == pytest.approx(np.mean([resampled(table) for table in of_label], axis=0), abs=0.051), label
@@ -131,7 +156,7 @@ def test_a_figure_wider_than_a_column_takes_the_width_of_the_page(prepared, resu
     for points, names in ((252, "card"), (504, "card wide")):
         (folder / "recalls.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg" width="{points}pt"/>')
         html = render(spec, results, results.parent / "logs")
-        assert f'<figure class="{names}" id="figure-recalls">' in html
+        assert f'<figure class="{names}" id="figure-recalls" style="--inches: {points / 72:.2f}">' in html
 
 
 def test_captions_are_escaped(prepared, results: Path) -> None:

@@ -47,12 +47,41 @@ def test_tables_sort_and_filter(page: Page) -> None:
     heading = page.locator("#table-table1 th button", has_text="mR").first
     for sign in (-1, 1):
         heading.click()
-        values = [float(text.split()[0]) for text in column(page, 3) if text.strip()]
+        values = [float(text.split()[0]) for text in column(page, 2) if text.strip()]
         assert len(values) == 26 and values == sorted(values, key=lambda value: sign * value)
     page.locator("#table-table1 select[name=label_protocol]").select_option("oracle")
-    assert set(column(page, 2)) == {"oracle"}
+    assert {text.split("\n")[0].split()[-1] for text in column(page, 1)} == {"oracle"}
     page.locator("#table-table1 input[name=find]").fill("probe")
     assert all("probe" in text.lower() for text in column(page, 1))
+
+
+def test_headings_and_the_label_protocol_stay_in_sight_while_a_table_is_scrolled(page: Page) -> None:
+    page.get_by_role("checkbox", name="the paper's rows").check()
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 600})
+        region = page.locator("#table-table1 .scroll")
+        region.evaluate("box => { box.scrollIntoView(); box.scrollTo(box.scrollWidth, box.scrollHeight) }")
+        box, last = region.bounding_box(), page.locator("#table-table1 tbody tr:visible").last
+        assert box["height"] <= 0.8 * 600 + 1
+        assert page.locator("#table-table1 thead th").last.bounding_box()["y"] == pytest.approx(box["y"], abs=2)
+        protocol = last.locator("th .tag").bounding_box()
+        assert box["x"] <= protocol["x"] and protocol["x"] + protocol["width"] < box["x"] + box["width"] / 2
+        assert (
+            page.evaluate(
+                "place => document.elementFromPoint(...place).className", [protocol["x"] + 6, protocol["y"] + 6]
+            )
+            == "tag"
+        )
+
+
+def test_the_page_of_a_run_opens_with_its_mr(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.evaluate("location.hash = 'run-squares-lite.probe'")
+    recalls = page.get_by_role("region", name="Recall of lite.probe")
+    assert recalls.locator("thead th").all_inner_texts()[:3] == ["protocol", "mR", "I→T R@1"]
+    cell = recalls.locator("tbody td").first
+    assert " ± " in cell.inner_text() and " to " in cell.inner_text()
+    assert cell.bounding_box()["x"] + cell.bounding_box()["width"] < 390
 
 
 def test_the_page_opens_with_what_came_out_and_leads_to_the_run(page: Page) -> None:
@@ -70,12 +99,17 @@ def test_bars_of_scenes_end_at_their_recall_with_the_interval_around(page: Page)
         page.evaluate("location.hash = 'run-squares-lite.probe'")
         rows = page.locator(".bars tbody tr")
         assert rows.count() == 3
+        start, end = (float(text) for text in page.locator(".bars .ends span").all_inner_texts())
+        assert start == 0 and end in range(10, 101, 10)
+        highest = []
         for row in rows.all():
             shown = [float(word) for word in row.locator("td").nth(1).inner_text().replace("to", " ").split()]
             track, bar, line = (row.locator(name).bounding_box() for name in (".track", ".bar", ".interval"))
             ends = (bar["x"] + bar["width"], line["x"], line["x"] + line["width"])
             assert track["width"] > 90
-            assert ends == pytest.approx([track["x"] + track["width"] * value / 100 for value in shown], abs=2.5)
+            assert ends == pytest.approx([track["x"] + track["width"] * value / end for value in shown], abs=2.5)
+            highest.append(shown[2])
+        assert end - 10 < max(highest) <= end
 
 
 def test_a_row_leads_to_the_page_of_its_run_with_pictures(page: Page) -> None:

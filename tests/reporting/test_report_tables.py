@@ -67,11 +67,28 @@ def test_the_difference_to_the_best_run_is_grey_unless_supported():
     assert cell(found, found.rows[0], "minus best").detail == "-0.9 to -0.1"
 
 
+def test_a_difference_between_two_runs_has_its_interval_and_is_grey_unless_supported():
+    bounds = [("+0.50", "+0.1", "+0.9", "yes"), ("-0.50", "-0.9", "-0.1", "yes"), ("+0.30", "-0.1", "+0.9", "no")]
+    rows = [
+        {"run": "a", "compared_with": "b", "mr": "1.00", "mr_compared": "2.00", "difference": value, "ci_low": low,
+         "ci_high": high, "supported": supported}
+        for value, low, high, supported in bounds
+    ]  # fmt: skip
+    found = view("differences", "D", pd.DataFrame(rows), {})
+    assert found.headings == ["run", "mR", "compared with", "mR compared", "difference"]
+    cells = [cell(found, row, "difference") for row in found.rows]
+    assert [(each.text, each.detail, each.key) for each in cells] == [
+        (value, f"{low} to {high}", value) for value, low, high, _ in bounds
+    ]
+    assert [each.tone for each in cells] == ["better", "worse", "noise"]
+
+
 def test_empty_columns_are_left_out_and_the_protocol_is_always_shown(write_metrics):
     probe = run("a", "linear_probe", dataset="demo", title="demo", backbone="lite")
     found = shown([probe], write_metrics(probe, {1: 33.0, 2: 34.0, 3: 35.0}))
     assert "ours minus paper" not in found.headings
-    assert found.headings[:3] == ["method", "protocol", "mR"]
+    assert found.headings[:2] == ["method", "mR"] and "label protocol" not in found.headings
+    assert [row.filters["label_protocol"] for row in found.rows[:2]] == ["none", "oracle"]
     assert all(len(row.cells) == len(found.headings) - 1 for row in found.rows)
 
 

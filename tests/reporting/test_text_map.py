@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_project import RUN
 from reporting_cases import require_readable
 
 from cmer.errors import UserError
 from cmer.reporting.base import FigureSpec, Files, draw_figure
+from cmer.reporting.drawings.scatter import draw as draw_map
 from cmer.retrieval.scores import texts_of
 
 
@@ -49,6 +51,15 @@ def test_every_caption_has_a_point_under_both_protocols(results: Path) -> None:
 def test_the_figure_is_readable(results: Path, texts_of) -> None:
     figure, _ = draw(results, [RUN])
     require_readable(figure, texts_of(figure))
+
+
+def test_twelve_classes_differ_by_colour_or_marker() -> None:
+    rows = [("a", "none", name, float(place), 0.0, 0.5, 90.0) for place, name in enumerate("abcdefghijkl")]
+    columns = ["run", "label_protocol", "label", "x", "y", "silhouette", "knn_accuracy"]
+    drawn = draw_map(pd.DataFrame(rows, columns=columns), "squares").axes[0].collections
+    looks = {(tuple(one.get_edgecolor()[0]), len(one.get_facecolor()), len(one.get_paths()[0])) for one in drawn}
+    assert len(drawn) == len(looks) == 12
+    assert len({(colour, filled) for colour, filled, _ in looks}) == 12  # open or filled, which small markers show best
 
 
 def test_what_is_missing_is_named(results: Path) -> None:

@@ -27,6 +27,8 @@ MEASURES = (
     "kept for the\nbackward pass,\nMB per pair",
     "training\ntime, s per\n1,000 pairs",
 )
+ENGINES = {"online": "frozen towers included", "stored": "from stored features"}
+"""What a step does with the frozen towers, in words."""
 
 
 def draw(points: Sequence[Point]) -> Figure:
@@ -98,9 +100,11 @@ def _facts(points: Sequence[Point]) -> str:
     seeds = "one seed" if len(runs[0].seeds) == 1 else f"mean of {len(runs[0].seeds)} seeds"
     images, epochs = _span([run.images for run in runs]), _span([run.epochs for run in runs])
     precision = " or ".join(dict.fromkeys(step.precision for step in steps))
+    engines = {step.engine for step in steps}
+    towers = " or ".join(text for engine, text in ENGINES.items() if engine in engines)
     facts = (
         f"{runs[0].run.dataset_title}: {images} training images, {epochs} epochs, {seeds}",
-        f"cost of a step of {_span([step.batch for step in steps])} pairs in {precision}, frozen towers included,",
+        f"cost of a step of {_span([step.batch for step in steps])} pairs in {precision}, {towers},",
         f"measured on {', '.join(dict.fromkeys(point.cost.device for point in points))}",
     )
     return "\n".join(line for fact in facts for line in wrap(fact, 62))

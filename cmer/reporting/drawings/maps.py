@@ -15,6 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from cmer.reporting.figures.grad_cam import Pair
+from cmer.reporting.queries import readable
 from cmer.reporting.style import PAGE, STYLE
 
 COLOURS, OPACITY = "inferno", 0.6
@@ -46,7 +47,7 @@ def draw(shown: Mapping[str, Sequence[Pair]]) -> Figure:
                 each.set_xticks([])
                 each.set_yticks([])
                 each.spines[:].set_visible(False)
-            lines = textwrap.fill(pairs[row].caption, 21)
+            lines = textwrap.fill(readable(pairs[row].caption), 21)
             axes[0].text(1, 0.5, lines, ha="right", va="center", transform=axes[0].transAxes)
             axes[1].imshow(_picture(pairs[row]), interpolation="none")
             for axes_of_map, (run, part) in zip(axes[2:], columns, strict=True):

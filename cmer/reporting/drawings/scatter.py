@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from cmer.reporting.style import COLUMN, PAGE, PALETTE, STYLE
 
-MARKERS = "os^DvP"
+LOOKS: tuple[dict[str, Any], ...] = ({"marker": "o", "s": 5}, {"marker": "^", "s": 9, "facecolors": "none"})
+"""Markers of as many classes each as there are colours."""
 PANEL, LEGEND_ROW, REST = 2.3, 0.14, 0.5
 """Height in inches of a row of panels, of a line of the legend, and of everything else."""
 
@@ -26,8 +29,7 @@ def draw(points: pd.DataFrame, dataset: str) -> Figure:
                 part = points[(points["run"] == run) & (points["label_protocol"] == protocol)]
                 for place, label in enumerate(labels):
                     own = part[part["label"] == label]
-                    colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place // len(PALETTE) % len(MARKERS)]
-                    axes.scatter(own["x"], own["y"], s=5, color=colour, marker=marker, linewidths=0, label=label)
+                    axes.scatter(own["x"], own["y"], label=label, **_look(place))
                 first = part.iloc[0]
                 axes.set_title(
                     f"{run}, {protocol}\nsilhouette {first['silhouette']:.2f}, "
@@ -40,3 +42,8 @@ def draw(points: pd.DataFrame, dataset: str) -> Figure:
         title = f"test captions of {dataset}; t-SNE axes have no unit"
         figure.legend(*handles, title=title, loc="outside lower center", ncols=4, markerscale=2)
     return figure
+
+
+def _look(place: int) -> dict[str, Any]:
+    look, colour = LOOKS[place // len(PALETTE) % len(LOOKS)], PALETTE[place % len(PALETTE)]
+    return {"facecolors": colour, "edgecolors": colour, "linewidths": 0.5} | look

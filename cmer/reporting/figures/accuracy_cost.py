@@ -105,6 +105,7 @@ def as_table(points: Sequence[Point]) -> pd.DataFrame:
                 "saved_mb_per_pair": significant(point.megabytes),
                 "seconds_per_1000_pairs": significant(point.seconds),
                 "setting": cost.step.setting,
+                "engine": cost.step.engine,
                 "batch": str(cost.step.batch),
                 "precision": cost.step.precision,
                 "device": cost.device,

@@ -9,8 +9,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cmer.data.urls import data_url
 from cmer.reporting.curves import Curve
-from cmer.reporting.report.pictures import data_url
 from cmer.reporting.style import PAGE, PALETTE, STYLE, encoded
 
 MEASURES = {"loss": "training loss", "val_mr": "validation mR, %"}

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cmer.data.frames import TABLE, read_frame
+from cmer.data.urls import data_url
 from cmer.io import read_text
 from cmer.provenance import versions
 from cmer.registry import FIGURES, TABLES, Registry
@@ -17,7 +18,7 @@ from cmer.reporting.metrics import RECALLS, read_metrics
 from cmer.reporting.record import read_calls
 from cmer.reporting.report.graph import HEIGHT, WIDTH, graph
 from cmer.reporting.report.outcome import outcomes
-from cmer.reporting.report.pictures import Pictures, data_url
+from cmer.reporting.report.pictures import Pictures
 from cmer.reporting.report.runs import run_page
 from cmer.reporting.report.spec import ReportSpec, Shown
 from cmer.reporting.report.statistics import statistics
@@ -25,17 +26,34 @@ from cmer.reporting.report.tables import HEADINGS, View, view
 from cmer.reporting.style import COLUMN
 
 TEMPLATES = Path(__file__).with_name("templates")
+MOST_VALUES = 200
+"""Rows of a figure's values that the page has; a map of captions has thousands."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure on the page: anchor, caption, content as a URL, whether it is wider than a column, values as a table."""
+    """A figure on the page.
+
+    Attributes:
+        name: its anchor.
+        title: its caption.
+        url: its content.
+        inches: its width in print.
+        values: its first values as a table.
+        more: number of further values, which its CSV has.
+    """
 
     name: str
     title: str
     url: str
-    wide: bool
+    inches: float
     values: View
+    more: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is wider than a printed column."""
+        return self.inches > COLUMN
 
 
 def render(spec: ReportSpec, results: Path, logs: Path) -> str:
@@ -79,7 +97,7 @@ def render(spec: ReportSpec, results: Path, logs: Path) -> str:
         graph=graph(phases),
         box=(WIDTH, HEIGHT),
         versions=versions(),
-        headings=[HEADINGS[name] for name in RECALLS],
+        headings={name: HEADINGS[name] for name in RECALLS},
         pictures={key: url for one in pictures.values() for key, url in one.made.items()},
         style=Markup(read_text(TEMPLATES / "style.css")),
         script=Markup(read_text(TEMPLATES / "report.js")),
@@ -88,11 +106,16 @@ def render(spec: ReportSpec, results: Path, logs: Path) -> str:
 
 def _drawing(shown: Shown, results: Path, links: dict[tuple[str, str], str]) -> Drawing:
     file, title = results / f"figures/{shown.name}.svg", _title(FIGURES, shown)
-    values = view(shown.name, title, read_frame(file.with_suffix(".csv"), TABLE), links)
-    content = read_text(file)
-    width = re.search(r'<svg [^>]*?\bwidth="([\d.]+)pt"', content)  # 72 points are an inch
-    wide = width is not None and float(width[1]) > 72 * COLUMN
-    return Drawing(shown.name, title, data_url(content.encode(), "image/svg+xml"), wide, values)
+    values, content = read_frame(file.with_suffix(".csv"), TABLE), read_text(file)
+    width = re.search(r'<svg [^>]*?\bwidth="([\d.]+)pt"', content)
+    return Drawing(
+        name=shown.name,
+        title=title,
+        url=data_url(content.encode(), "image/svg+xml"),
+        inches=float(width[1]) / 72 if width else COLUMN,
+        values=view(shown.name, title, values.head(MOST_VALUES), links),
+        more=max(len(values) - MOST_VALUES, 0),
+    )
 
 
 def _title(registry: Registry[type], shown: Shown) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 from cmer.config.datasets import Dataset
 from cmer.data.frames import IMAGES, read_frame
 from cmer.data.images import ImageStore, open_images
+from cmer.data.urls import data_url
 from cmer.errors import UserError
 
 SIDE = 96
@@ -67,8 +67,3 @@ def _small(picture: Image.Image) -> bytes:
     file = BytesIO()
     square.save(file, "WEBP", quality=QUALITY)
     return file.getvalue()
-
-
-def data_url(content: bytes, media_type: str) -> str:
-    """A URL that contains the content itself."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,7 +19,7 @@ from cmer.reporting.measured import Measured, summarise
 from cmer.reporting.metrics import Metrics, of_run
 from cmer.reporting.naming import printed_name
 from cmer.reporting.paper import printed_methods
-from cmer.reporting.queries import Shown, ShownQueries, read_queries
+from cmer.reporting.queries import Shown, ShownQueries, read_queries, readable
 from cmer.reporting.record import Logged, facts, provenance
 from cmer.reporting.report.curve import draw_curve
 from cmer.reporting.report.pictures import Pictures
@@ -65,6 +66,7 @@ class RunPage:
 
     Attributes:
         settings: key, value and default of each setting that differs from its default.
+        images: number of test images.
         recalls: means over seeds, one per label protocol.
         curve: data URL of the drawing; empty for a run without training.
         protocol: label protocol of scenes and queries.
@@ -77,6 +79,7 @@ class RunPage:
     title: str
     parameters: str
     settings: list[tuple[str, str, str]]
+    images: int
     recalls: list[Measured]
     curve: str
     protocol: str
@@ -84,6 +87,11 @@ class RunPage:
     scenes: list[Scene]
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     records: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+
+    @property
+    def longest(self) -> int:
+        """Recall at the end of the scenes' axis, percent: a multiple of ten that no interval exceeds."""
+        return max(10, 10 * ceil(max(scene.high for scene in self.scenes) / 10))
 
 
 def run_page(
@@ -118,6 +126,7 @@ def run_page(
         title=printed_name(run.method, run.options, printed_methods()),
         parameters=f"{summaries[0].parameters:,}",
         settings=[*_changed(run.options, "options."), *_changed(run.training, "training.", Training())],
+        images=len(read_hits(summaries[0].ranks[0], protocol).ids),
         recalls=summaries,
         curve=curve,
         protocol=protocol,
@@ -165,7 +174,7 @@ def _answers(found: ShownQueries, pictures: Pictures) -> dict[str, list[Answer]]
             Picture(pictures.key(image), labels[image], image == query.image_id)
             for image in (query.image_id, *query.top)
         )
-        return Answer(query.caption, f"{query.rank:g}", query.tags, target, top)
+        return Answer(readable(query.caption), f"{query.rank:g}", query.tags, target, top)
 
     titles = ("Best queries: rank 1", f"Near misses: rank 2 to {NEAR}", f"Worst queries: rank above {NEAR}")
     groups = zip(titles, (found.best, found.near, found.worst), strict=True)

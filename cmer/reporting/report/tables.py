@@ -13,18 +13,26 @@ from cmer.reporting.metrics import RECALLS
 NAMES = ("method", "ablation", "run")
 """Columns that name a row, of which a table's first one heads it."""
 FILTERS = ("dataset", "backbone", "label_protocol")
-FRONT = ("label_protocol", "setting", "batch", "mr", "delta_best", "best_run", "paper_mr", "delta_mr")
-"""Columns that come first; `FILTERS` without the protocol come last."""
+FRONT = ("setting", "batch", "mr", "delta_best", "best_run", "paper_mr", "delta_mr")
+"""Columns that come first; dataset and backbone come last."""
 HIDDEN = frozenset(
     {"source", "text_encoder", "options", "run", "seeds", "mr_std", "mr_ci_low", "mr_ci_high", "supported"}
-    | {"delta_best_ci_low", "delta_best_ci_high", "pairs_per_s_low", "pairs_per_s_high", "status", "note"}
+    | {"label_protocol"}
+    | {"delta_best_ci_low", "delta_best_ci_high", "ci_low", "ci_high", "pairs_per_s_low", "pairs_per_s_high"}
+    | {"status", "note"}
 )
-"""Columns that are part of another column's cells."""
+"""Columns that are part of another column's cells, or of a row's heading, which is always in sight."""
+INTERVALS = {
+    "delta_best": ("delta_best_ci_low", "delta_best_ci_high"),
+    "difference": ("ci_low", "ci_high"),
+    "pairs_per_s": ("pairs_per_s_low", "pairs_per_s_high"),
+}
+"""Columns of the lower and upper bound of a column's values, other than mR's."""
 HEADINGS = {
     **{name: name.upper().replace("_R", " R@").replace("2", "→") for name in RECALLS},
-    "label_protocol": "protocol",
     "params_m": "trained, M",
     "mr": "mR",
+    "mr_compared": "mR compared",
     "paper_mr": "mR in the paper",
     "delta_mr": "ours minus paper",
     "best_run": "best run",
@@ -65,7 +73,7 @@ class Row:
     Attributes:
         link: anchor of the run's page; empty for printed rows and controls.
         kind: measured, control or paper.
-        filters: its value of each filter.
+        filters: its value of each filter; its label protocol is shown with its name.
     """
 
     name: Cell
@@ -153,15 +161,13 @@ def _cell(column: str, row: Mapping[str, str]) -> Cell:
         std = row.get("mr_std", "")
         spread = f" ± {std}" if std not in ("", "one seed") else ""
         return Cell(f"{value}{spread}", f"{row['mr_ci_low']} to {row['mr_ci_high']}", value)
-    if column == "delta_best" and value:
-        interval = f"{row['delta_best_ci_low']} to {row['delta_best_ci_high']}"
-        return Cell(value, interval, value, "noise" if row["supported"].startswith("no") else _sign(value))
     if column == "delta_mr" and value:
         inside = float(row["mr_ci_low"]) <= float(row["mr"]) - float(value) <= float(row["mr_ci_high"])
         return Cell(value, "within the interval" * inside, value, "noise" if inside else _sign(value))
-    if column == "pairs_per_s" and row.get("pairs_per_s_low"):
-        return Cell(value, f"{row['pairs_per_s_low']} to {row['pairs_per_s_high']}", value)
-    return Cell(value, key=value)
+    low, high = (row.get(name, "") for name in INTERVALS.get(column, ("", "")))
+    supported = row.get("supported", "")
+    tone = "" if not supported or not low else "noise" if supported.startswith("no") else _sign(value)
+    return Cell(value, f"{low} to {high}" * bool(low), value, tone)
 
 
 def _sign(value: str) -> str:
