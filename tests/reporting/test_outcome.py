@@ -27,7 +27,7 @@ def told(write_metrics):
                 _find(file, mr)
             report_run = ReportRun.model_validate(row | {"training": Training()})
             recalls = [summarise(read_metrics(files), report_run, name, list(mrs)) for name in protocols]
-            pages.append(RunPage(report_run, "", "", [], recalls, "", protocols[0], 1, []))
+            pages.append(RunPage(report_run, "", "", [], 40, recalls, "", protocols[0], 1, []))
         return [text.striptags().replace("\u00a0", " ") for text in outcomes(pages)]
 
     return tell

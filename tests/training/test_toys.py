@@ -135,7 +135,7 @@ def test_a_vocabulary_is_of_the_train_captions_alone(prepared, workspace) -> Non
 def test_a_costly_method_validates_every_few_epochs_on_some_images(prepared, workspace, monkeypatch) -> None:
     seen = []
     monkeypatch.setattr(
-        "cmer.training.loop.encode_images",
+        "cmer.training.validation.encode_images",
         lambda method, inputs, images, *rest: seen.append(images) or encode_images(method, inputs, images, *rest),
     )
     budget = {"epochs": 5, "validate_every": 2, "validation_images": 2}

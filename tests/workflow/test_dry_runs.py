@@ -158,7 +158,7 @@ def test_config_is_that_of_the_command_line_alone_where_the_users_says_so(fresh:
     """The default config is dropped with it, and what is left is no experiment."""
     plan = fresh.snakemake("--dry-run", "--replace-workflow-config", "--config", "results=results/other")
     assert plan.code == 1
-    assert "config is not valid:\n  - datasets: Field required\n  - runs: Field required" in plan.text
+    assert "config is not valid:\n  - needs `runs`, to train and evaluate them, or `archives`" in plan.text
     assert "Traceback" not in plan.text
 
 
