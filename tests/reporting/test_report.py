@@ -79,12 +79,17 @@ def test_the_page_has_the_first_values_of_a_figure(prepared, results: Path) -> N
     assert "run 199<" in card and "run 200<" not in card
 
 
-def test_queries_say_how_many_images_they_rank_and_start_no_line_with_a_dot(prepared, results: Path) -> None:
+def page_with(caption: str, prepared, results: Path) -> str:
+    """The page if the best query of a run were this caption."""
     file = results / "metrics/squares/lite.probe/seed1.queries.json"
     found = read_sealed(file, "cmer evaluate")
-    found["best"][0]["caption"] = "a square , with trees ."
+    found["best"][0]["caption"] = caption
     write_sealed(file, found, "cmer evaluate")
-    html = render(spec_of(prepared), results, results.parent / "logs")
+    return render(spec_of(prepared), results, results.parent / "logs")
+
+
+def test_queries_say_how_many_images_they_rank_and_start_no_line_with_a_dot(prepared, results: Path) -> None:
+    html = page_with("a square , with trees .", prepared, results)
     assert "a square, with trees.</p>" in html and "rank 1 of 9, scene" in html
 
 
@@ -160,11 +165,7 @@ def test_a_figure_wider_than_a_column_takes_the_width_of_the_page(prepared, resu
 
 
 def test_captions_are_escaped(prepared, results: Path) -> None:
-    file = results / "metrics/squares/lite.probe/seed1.queries.json"
-    found = read_sealed(file, "cmer evaluate")
-    found["best"][0]["caption"] = "<script>alert(1)</script>"
-    write_sealed(file, found, "cmer evaluate")
-    html = render(spec_of(prepared), results, results.parent / "logs")
+    html = page_with("<script>alert(1)</script>", prepared, results)
     assert "<script>alert(1)" not in html and "&lt;script&gt;alert(1)" in html
 
 
