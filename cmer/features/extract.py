@@ -85,37 +85,23 @@ def extract(
     with threads(spec.backbone.threads):
         built = build(spec.backbone)
         weights, backbone = weights_digest(built), towers(built, spec.backbone)
-        options = resolve_blocks(spec.backbone.features, backbone)
         code = code_digest(*MODULES, spec.backbone.module())
         texts = sorted(set(texts), key=lambda text: (len(text), text))
         shown = images.raster and images.raster.model_dump()  # another conversion gives other pixels
-        made_of = [
-            spec.backbone.model_dump(exclude={"printed"}),
-            weights,
-            list(hashes),
-            shown,
-            texts,
-            code,
-        ]
+        made_of = [spec.backbone.model_dump(exclude={"printed"}), weights, list(hashes), shown, texts, code]
         name = digest([*made_of, _device(backbone).type])
         with locked(cache / f"{name}.lock"):
             finished = cache / name / "manifest.json"
             known = _intact(finished, cache)
             if known is not None:
                 return known
-            sink = Sink(cache / name)
-            amounts = _amounts(backbone, options, files, texts)
-            require_space(spec.title, sink.folder, backbone.shapes, options, amounts, sink.bytes())
-            with torch.inference_mode(), autocast(spec.backbone.precision):
-                _extract_images(backbone, options, files, hashes, images, sink)
-                _extract_texts(backbone, options, texts, sink)
+            sink = _filled(cache / name, spec, backbone, files, hashes, images, texts)
             record = {
                 "code": code,
                 "versions": versions() | {spec.backbone.runtime: version(spec.backbone.runtime)},
                 "threads": spec.backbone.threads,
                 "device": _device(backbone).type,
             }
-            arrays = sink.describe()
             manifest = Manifest(
                 digest=name,
                 spec=spec,
@@ -123,11 +109,31 @@ def extract(
                 weights=weights,
                 shapes=backbone.shapes,
                 texts=texts,
-                arrays=arrays,
+                arrays=sink.describe(),
                 record=record,
             )
             manifest.write(finished)
             return Manifest.read(finished)  # as later calls read it, so that writing it again gives the same bytes
+
+
+def _filled(
+    folder: Path,
+    spec: FeatureSpec,
+    backbone: Backbone,
+    files: Sequence[str],
+    hashes: Sequence[str],
+    images: ImageStore,
+    texts: Sequence[str],
+) -> Sink:
+    """The features of all images and texts: the towers encode those that the folder does not hold yet."""
+    options = resolve_blocks(spec.backbone.features, backbone)
+    sink = Sink(folder)
+    amounts = _amounts(backbone, options, files, texts)
+    require_space(spec.title, folder, backbone.shapes, options, amounts, sink.bytes())
+    with torch.inference_mode(), autocast(spec.backbone.precision):
+        _extract_images(backbone, options, files, hashes, images, sink)
+        _extract_texts(backbone, options, texts, sink)
+    return sink
 
 
 def _amounts(backbone: Backbone, options: FeatureOptions, files: Sequence[str], texts: Sequence[str]) -> Amounts:

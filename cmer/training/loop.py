@@ -206,7 +206,7 @@ class Trainer:
             entry["bank_age"] = round(age, 2)
         if (state.epoch + 1) % self.options.validate_every == 0 or state.epoch + 1 == self.options.epochs:
             weights = state.snapshot()
-            mr = distributed.broadcast(self.validate(weights) if distributed.rank() == 0 else 0.0)
+            mr = self.validate(weights)
             if mr > state.best_mr:
                 state.best, state.best_epoch, state.best_mr = weights, state.epoch + 1, mr
             entry["val_mr"] = round(mr, 4)
@@ -214,7 +214,6 @@ class Trainer:
         state.epoch, state.step, state.loss = state.epoch + 1, 0, {}
         state.save(self.state_file)
 
-    @torch.no_grad()
     def validate(self, weights: dict[str, Tensor]) -> float:
         """Validation mR in percent of these weights."""
         current = {name: parameter.detach().clone() for name, parameter in self.state.trained.items()}

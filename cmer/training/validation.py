@@ -11,6 +11,7 @@ from cmer.features.inputs import Inputs
 from cmer.methods.base import Method
 from cmer.retrieval.embed import encode_images, encode_texts, score
 from cmer.retrieval.recall import ranks, recalls
+from cmer.training import distributed
 
 
 def validation_images(pairs: Pairs, wanted: int | None) -> Ints:
@@ -21,12 +22,17 @@ def validation_images(pairs: Pairs, wanted: int | None) -> Ints:
     return np.sort(np.random.default_rng(0).permutation(images)[:wanted])
 
 
-@torch.no_grad()
 def validation_mr(method: Method, inputs: Inputs, pairs: Pairs, spec: RunSpec) -> float:
     """Validation mR in percent of a method, on the validation images and their plain captions.
 
-    A method trained only on prompted captions never sees plain ones, so it is validated on prompted captions.
+    A method trained only on prompted captions never sees plain ones, so it is validated on prompted captions. Process 0
+    alone computes it, and all processes return it.
     """
+    return distributed.broadcast(_mr(method, inputs, pairs, spec) if distributed.rank() == 0 else 0.0)
+
+
+@torch.no_grad()
+def _mr(method: Method, inputs: Inputs, pairs: Pairs, spec: RunSpec) -> float:
     images = validation_images(pairs, spec.training.validation_images)
     captions = pairs.captions_of(images)
     source = pairs.prompts if method.prompt_share() == 1 else pairs.texts
