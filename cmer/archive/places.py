@@ -86,6 +86,10 @@ class Place(ABC):
         with self.reached():
             return request()
 
+    def data_files(self) -> set[Path]:
+        """Files of the table's data that this machine can look at."""
+        return set()
+
     def require(self, key: str) -> None:
         """Raise `StoreError` if the archive whose id is `key` is not there any more."""
         if not self.exists() or self.read_settings().get("id") != key:
@@ -119,6 +123,10 @@ class Folder(Place):
     def write_settings(self, settings: dict[str, Any]) -> None:
         """See `Place`."""
         write_sealed(self.path / SETTINGS, settings, COMMAND)
+
+    def data_files(self) -> set[Path]:
+        """See `Place`."""
+        return set(self.path.glob("*.lance/data/*"))
 
     def cache(self, key: str) -> Path:
         """The folder itself: vectors travel with their archive."""

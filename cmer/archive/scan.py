@@ -50,7 +50,7 @@ class Scan:
         if not archive.count():
             raise UserError(f"{archive.place} is empty; run `cmer index` again, and read which images it skips")
         version = archive.table.version
-        if not _vectors_file(archive, version).exists():
+        if not _are_there(archive, version):
             version = _cached(archive) if archive.place.shared else _written(archive)
         archive.table.checkout(version)
         rows = _loaded(_rows_file(archive, version))
@@ -91,9 +91,9 @@ class Scan:
 
 
 def _loaded(path: Path, shape: tuple[int, ...] | None = None) -> npt.NDArray[Any]:
-    """The array in a file, mapped and of a shape if that is given."""
+    """The array in a file, mapped, and of this shape if one is given."""
     try:
-        found: npt.NDArray[Any] = np.load(path, mmap_mode=shape and "c")  # torch warns about arrays that are read-only
+        found: npt.NDArray[Any] = np.load(path, mmap_mode="c")  # torch warns about arrays that are read-only
         if shape and found.shape != shape:
             raise ValueError
         return found
@@ -134,9 +134,9 @@ def _written(archive: Archive) -> int:
 def write_vectors(archive: Archive) -> None:
     """Write the vectors and row ids of the table's version, unless they are there; remove those of other versions."""
     count, version = archive.count(), archive.table.version
-    if not count or _vectors_file(archive, version).exists():
+    if not count or _are_there(archive, version):
         return
-    old = [*archive.cache.glob("vectors.*.npy"), *archive.cache.glob("rows.*.npy")]
+    old = {*archive.cache.glob("vectors.*.npy"), *archive.cache.glob("rows.*.npy")}
     rows = np.empty(count, np.uint64)
     with atomic(_vectors_file(archive, version)) as path, path.open("wb") as vectors:
         layout = {"descr": "<f2", "fortran_order": False, "shape": (count, archive.settings.dim)}
@@ -149,13 +149,17 @@ def write_vectors(archive: Archive) -> None:
             start = end
         with atomic(_rows_file(archive, version)) as temporary, temporary.open("wb") as file:
             np.save(file, rows)
-    for each in old:
+    for each in old - {_vectors_file(archive, version), _rows_file(archive, version)}:
         each.unlink(missing_ok=True)
 
 
 def _matrix(column: Any) -> Vectors:
     whole = column.combine_chunks() if hasattr(column, "combine_chunks") else column
     return np.asarray(whole.flatten().to_numpy(zero_copy_only=False)).reshape(len(whole), -1)
+
+
+def _are_there(archive: Archive, version: int) -> bool:
+    return _vectors_file(archive, version).exists() and _rows_file(archive, version).exists()
 
 
 def _vectors_file(archive: Archive, version: int) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from cmer.archive.places import COMMAND, SETTINGS, Place, place_of
 from cmer.archive.settings import Settings
-from cmer.archive.trouble import damaged
+from cmer.archive.trouble import StoreError, damaged
 from cmer.config.base import validate
 from cmer.errors import UserError
 
@@ -21,6 +22,8 @@ TABLE = "images"
 FILES_PER_STATEMENT = 1000
 BATCH_ROWS = 8192
 """Rows that are read at once."""
+END = b"LANC"
+"""Last bytes of every file of a table's data."""
 
 
 def schema(dim: int) -> pa.Schema:
@@ -95,11 +98,6 @@ class Archive:
             table = place.asked(partial(_table, place, settings, 0 if to_write else settings.version))
         except (OSError, ValueError, RuntimeError) as error:
             raise damaged(place, str(error)) from None
-        if other := _differing(table.schema, schema(settings.dim)):
-            raise UserError(
-                f"{place} has another layout than this version of cmer writes ({', '.join(other)}); index the folder "
-                "into another --store"
-            )
         return cls(place, settings, table)
 
     def change(self, **settings: Any) -> None:
@@ -137,19 +135,16 @@ class Archive:
 
     def add(self, rows: pa.Table) -> None:
         """Append rows, all or none."""
-        self._require_alone()
-        self.place.asked(partial(self.table.add, rows))
+        self._commit(partial(self.table.add, rows))
 
     def replace(self, rows: pa.RecordBatchReader) -> None:
         """Replace all rows, and with them the ANN index, in one commit."""
-        self._require_alone()
-        self.place.asked(partial(self.table.add, rows, mode="overwrite"))
+        self._commit(partial(self.table.add, rows, mode="overwrite"))
 
     def remove(self, files: Sequence[str]) -> None:
         """Remove all rows of files."""
         for some in _parts(files):
-            self._require_alone()
-            self.place.asked(partial(self.table.delete, of_files(some)))
+            self._commit(partial(self.table.delete, of_files(some)))
 
     def update(self, files: dict[str, dict[str, Any]]) -> None:
         """Change columns of all rows of files.
@@ -163,8 +158,19 @@ class Archive:
             types = self.table.schema
             changed = changed.cast(pa.schema([types.field(name) for name in changed.column_names]))
             merge = self.table.merge_insert("id").when_matched_update_all()
-            self._require_alone()
-            self.place.asked(partial(merge.execute, changed))
+            self._commit(partial(merge.execute, changed))
+
+    def _commit(self, write: Callable[[], object]) -> None:
+        """Write to the table; a commit with files that a full disk cut short, which LanceDB may overlook, is undone."""
+        self._require_alone()
+        version, files = self.table.version, self.place.data_files()
+        self.place.asked(write)
+        if cut := [path for path in self.place.data_files() - files if not _ends(path)]:
+            for path in cut:
+                path.unlink()
+            self.table.checkout(version)
+            self.place.asked(self.table.restore)
+            raise StoreError(f"{self.place}: {cut[0].name} was cut short; free disk space, then rerun the same command")
 
     def _require_alone(self) -> None:
         """Raise `UserError` if the archive is gone, or another machine has written since this process opened it.
@@ -188,7 +194,7 @@ class Archive:
 
     def compact(self) -> None:
         """Join small files of the table, and bring an ANN index up to date if there is one."""
-        self.place.asked(self.table.optimize)
+        self._commit(self.table.optimize)
 
 
 def exists(where: Path | str) -> bool:
@@ -225,10 +231,11 @@ def _table(place: Place, settings: Settings, version: int) -> Any:
     return table
 
 
-def _differing(found: pa.Schema, wanted: pa.Schema) -> list[str]:
-    """Columns that are missing or have another type."""
-    types = dict(zip(found.names, found.types, strict=True))
-    return [field.name for field in wanted if types.get(field.name) != field.type]
+def _ends(path: Path) -> bool:
+    """Whether a file of a table is complete."""
+    with path.open("rb") as file:
+        file.seek(-min(len(END), path.stat().st_size), os.SEEK_END)
+        return file.read() == END
 
 
 def _connect(place: Place) -> Any:

@@ -21,6 +21,7 @@ OF_THE_STORE = re.compile("S3|AWS Error|Error performing")
 OF_THE_SYSTEM = re.compile(r"\(os error (\d+)\)")
 NOT_FOUND = re.compile("NoSuchKey|NO_SUCH_KEY|404 Not Found|Not found: |Path does not exist")
 NEWER = re.compile("[Pp]lease upgrade")
+OTHER_COLUMNS = "does not match existing table schema"
 ANSWERS = (
     re.compile(r"<Code>(\w+)</Code>(?:<Message>([^<]*)</Message>)?"),
     re.compile(r"AWS Error ([^\n]+)"),
@@ -69,9 +70,12 @@ def gone(place: object) -> StoreError:
 
 
 def damaged(place: object, message: str) -> StoreError:
-    """The error if LanceDB cannot read a table, which may be of a newer version than LanceDB."""
+    """The error if LanceDB cannot read a table, which may be of another version of LanceDB or of this package."""
     if NEWER.search(message):
         return StoreError(f"{place} was written with a newer LanceDB; upgrade with `pip install --upgrade lancedb`")
+    if OTHER_COLUMNS in message:
+        reason = "its columns are not those of this version of cmer, or its vectors have another width"
+        return StoreError(f"{place} cannot be read: {reason}; index the folder into another --store")
     reason = SOURCE.sub("", WRAPPING.sub("", message.partition("\n")[0]))[:200]
     return StoreError(f"{place} is damaged: {reason}; {AGAIN}, or remove the archive and run `cmer index` again")
 
