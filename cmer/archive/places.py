@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cmer.archive.trouble import AGAIN, NOT_FOUND, OF_THE_STORE, StoreError, answer, gone, of_files, watched
+from cmer.archive.trouble import AGAIN, NO_OBJECT, OF_THE_STORE, StoreError, answer, gone, of_files, watched
 from cmer.errors import UserError
 from cmer.io import digest, expand, locked, parse_json, read_sealed, sealed, unsealed, write_sealed
 
@@ -139,7 +139,7 @@ class Folder(Place):
         names = {each.name for each in path.iterdir()} if path.is_dir() else {"a file"} if path.exists() else set()
         if not self.exists():
             _require_empty(self, names - {LOCK})
-        with locked(path / LOCK, f"another `{COMMAND}` is writing to {path}; wait until it has ended"), self.reached():
+        with locked(path / LOCK, f"another `{COMMAND}` is writing to {path}; wait until it has ended"):
             yield
 
 
@@ -223,8 +223,10 @@ class Bucket(Place):
             )
 
     def _told(self, message: str) -> StoreError | None:
-        if OF_THE_STORE.search(message) and ("AWS Error" in message or not NOT_FOUND.search(message)):
+        if OF_THE_STORE.search(message):
             return self._unreached(answer(message))
+        if NO_OBJECT in message:
+            return gone(self)
         return super()._told(message)
 
     def _unreached(self, reason: str) -> StoreError:

@@ -19,7 +19,8 @@ OF_LANCE = re.compile(r"lance error|LanceError")
 OF_THE_STORE = re.compile("S3|AWS Error|Error performing")
 """In messages of LanceDB and PyArrow about requests; they have no class of their own for such errors."""
 OF_THE_SYSTEM = re.compile(r"\(os error (\d+)\)")
-NOT_FOUND = re.compile("NoSuchKey|NO_SUCH_KEY|404 Not Found|Not found: |Path does not exist")
+NO_OBJECT = "Path does not exist"
+"""In PyArrow's message about a file that is not in the bucket."""
 NEWER = re.compile("[Pp]lease upgrade")
 OTHER_COLUMNS = "does not match existing table schema"
 ANSWERS = (
@@ -53,7 +54,7 @@ def of_files(place: object, message: str, exists: Callable[[], bool]) -> StoreEr
         message: that of the error.
         exists: whether archive.json is there.
     """
-    if not OF_LANCE.search(message) and not NOT_FOUND.search(message):
+    if not OF_LANCE.search(message):
         return None
     if found := OF_THE_SYSTEM.search(message):
         number = int(found[1])

@@ -66,6 +66,22 @@ def test_a_folder_that_is_removed_while_it_is_written_is_not_made_up(
     assert len(Archive.open(store).read(["id"]).read_all()) == 12
 
 
+def test_settings_are_not_written_where_the_archive_was(store: Path, archive: Archive) -> None:
+    shutil.rmtree(store)
+    with pytest.raises(StoreError, match=f"^{store} was removed"):
+        archive.change(probes=10)
+    assert not store.exists()
+
+
+def test_an_older_state_is_not_searched_in_place_of_a_damaged_one(store: Path, archive: Archive) -> None:
+    assert list(store.glob("vectors.*.npy"))
+    archive.add(archive.read(archive.table.schema.names).read_all())
+    for path in data(store):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(StoreError, match=f"^{store} is damaged: "):
+        Searcher(Archive.open(store))
+
+
 @pytest.mark.parametrize("size", [0, 100])
 def test_a_truncated_file_of_the_table_is_a_sentence(
     folder: Path, store: Path, archive: Archive, tmp_path: Path, size: int

@@ -176,6 +176,14 @@ def test_an_archive_or_bucket_that_is_removed_while_it_is_written_is_not_made_up
     assert files(url) == wanted(folder)
 
 
+def test_an_archive_that_is_removed_while_it_is_opened_is_gone(
+    url: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places.Bucket, "exists", lambda place: True)
+    with pytest.raises(StoreError, match=f"^{url} was removed, or replaced by another archive, in the meantime"):
+        Archive.open(url)
+
+
 def test_an_archive_that_is_replaced_while_it_is_written_keeps_the_rows_of_its_successor(
     folder: Path, url: str, server: Server
 ) -> None:
