@@ -6,6 +6,10 @@ EMBEDDINGS is a Parquet file of real embeddings (cmer export-archive). Its vecto
 tenth of a vector's length until there are ROWS. FOLDER is where the archive is built, or a URL (s3://bucket/name), for
 which faiss is left out; it must not exist. Queries are other noisy copies. Times are of one client unless a number of
 clients is given; threads are those of OMP_NUM_THREADS.
+
+    python scripts/archive_bench.py FOLDER
+
+prints the memory alone of processes that search an archive which is there.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +144,7 @@ def main(embeddings: Path, rows: int, folder: str) -> dict[str, Any]:
     found: dict[str, Any] = {"rows": rows, "dim": model.dim, "threads": os.environ.get("OMP_NUM_THREADS", "all")}
     found["table"] = {"write_s": written} | ({"bytes_per_vector": round(table_bytes / rows)} if table_bytes else {})
     found["exact"] = rates | {"map_s": mapped, "bytes_per_vector": 2 * model.dim + 8, "peak_gb": peak()}
+    found["exact"]["searcher_gb"] = searcher(folder, exact=True)
     archive.table.checkout_latest()
     built, recall = timed(lambda: ann.bring_up_to_date(archive, model, exact_up_to=0))
     near = Searcher(Archive.open(folder))
@@ -149,6 +155,7 @@ def main(embeddings: Path, rows: int, folder: str) -> dict[str, Any]:
         "first_s": first,
         "probes": recall.probes,
         "recall": min(recall.texts, recall.images),
+        "searcher_gb": searcher(folder, exact=False),
     }
     if archive.place.shared:
         return found
@@ -161,8 +168,28 @@ def peak() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
 
 
+def searcher(folder: str, exact: bool) -> float:
+    """Highest resident memory in GB of a process that opens an archive and searches it, and does nothing else."""
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(_search, (folder, exact))
+
+
+def _search(folder: str, exact: bool) -> float:
+    archive = Archive.open(folder)
+    near = Searcher(archive, exact)
+    rows = archive.table.take_offsets(list(range(QUERIES))).select(["vector"]).to_arrow()["vector"].to_pylist()
+    for query in np.array(rows, dtype=np.float32):
+        near.search(query, TOP)
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage begins with the peak of the parent
+    return round(int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9, 2)
+
+
 if __name__ == "__main__":
-    result = json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]), indent=2)
+    if len(sys.argv) == 2:
+        found = {name: searcher(sys.argv[1], exact) for name, exact in (("exact", True), ("IVF-PQ", False))}
+    else:
+        found = main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    result = json.dumps(found, indent=2)
     print(result)
     if len(sys.argv) > 4:
         Path(sys.argv[4]).write_text(result + "\n", encoding="utf-8")

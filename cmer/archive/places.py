@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from cmer.archive.trouble import AGAIN, NO_OBJECT, OF_THE_STORE, StoreError, answer, gone, of_files, watched
 from cmer.errors import UserError
 from cmer.io import digest, expand, locked, parse_json, read_sealed, sealed, unsealed, write_sealed
 
@@ -20,16 +21,17 @@ SETTINGS = "archive.json"
 COMMAND = "cmer index"
 LOCK = "write.lock"
 URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]+(/[\w.,=+@~-]+)+/?")
-SECONDS = 20.0
-"""Longest time that a request for archive.json may take."""
-OF_THE_STORE = re.compile("S3|AWS Error|Error performing")
-"""In messages of LanceDB and PyArrow about requests; they have no class of their own for such errors."""
-ANSWERS = (
-    re.compile(r"<Code>(\w+)</Code>(?:<Message>([^<]*)</Message>)?"),
-    re.compile(r"AWS Error ([^\n]+)"),
-    re.compile(r"status(?: code)?: (\d+[\w ]*)"),
-)
-"""What the store answered, in such messages; the first that is found says most."""
+SECONDS = 12.0
+"""Longest time that a request for archive.json may take, unless AWS_TIMEOUT says otherwise (chosen here)."""
+ATTEMPTS = 2
+PATIENCE = 5.0
+"""Seconds after which a request of LanceDB makes sure that the object store still answers: together, a store that falls
+silent is noticed after half a minute."""
+TRANSFER = "120s"
+"""Longest time that a request of LanceDB may take, with the 5 MB of a part of an upload, unless AWS_TIMEOUT says
+otherwise (chosen here). LanceDB's own default of 30 s cuts ten parts at once on less than 13 Mbit/s."""
+
+T = TypeVar("T")
 
 
 class Place(ABC):
@@ -69,9 +71,33 @@ class Place(ABC):
     def cache(self, key: str) -> Path:
         """The folder of this machine for the vectors of the archive whose id is `key`."""
 
-    def reached(self) -> AbstractContextManager[None]:
-        """Raise `UserError` in place of an error of the object store while the block runs."""
-        return nullcontext()
+    @contextmanager
+    def reached(self) -> Iterator[None]:
+        """Raise `StoreError` in place of an error of LanceDB or the object store while the block runs."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            if (told := self._told(str(error))) is None:
+                raise
+            raise told from None
+
+    def asked(self, request: Callable[[], T]) -> T:
+        """The result of a request of LanceDB; raises `StoreError` if the archive cannot be read or written."""
+        with self.reached():
+            return request()
+
+    def data_files(self) -> set[Path]:
+        """Files of the table's data that this machine can look at."""
+        return set()
+
+    def require(self, key: str) -> None:
+        """Raise `StoreError` if the archive whose id is `key` is not there any more."""
+        if not self.exists() or self.read_settings().get("id") != key:
+            raise gone(self)
+
+    def _told(self, message: str) -> StoreError | None:
+        """The sentence for an error with this message; None if it is of something else."""
+        return of_files(self, message, self.exists)
 
     @abstractmethod
     def writing(self) -> AbstractContextManager[None]:
@@ -97,6 +123,10 @@ class Folder(Place):
     def write_settings(self, settings: dict[str, Any]) -> None:
         """See `Place`."""
         write_sealed(self.path / SETTINGS, settings, COMMAND)
+
+    def data_files(self) -> set[Path]:
+        """See `Place`."""
+        return set(self.path.glob("*.lance/data/*"))
 
     def cache(self, key: str) -> Path:
         """The folder itself: vectors travel with their archive."""
@@ -128,8 +158,9 @@ class Bucket(Place):
             raise UserError(f"{url[:200]} is not an archive's URL, such as s3://bucket/archive.lance")
         self.uri = url.rstrip("/")
         self._endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-        plain = {"allow_http": "true"} if self._endpoint.startswith("http://") else {}
-        self.options = ({"aws_endpoint": self._endpoint} if self._endpoint else {}) | plain
+        self.options = {"aws_endpoint": self._endpoint} if self._endpoint else {}
+        self.options |= {"allow_http": "true"} if self._endpoint.startswith("http://") else {}
+        self.options |= {} if {"AWS_TIMEOUT", "TIMEOUT"} & set(os.environ) else {"timeout": TRANSFER}
 
     def exists(self) -> bool:
         """See `Place`."""
@@ -154,15 +185,10 @@ class Bucket(Place):
         root = Path(os.environ.get("XDG_CACHE_HOME") or expand("~/.cache"))
         return root / "cmer" / "archives" / digest([self.uri, key])
 
-    @contextmanager
-    def reached(self) -> Iterator[None]:
-        """See `Place`."""
-        try:
-            yield
-        except (OSError, ValueError, RuntimeError) as error:
-            if OF_THE_STORE.search(str(error)):
-                raise self._unreached(_answer(str(error))) from None
-            raise
+    def asked(self, request: Callable[[], T]) -> T:
+        """See `Place`; also raised if the object store falls silent."""
+        with self.reached():
+            return watched(request, self.exists, PATIENCE)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -183,29 +209,31 @@ class Bucket(Place):
 
     @contextmanager
     def _files(self) -> Iterator[S3FileSystem]:
-        from pyarrow.fs import S3FileSystem
+        from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
+        given = re.fullmatch("([0-9]+)s", os.environ.get("AWS_TIMEOUT", ""))
+        seconds = float(given[1]) if given else SECONDS
         with self.reached():
             yield S3FileSystem(
                 endpoint_override=self._endpoint or None,
-                connect_timeout=SECONDS,
-                request_timeout=SECONDS,
+                connect_timeout=seconds,
+                request_timeout=seconds,
+                retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
                 allow_delayed_open=True,  # a small file is one PUT
             )
 
-    def _unreached(self, reason: str) -> UserError:
-        return UserError(
+    def _told(self, message: str) -> StoreError | None:
+        if OF_THE_STORE.search(message):
+            return self._unreached(answer(message))
+        if NO_OBJECT in message:
+            return gone(self)
+        return super()._told(message)
+
+    def _unreached(self, reason: str) -> StoreError:
+        return StoreError(
             f"{self} cannot be reached: {reason}; check the bucket's name, AWS_ENDPOINT_URL, AWS_REGION and the "
-            "credentials, then rerun the same command"
+            f"credentials, then {AGAIN}"
         )
-
-
-def _answer(message: str) -> str:
-    """What the object store answered, from an error of LanceDB or PyArrow."""
-    for pattern in ANSWERS:
-        if found := pattern.search(message):
-            return ": ".join(part.strip() for part in found.groups() if part)[:300]
-    return "the object store does not answer"
 
 
 def _require_empty(place: Place, names: set[str]) -> None:

@@ -13,6 +13,7 @@ import torch
 from cmer.archive.places import LOCK
 from cmer.archive.settings import Vectors
 from cmer.archive.store import Archive
+from cmer.archive.trouble import StoreError
 from cmer.errors import UserError
 from cmer.io import atomic, locked
 
@@ -44,16 +45,17 @@ class Scan:
         written to the cache of this machine.
 
         Raises:
-            UserError: the archive is empty, or is being written for the first time.
+            UserError: the archive is empty, or is being written for the first time; or a file of vectors is damaged.
         """
         if not archive.count():
             raise UserError(f"{archive.place} is empty; run `cmer index` again, and read which images it skips")
         version = archive.table.version
-        if not _vectors_file(archive, version).exists():
+        if not _are_there(archive, version):
             version = _cached(archive) if archive.place.shared else _written(archive)
         archive.table.checkout(version)
-        vectors = np.load(_vectors_file(archive, version), mmap_mode="c")  # torch warns about arrays that are read-only
-        return cls(archive.table, vectors, np.load(_rows_file(archive, version)))
+        rows = _loaded(_rows_file(archive, version))
+        vectors = _loaded(_vectors_file(archive, version), (len(rows), archive.settings.dim))
+        return cls(archive.table, vectors, rows)
 
     def nearest(self, query: Vectors, top: int, where: str | None = None) -> tuple[npt.NDArray[np.uint64], Vectors]:
         """Rows with the highest scores, exactly: candidates from the rounded vectors are scored in float32.
@@ -88,6 +90,17 @@ class Scan:
         return np.concatenate([_matrix(take(self.table, self.rows[part], ["vector"])["vector"]) for part in parts])
 
 
+def _loaded(path: Path, shape: tuple[int, ...] | None = None) -> npt.NDArray[Any]:
+    """The array in a file, mapped, and of this shape if one is given."""
+    try:
+        found: npt.NDArray[Any] = np.load(path, mmap_mode="c")  # torch warns about arrays that are read-only
+        if shape and found.shape != shape:
+            raise ValueError
+        return found
+    except (OSError, ValueError, EOFError):
+        raise StoreError(f"{path} is damaged; remove it and rerun the same command, which writes it again") from None
+
+
 def take(table: Any, rows: npt.NDArray[np.uint64], columns: list[str]) -> Any:
     """Columns of rows of a table, in the order of their row ids in `rows`."""
     found = table.take_row_ids(rows.tolist()).select(columns).with_row_id().to_arrow()
@@ -110,6 +123,8 @@ def _written(archive: Archive) -> int:
             archive.table.checkout_latest()
             write_vectors(archive)
             return int(archive.table.version)
+    except StoreError:
+        raise
     except UserError:
         if not versions:
             raise
@@ -119,28 +134,32 @@ def _written(archive: Archive) -> int:
 def write_vectors(archive: Archive) -> None:
     """Write the vectors and row ids of the table's version, unless they are there; remove those of other versions."""
     count, version = archive.count(), archive.table.version
-    if not count or _vectors_file(archive, version).exists():
+    if not count or _are_there(archive, version):
         return
-    old = [*archive.cache.glob("vectors.*.npy"), *archive.cache.glob("rows.*.npy")]
+    old = {*archive.cache.glob("vectors.*.npy"), *archive.cache.glob("rows.*.npy")}
     rows = np.empty(count, np.uint64)
-    with atomic(_vectors_file(archive, version)) as path:
-        shape = (count, archive.settings.dim)
-        vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+    with atomic(_vectors_file(archive, version)) as path, path.open("wb") as vectors:
+        layout = {"descr": "<f2", "fortran_order": False, "shape": (count, archive.settings.dim)}
+        np.lib.format.write_array_header_1_0(vectors, layout)  # not through a map, which a full disk kills
         start = 0
         for batch in archive.read(["vector"], row_ids=True):
             end = start + batch.num_rows
-            vectors[start:end], rows[start:end] = _matrix(batch["vector"]), batch["_rowid"].to_numpy()
+            vectors.write(_matrix(batch["vector"]).astype("<f2").tobytes())
+            rows[start:end] = batch["_rowid"].to_numpy()
             start = end
-        vectors.flush()
         with atomic(_rows_file(archive, version)) as temporary, temporary.open("wb") as file:
             np.save(file, rows)
-    for each in old:
+    for each in old - {_vectors_file(archive, version), _rows_file(archive, version)}:
         each.unlink(missing_ok=True)
 
 
 def _matrix(column: Any) -> Vectors:
     whole = column.combine_chunks() if hasattr(column, "combine_chunks") else column
     return np.asarray(whole.flatten().to_numpy(zero_copy_only=False)).reshape(len(whole), -1)
+
+
+def _are_there(archive: Archive, version: int) -> bool:
+    return _vectors_file(archive, version).exists() and _rows_file(archive, version).exists()
 
 
 def _vectors_file(archive: Archive, version: int) -> Path:

@@ -143,10 +143,11 @@ class Searcher:
         """Open the archive for search; `exact` does not use the ANN index if there is one.
 
         Raises:
-            UserError: the archive is empty, is being written for the first time, or cannot be reached.
+            UserError: the archive is empty, is being written for the first time, damaged, or cannot be reached.
         """
         self.archive, self.approximate = archive, archive.settings.probes > 0 and not exact
-        self._scan = None if self.approximate and archive.place.shared else Scan.open(archive)
+        whole = not (self.approximate and archive.place.shared)
+        self._scan = archive.place.asked(lambda: Scan.open(archive)) if whole else None
 
     def search(self, query: Vectors, top: int, filters: Filters = Filters()) -> list[Hit]:
         """The `top` images with the highest scores, the best first.
@@ -157,10 +158,9 @@ class Searcher:
             filters: which images are searched.
 
         Raises:
-            UserError: the bucket cannot be reached.
+            StoreError: the archive is gone, damaged or cannot be reached.
         """
-        with self.archive.place.reached():
-            return self._search(query, top, filters.where())
+        return self.archive.place.asked(lambda: self._search(query, top, filters.where()))
 
     def _search(self, query: Vectors, top: int, where: str | None) -> list[Hit]:
         if self.approximate or self._scan is None:

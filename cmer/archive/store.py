@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,6 +14,7 @@ import pyarrow as pa
 
 from cmer.archive.places import COMMAND, SETTINGS, Place, place_of
 from cmer.archive.settings import Settings
+from cmer.archive.trouble import StoreError, damaged
 from cmer.config.base import validate
 from cmer.errors import UserError
 
@@ -19,6 +22,8 @@ TABLE = "images"
 FILES_PER_STATEMENT = 1000
 BATCH_ROWS = 8192
 """Rows that are read at once."""
+END = b"LANC"
+"""Last bytes of every file of a table's data."""
 
 
 def schema(dim: int) -> pa.Schema:
@@ -75,35 +80,31 @@ class Archive:
         place, made = place_of(where), settings.model_copy(update={"id": uuid4().hex})
         database = _connect(place)
         place.write_settings(made.model_dump(mode="json"))
-        return cls(place, made, database.create_table(TABLE, schema=schema(made.dim)))
+        return cls(place, made, place.asked(partial(database.create_table, TABLE, schema=schema(made.dim))))
 
     @classmethod
     def open(cls, where: Path | str, to_write: bool = False) -> Archive:
         """Open an archive; of one in a bucket the last complete state, unless it is to be written.
 
         Raises:
-            UserError: it does not exist, cannot be reached or is damaged, or LanceDB is not installed.
+            UserError: it does not exist, cannot be reached, is damaged or of another version, or LanceDB is not
+                installed.
         """
         place = place_of(where)
         if not place.exists():
             raise UserError(f"{place} is not an archive; `cmer index FOLDER --run RUN --store {place}` makes one")
         settings = validate(Settings, place.read_settings(), f"{place}/{SETTINGS}")
         try:
-            with place.reached():
-                table = _connect(place).create_table(TABLE, schema=schema(settings.dim), exist_ok=True)
-                if table.schema.field("vector").type != schema(settings.dim).field("vector").type:
-                    raise ValueError("its vectors have another width than archive.json says")
-                if place.shared and settings.version and not to_write:
-                    table.checkout(settings.version)
-                return cls(place, settings, table)
+            table = place.asked(partial(_table, place, settings, 0 if to_write else settings.version))
         except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).partition("\n")[0][:200]
-            raise UserError(f"{place} is damaged: {reason}; remove it and run `{COMMAND}` again") from None
+            raise damaged(place, str(error)) from None
+        return cls(place, settings, table)
 
     def change(self, **settings: Any) -> None:
-        """Change settings on disk, if their values are other ones."""
+        """Change settings on disk, if their values are other ones; raises `StoreError` if the archive is gone."""
         changed = self.settings.model_copy(update=settings)
         if changed != self.settings:
+            self.place.require(self.settings.id)
             self.settings = changed
             self.place.write_settings(changed.model_dump(mode="json"))
 
@@ -114,39 +115,36 @@ class Archive:
 
     def count(self) -> int:
         """Number of rows."""
-        return int(self.table.count_rows())
+        return self.place.asked(lambda: int(self.table.count_rows()))
 
     def read(self, columns: Sequence[str], where: str | None = None, row_ids: bool = False) -> pa.RecordBatchReader:
         """Columns of the rows that satisfy `where` (SQL), batch by batch; with `_rowid` if `row_ids`.
 
         Raises:
-            UserError: the bucket cannot be reached, while the batches are read.
+            StoreError: the archive is gone, damaged or cannot be reached, while the batches are read.
         """
         query = self.table.search().select(list(columns))
         query = query if where is None else query.where(where)
         query = query.with_row_id(True) if row_ids else query
-        found = query.to_batches(batch_size=BATCH_ROWS)  # which asks for nothing yet
-        return pa.RecordBatchReader.from_batches(found.schema, self._reached(found))
+        found = self.place.asked(lambda: query.to_batches(batch_size=BATCH_ROWS))
+        return pa.RecordBatchReader.from_batches(found.schema, self._batches(found))
 
-    def _reached(self, batches: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        with self.place.reached():
-            yield from batches
+    def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        while (batch := self.place.asked(lambda: next(reader, None))) is not None:
+            yield batch
 
     def add(self, rows: pa.Table) -> None:
         """Append rows, all or none."""
-        self._require_alone()
-        self.table.add(rows)
+        self._commit(partial(self.table.add, rows))
 
     def replace(self, rows: pa.RecordBatchReader) -> None:
         """Replace all rows, and with them the ANN index, in one commit."""
-        self._require_alone()
-        self.table.add(rows, mode="overwrite")
+        self._commit(partial(self.table.add, rows, mode="overwrite"))
 
     def remove(self, files: Sequence[str]) -> None:
         """Remove all rows of files."""
         for some in _parts(files):
-            self._require_alone()
-            self.table.delete(of_files(some))
+            self._commit(partial(self.table.delete, of_files(some)))
 
     def update(self, files: dict[str, dict[str, Any]]) -> None:
         """Change columns of all rows of files.
@@ -159,25 +157,44 @@ class Archive:
             changed = pa.Table.from_pylist([{"id": row["id"]} | files[row["file"]] for row in rows])
             types = self.table.schema
             changed = changed.cast(pa.schema([types.field(name) for name in changed.column_names]))
-            self._require_alone()
-            self.table.merge_insert("id").when_matched_update_all().execute(changed)
+            merge = self.table.merge_insert("id").when_matched_update_all()
+            self._commit(partial(merge.execute, changed))
+
+    def _commit(self, write: Callable[[], object]) -> None:
+        """Write to the table; a commit with files that a full disk cut short, which LanceDB may overlook, is undone."""
+        self._require_alone()
+        version, files = self.table.version, self.place.data_files()
+        self.place.asked(write)
+        if cut := [path for path in self.place.data_files() - files if not _ends(path)]:
+            for path in cut:
+                path.unlink()
+            self.table.checkout(version)
+            self.place.asked(self.table.restore)
+            raise StoreError(f"{self.place}: {cut[0].name} was cut short; free disk space, then rerun the same command")
 
     def _require_alone(self) -> None:
-        """Raise `UserError` if another machine has written since this process opened the archive or last wrote."""
-        if self.place.shared and _connect(self.place).open_table(TABLE).version != self.table.version:
+        """Raise `UserError` if the archive is gone, or another machine has written since this process opened it.
+
+        LanceDB would write the rest of the rows into a folder that somebody has removed.
+        """
+        self.place.require(self.settings.id)
+        if self.place.shared and self.place.asked(self._newest) != self.table.version:
             raise UserError(
                 f"another `{COMMAND}` is writing to {self.place}; wait until it has ended, then rerun the same command"
             )
+
+    def _newest(self) -> int:
+        return int(_connect(self.place).open_table(TABLE).version)
 
     def index_vectors(self) -> None:
         """Build the ANN index."""
         from lancedb.index import IvfPq
 
-        self.table.create_index("vector", config=IvfPq(distance_type="cosine"))
+        self.place.asked(partial(self.table.create_index, "vector", config=IvfPq(distance_type="cosine")))
 
     def compact(self) -> None:
         """Join small files of the table, and bring an ANN index up to date if there is one."""
-        self.table.optimize()
+        self._commit(self.table.optimize)
 
 
 def exists(where: Path | str) -> bool:
@@ -204,6 +221,21 @@ def _parts(files: Sequence[str]) -> Iterator[Sequence[str]]:
 def of_files(files: Sequence[str]) -> str:
     """The condition (SQL) that a row is of one of these files."""
     return f"file IN ({', '.join(map(quoted, files))})"
+
+
+def _table(place: Place, settings: Settings, version: int) -> Any:
+    """The table, in a bucket at a version unless that is 0; made if it is missing."""
+    table = _connect(place).create_table(TABLE, schema=schema(settings.dim), exist_ok=True)
+    if place.shared and version:
+        table.checkout(version)
+    return table
+
+
+def _ends(path: Path) -> bool:
+    """Whether a file of a table is complete."""
+    with path.open("rb") as file:
+        file.seek(-min(len(END), path.stat().st_size), os.SEEK_END)
+        return file.read() == END
 
 
 def _connect(place: Place) -> Any:

@@ -21,6 +21,7 @@ from cmer.archive.search import Filters, Hit, Searcher, embed_query, parse_bbox
 from cmer.archive.serve.guard import Guard
 from cmer.archive.settings import Encoder, Vectors
 from cmer.archive.store import Archive
+from cmer.archive.trouble import StoreError
 from cmer.data.images import FORMATS, decode
 from cmer.data.raster import UndecodableError
 from cmer.errors import UserError
@@ -96,10 +97,11 @@ def create_app(archive: Archive, model: Encoder, token: str = "") -> FastAPI:
     Raises:
         UserError: the archive is empty, or its folder does not exist.
     """
-    refusals: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (400, 413)}
+    refusals: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (400, 413, 503)}
     app = FastAPI(title="cmer", version="1", docs_url=None, redoc_url=None, responses=refusals)
     app.add_middleware(Guard, token=token)
     app.add_exception_handler(UserError, _refused)
+    app.add_exception_handler(StoreError, _failed)
     for path, name in PAGE.items():
         app.add_api_route(path, _sender(STATIC / name), include_in_schema=False)
     _Service(archive, model).add_routes(app)
@@ -108,6 +110,10 @@ def create_app(archive: Archive, model: Encoder, token: str = "") -> FastAPI:
 
 async def _refused(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": str(error)}, 400)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, 503)
 
 
 def _sender(path: Path) -> Any:
@@ -174,8 +180,9 @@ class _Service:
 
     def picture(self, id: Id, side: Annotated[str, Query(pattern="^(small|large)$")] = "small") -> Response:
         """An image of the archive, as WebP of at most 256 (small) or 1,024 (large) pixels a side."""
+        hit, _ = self._find(id)
         try:
-            webp = self.pictures.webp(self._find(id)[0], SIDES[side])
+            webp = self.pictures.webp(hit, SIDES[side])
         except UserError as error:
             raise HTTPException(410, str(error)) from None
         return Response(webp, media_type="image/webp", headers={"cache-control": "private, max-age=86400"})
