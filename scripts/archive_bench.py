@@ -71,11 +71,14 @@ def build(folder: str, model: Noisy, rows: int) -> Archive:
     columns = schema(model.dim)
     for start in range(0, rows, PART):
         size = min(PART, rows - start)
-        empty = {field.name: pa.nulls(size, field.type) for field in columns}
+        none = {field.name: pa.nulls(size, field.type) for field in columns}
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(model.copies(size).ravel()), model.dim)
         ids = [f"{number:020x}" for number in range(start, start + size)]
-        plain = {name: pa.array([0] * size, columns.field(name).type) for name in ("left", "top", "right", "bottom")}
-        archive.add(pa.table(empty | plain | {"id": ids, "file": ids, "vector": vectors}, schema=columns))
+        same = {"label": "", "box": [0, 0, 224, 224], "scene_size": [224, 224], "tiles": 1}
+        filled = {name: pa.array([value] * size, columns.field(name).type) for name, value in same.items()}
+        varied = {name: pa.array(range(start, start + size), pa.int64()) for name in ("size", "mtime_ns")}
+        texts = {"id": ids, "file": ids, "sha256": ids}
+        archive.add(pa.table(none | filled | varied | texts | {"vector": vectors}, schema=columns))
     archive.compact()
     return archive
 

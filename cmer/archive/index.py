@@ -224,11 +224,10 @@ def _ahead(function: Callable[[T], S], items: Iterable[T]) -> Iterator[tuple[T, 
 
 
 def _row(found: Found, scene: Scene, box: Box, tiles: int) -> dict[str, Any]:
-    width, height = scene.image.size
     west, south, east, north = scene.footprint(box) or (None, None, None, None)
     return {
         "id": digest([found.file, *box, scene.sha256])[:ID_LENGTH],
-        **vars(found), **box._asdict(), "width": width, "height": height, "tiles": tiles, "sha256": scene.sha256,
+        **vars(found), "box": box, "scene_size": scene.image.size, "tiles": tiles, "sha256": scene.sha256,
         "west": west, "south": south, "east": east, "north": north,
     }  # fmt: skip
 

@@ -16,8 +16,7 @@ from cmer.data.raster import UndecodableError
 from cmer.errors import UserError
 
 COLUMNS = (
-    "id", "file", "label", "left", "top", "right", "bottom", "width", "height",
-    "west", "south", "east", "north", "size", "mtime_ns",
+    "id", "file", "label", "box", "scene_size", "west", "south", "east", "north", "size", "mtime_ns",
 )  # fmt: skip
 
 
@@ -53,9 +52,9 @@ class Hit:
     def of_row(cls, row: dict[str, Any], score: float) -> Hit:
         """The hit of a row with `COLUMNS`."""
         place = None if row["west"] is None else Footprint(*(row[name] for name in Footprint._fields))
-        box = Box(*(row[name] for name in Box._fields))
-        plain = {name: row[name] for name in ("id", "file", "label", "width", "height", "size", "mtime_ns")}
-        return cls(**plain, score=score, box=box, footprint=place)
+        width, height = row["scene_size"]
+        plain = {name: row[name] for name in ("id", "file", "label", "size", "mtime_ns")}
+        return cls(**plain, score=score, box=Box(*row["box"]), width=width, height=height, footprint=place)
 
     def as_json(self) -> dict[str, Any]:
         """What users see of it, as JSON values."""

@@ -28,7 +28,7 @@ def content(store: Path) -> list[dict]:
     rows = archive.read(archive.table.schema.names).read_all().to_pylist()
     for row in rows:
         row["vector"] = [round(number, 5) for number in row["vector"]]
-    return sorted(rows, key=lambda row: (row["file"], row["top"], row["left"]))
+    return sorted(rows, key=lambda row: (row["file"], row["box"]))
 
 
 def test_every_image_has_a_row_with_its_embedding_label_and_size(folder: Path, store: Path) -> None:
@@ -40,7 +40,7 @@ def test_every_image_has_a_row_with_its_embedding_label_and_size(folder: Path, s
     for row in rows:
         path = folder / row["file"]
         assert row["label"] == path.parent.name and row["size"] == path.stat().st_size
-        assert [row[name] for name in ("left", "top", "right", "bottom", "width", "height")] == [0, 0, 16, 16, 16, 16]
+        assert row["box"] == [0, 0, 16, 16] and row["scene_size"] == [16, 16]
         np.testing.assert_allclose(row["vector"], Colours().encode_images([path])[0], atol=1e-5)
     assert len({row["id"] for row in rows}) == 12
 

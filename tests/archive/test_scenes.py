@@ -61,14 +61,14 @@ def test_the_footprint_of_every_tile_is_kept(tmp_path: Path, store: Path) -> Non
     """500,000 m east of zone 31 is its central meridian, 3° east; there, a metre north is 1 / 111,190° near 48.7°."""
     geotiff(tmp_path / "images/scene.tif")
     index(tmp_path / "images", store, Colours(), "colours", tiling=Tiling(tile=60, overlap=10))
-    rows = sorted(Archive.open(store).read(["left", "west", "south", "east", "north"]).read_all().to_pylist(), key=str)
-    assert [row["left"] for row in rows] == [0, 40]
+    rows = sorted(Archive.open(store).read(["box", "west", "south", "east", "north"]).read_all().to_pylist(), key=str)
+    assert [row["box"][0] for row in rows] == [0, 40]
     metre_north, metre_east = 1 / 111_200, 1 / (111_320 * np.cos(np.radians(48.75)))
     assert rows[0]["west"] == pytest.approx(3, abs=1e-6) and rows[0]["north"] == pytest.approx(48.7520, abs=2e-3)
     for row in rows:
         assert row["north"] - row["south"] == pytest.approx(600 * metre_north, rel=0.01)
         assert row["east"] - row["west"] == pytest.approx(600 * metre_east, rel=0.01)
-        assert row["west"] - 3 == pytest.approx(10 * row["left"] * metre_east, rel=0.01, abs=1e-6)
+        assert row["west"] - 3 == pytest.approx(10 * row["box"][0] * metre_east, rel=0.01, abs=1e-6)
 
 
 def scene_of(path: Path):

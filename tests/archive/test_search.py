@@ -20,8 +20,7 @@ from cmer.errors import UserError
 
 
 def rows_of(vectors: np.ndarray, **columns) -> list[dict]:
-    plain = {"left": 0, "top": 0, "right": 8, "bottom": 8, "width": 8, "height": 8}
-    plain |= {"tiles": 1, "size": 1, "mtime_ns": 1}
+    plain = {"box": [0, 0, 8, 8], "scene_size": [8, 8], "tiles": 1, "size": 1, "mtime_ns": 1}
     empty = {"label": "", "sha256": "", "west": None, "south": None, "east": None, "north": None}
     return [
         plain | empty | {"id": f"{n:020x}", "file": f"{n}.png", "vector": vector}
