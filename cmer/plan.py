@@ -159,11 +159,6 @@ class Plan(RunInputs):
         runs = self._rows(output.rows)
         return as_json({"kind": entry.kind, "runs": runs, "protocols": entry.protocols, "seeds": self.config.seeds})
 
-    def figure_spec(self, figure: str) -> str:
-        """Settings of a figure."""
-        output = self._figure(figure)
-        return as_json({"kind": output.name, "runs": self._rows(output.rows), "seeds": self.config.seeds})
-
     def rerank_spec(self, run: str, reranker: str) -> str:
         """Settings that reranking a run reads."""
         return as_json({"name": f"{run}.{reranker}", "reranker": _settings(self.config.rerankers[reranker])})

@@ -11,7 +11,9 @@ from cmer.config.runs import Run
 from cmer.io import digest, read_text
 from cmer.plan import as_json, digest_code, ranks_beside
 from cmer.plan_archives import ArchivePlan
+from cmer.registry import FIGURES
 from cmer.reporting import report
+from cmer.reporting.base import Figure
 
 
 class ReportPlan(ArchivePlan):
@@ -48,6 +50,19 @@ class ReportPlan(ArchivePlan):
     def reported(self) -> list[str]:
         """Datasets whose images the report shows."""
         return list(dict.fromkeys(dataset for _, dataset in self._reported))
+
+    def figure_spec(self, figure: str) -> str:
+        """Settings of a figure, with those of the dataset whose pictures it shows."""
+        output, entry = self._figure(figure), self.config.figures[figure]
+        kind: type[Figure] = FIGURES.get(output.name)
+        pictures = {"pictures": self._data(self.config.dataset_of(figure))} if "pictures" in kind.reads else {}
+        settings = {name: getattr(entry, name) for name in kind.settings} | pictures
+        return as_json({"kind": output.name, "runs": self._rows(output.rows), "seeds": self.config.seeds} | settings)
+
+    def figure_pictures(self, figure: str) -> list[str]:
+        """What the pictures of a figure are read from; none if it shows none, or those of a user's own folder."""
+        shows = "pictures" in self._figure(figure).kind.reads
+        return self.dataset_files(self.config.dataset_of(figure)) if shows else []
 
     def figure_heat_maps(self, figure: str) -> list[str]:
         """Heat maps of all runs of a figure, of the first seed; none if it shows none."""

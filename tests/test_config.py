@@ -219,7 +219,7 @@ def test_every_config_of_the_project_is_valid_and_complete(name: str | None) -> 
     assert config.results == ("results" if name is None else f"results/{Path(str(name)).stem}")
 
 
-@pytest.mark.parametrize(("name", "most"), [(None, 120), ("paper.yaml", 100)])
+@pytest.mark.parametrize(("name", "most"), [(None, 120), ("paper.yaml", 115)])
 def test_configs_are_short(name: str | None, most: int) -> None:
     file = ROOT / "config" / name if name else ROOT / "config.yaml"
     assert len(file.read_text().splitlines()) <= most
@@ -231,7 +231,11 @@ PAPERS = ON_RSICD | {"ablation", "focus_field", "queue_length", "printed"}
 
 @pytest.mark.parametrize(
     ("name", "kinds"),
-    [("paper.yaml", PAPERS), ("rsicd_lite.yaml", ON_RSICD | {"ablation"}), ("rsicd_recipe.yaml", ON_RSICD)],
+    [
+        ("paper.yaml", PAPERS | {"gallery"}),
+        ("rsicd_lite.yaml", ON_RSICD | {"ablation"}),
+        ("rsicd_recipe.yaml", ON_RSICD | {"gallery"}),
+    ],
 )
 def test_an_experiment_has_the_figures_of_its_results(name: str, kinds: set[str]) -> None:
     config = parse(read(name))

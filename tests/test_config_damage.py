@@ -21,7 +21,7 @@ from cmer.config.experiment import Config, parse
 from cmer.config.reading import parse_yaml, read_settings
 from cmer.config.runs import RunSpec
 from cmer.errors import UserError
-from cmer.plan import Plan
+from cmer.plan_report import ReportPlan
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "config.yaml", *sorted((ROOT / "config").glob("*.yaml"))]
@@ -116,7 +116,7 @@ def finite(text: str) -> Any:
 
 def check_plan(config: Config) -> None:
     """Every spec is finite JSON, and the spec of a run gives the same spec again."""
-    plan = Plan(config)
+    plan = ReportPlan(config)
     specs = [plan.data_spec(name) for name in config.datasets] + [plan.prompt_spec(name) for name in config.datasets]
     specs += [plan.features_spec(data, tower) for data in list(config.datasets)[:1] for tower in config.backbones]
     specs += [plan.table_spec(name) for name in config.tables] + [plan.figure_spec(name) for name in config.figures]

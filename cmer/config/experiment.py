@@ -149,8 +149,10 @@ class Config(Model):
             _check_kind(f"figures.{name}.kind", figure.kind, FIGURES)
             self._check_runs(f"figures.{name}.runs", figure.runs, [*self.expanded, *self.reranked])
             require_known(f"figures.{name}.dataset", [figure.dataset] if figure.dataset else [], list(self.datasets))
-            if not self.rows(figure.runs, [self.dataset_of(name)]):
+            shown = [run for run, _ in self.rows(figure.runs, [self.dataset_of(name)])]
+            if not shown:
                 raise ValueError(f"figures.{name}: none of its runs uses {figure.dataset}; add it to their `datasets`")
+            _check_figure(f"figures.{name}", figure, shown)
         return self
 
     def _check_protocols(self, where: str, table: Table) -> None:
@@ -258,6 +260,13 @@ def _matching(patterns: list[str], runs: Sequence[Run]) -> list[Run]:
 def _check_kind(key: str, kind: str, registry: Registry[Any]) -> None:
     try:
         registry.check(kind)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def _check_figure(key: str, figure: Figure, runs: Sequence[Run]) -> None:
+    try:
+        FIGURES.get(figure.kind).require(figure, runs)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
 

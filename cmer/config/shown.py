@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from cmer.config.base import Distinct, Model, Name, Several
 from cmer.config.protocols import Protocol
+
+Group = Literal["best", "near", "worst"]
+"""Queries by the rank of their image: 1, 2 to 5, above 5."""
+OF_KINDS = frozenset({"group", "protocol", "queries"})
+"""Settings of figures that only some kinds read."""
 
 
 class Table(Model):
@@ -32,5 +39,13 @@ class Figure(Model):
     )
     queries: Distinct[str] = Field(
         default=[],
-        description="captions of test images, for a figure of heat maps; [] for those that name the smallest things",
+        description="captions of test images, for a gallery or a figure of heat maps; [] for the gallery's `group`, or "
+        "heat maps of captions that name the smallest things",
+    )
+    group: Group | None = Field(
+        default=None,
+        description="queries of a gallery: the best (rank 1), near misses (rank 2 to 5) or the worst (rank above 5)",
+    )
+    protocol: Protocol = Field(
+        default="none", description="label protocol of a gallery's queries: none, oracle or shuffled"
     )

@@ -25,9 +25,19 @@ def given_pairs(pairs: Pairs, queries: Sequence[str]) -> list[int]:
     Raises:
         UserError: a text is no test caption.
     """
+    captions = pairs.captions_of(pairs.test_images).tolist()
+    return [captions[place] for place in places_of(queries, [pairs.texts[caption] for caption in captions])]
+
+
+def places_of(queries: Sequence[str], texts: Sequence[str]) -> list[int]:
+    """Where the words of each query first occur among the texts of the test captions.
+
+    Raises:
+        UserError: a query is no test caption.
+    """
     first: dict[str, int] = {}
-    for caption in pairs.captions_of(pairs.test_images).tolist():
-        first.setdefault(_plain(pairs.texts[caption]), caption)
+    for place, text in enumerate(texts):
+        first.setdefault(_plain(text), place)
     if unknown := [query for query in queries if _plain(query) not in first]:
         raise UserError(f"{unknown[0]!r} is no caption of a test image; give the text of one, or no query")
     return [first[_plain(query)] for query in queries]

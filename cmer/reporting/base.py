@@ -12,14 +12,18 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from cmer.config.base import Distinct, Model, Several, require_unique
+from cmer.config.datasets import Dataset
 from cmer.config.protocols import Protocol
+from cmer.config.runs import Run
+from cmer.config.shown import OF_KINDS, Group
+from cmer.config.shown import Figure as Shown
 from cmer.registry import FIGURES, TABLES
 from cmer.reporting.metrics import TableRun
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-Source = Literal["metrics", "efficiency", "embeddings", "heat_maps"]
+Source = Literal["metrics", "efficiency", "embeddings", "heat_maps", "pictures"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Files:
         metrics: one per run and seed, written by `cmer evaluate`.
         efficiency: one per backbone, written by `cmer profile`.
         embeddings: one per run, of the first seed, written by `cmer embed`.
-        images: the dataset's images.csv, for what reads embeddings.
+        images: the dataset's images.csv, for what reads embeddings; its images.tar beside it, for what shows pictures.
         queries: the test captions, written by `cmer augment`, for what reads embeddings.
         heat_maps: one per run, of the first seed, written by `cmer heat-maps`.
     """
@@ -66,11 +70,20 @@ class TableSpec(Model):
 
 
 class FigureSpec(Model):
-    """Everything that a figure depends on, besides its files: runs on one dataset, and their seeds."""
+    """Everything that a figure depends on, besides its files: runs on one dataset, their seeds, settings of its kind.
+
+    Attributes:
+        group, protocol, queries: see `cmer.config.shown.Figure`; given to the kinds that read them.
+        pictures: settings of the dataset, for a kind that shows pictures.
+    """
 
     kind: str
     runs: Annotated[list[TableRun], Field(min_length=1)]
     seeds: Several[int]
+    group: Group | None = None
+    protocol: Protocol = "none"
+    queries: Distinct[str] = Field(default=[])
+    pictures: Dataset | None = None
 
     @field_validator("kind")
     @classmethod
@@ -81,6 +94,8 @@ class FigureSpec(Model):
     @model_validator(mode="after")
     def _runs_differ(self) -> Self:
         _require_different(self.runs)
+        if "pictures" in FIGURES.get(self.kind).reads and self.pictures is None:
+            raise ValueError(f"{self.kind} needs `pictures`, the settings of the dataset")
         return self
 
 
@@ -113,7 +128,19 @@ class Table(Reported):
 
 
 class Figure(Reported):
-    """A kind of figure."""
+    """A kind of figure.
+
+    Attributes:
+        settings: those of `OF_KINDS` that it reads.
+    """
+
+    settings: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def require(cls, entry: Shown, runs: Sequence[Run]) -> None:
+        """Raise `ValueError` unless the settings of a figure in a config fit its kind; `runs` are those it shows."""
+        if unread := sorted((entry.model_fields_set & OF_KINDS).difference(cls.settings)):
+            raise ValueError(f"kind {entry.kind} reads no {', '.join(unread)}; remove it")
 
     @abstractmethod
     def draw(self, spec: FigureSpec, files: Files) -> tuple[Drawing, pd.DataFrame]:

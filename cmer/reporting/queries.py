@@ -12,10 +12,23 @@ from cmer.config.base import validate
 from cmer.errors import UserError
 from cmer.io import read_sealed
 from cmer.reporting.metrics import COMMAND
+from cmer.retrieval.queries import NEAR
+
+GROUPS = {
+    "best": "Best queries: rank 1",
+    "near": f"Near misses: rank 2 to {NEAR}",
+    "worst": f"Worst queries: rank above {NEAR}",
+}
+"""Titles of the groups of queries."""
 
 
 class Shown(BaseModel):
-    """A query: its text, the rank of its image, the images ranked first, and what may explain the rank."""
+    """A query: its text, the rank of its image, the images ranked first, and what may explain the rank.
+
+    Attributes:
+        scene_images: number of test images of its scene class; 0 if its image has no label.
+        bleu: of the caption against those of the image ranked first, 0 to 1; None if that is its own image.
+    """
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -24,6 +37,14 @@ class Shown(BaseModel):
     rank: Annotated[float, Field(ge=1)]
     top: Annotated[list[NonNegativeInt], Field(min_length=1)]
     tags: list[str]
+    scene_images: NonNegativeInt
+    bleu: Annotated[float, Field(ge=0, le=1)] | None
+
+    def facts(self, label: str) -> list[str]:
+        """The numbers that may explain the rank, as they are shown; `label` is the scene class of its image."""
+        counted = f"{self.scene_images:,} {label} image{'s' * (self.scene_images != 1)}"
+        compared = "" if self.bleu is None else f"BLEU {self.bleu:.2f}"
+        return [fact for fact in (counted if label else "", compared) if fact]
 
 
 class ShownQueries(BaseModel):

@@ -89,13 +89,20 @@ def _names(images: pd.DataFrame) -> list[str]:
 
 
 def _answers(group: Sequence[Shown], names: Sequence[str]) -> Table:
-    """The queries with their image, and the image ranked first unless it is always the query's own."""
+    """The queries with their image and its scene's number of images.
+
+    Unless it is always the query's own, also the image ranked first, and the BLEU of the query against its captions.
+    """
     view = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     view.add_column("rank", justify="right")
-    missed = any(query.top[0] != query.image_id for query in group)
+    missed = any(query.bleu is not None for query in group)
     for name in ("query", "its image", *["ranked first"] * missed):
         view.add_column(name, overflow="fold")
+    for name in ("scene size", *["BLEU"] * missed):
+        view.add_column(name, justify="right")
     for query in group:
         words = (readable(query.caption), names[query.image_id], *[names[query.top[0]]] * missed)
-        view.add_row(f"{query.rank:g}", *(Text(visible(word)) for word in words))
+        bleu = "" if query.bleu is None else f"{query.bleu:.2f}"
+        numbers = (f"{query.scene_images:,}" if query.scene_images else "", *[bleu] * missed)
+        view.add_row(f"{query.rank:g}", *(Text(visible(word)) for word in words), *numbers)
     return view

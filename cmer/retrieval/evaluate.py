@@ -50,7 +50,7 @@ def evaluate(
     Raises:
         UserError: a file is missing, or the embeddings belong to another test split.
     """
-    images, captions = _test_split(embeddings, folder, queries)
+    images, captions = read_test_split(embeddings, folder, queries)
     owner = images.index.get_indexer(pd.Index(captions["image_id"]))
     metrics: dict[str, Any] = {
         "test": {"images": len(images), "captions": len(captions)},
@@ -86,11 +86,19 @@ def _directed(embeddings: Path | str, protocol: str, owner: Indices, n_images: i
 def _shown(
     scores: Scores, owner: Indices, t2i: Ranks, captions: pd.DataFrame, protocol: str, images: pd.DataFrame
 ) -> dict[str, Any]:
-    chosen = described(select(scores, owner, t2i), captions, protocol, images) if protocol in captions else {}
+    groups = select(scores, owner, t2i)._asdict() if protocol in captions else {}
+    chosen = {group: described(found, captions, protocol, images) for group, found in groups.items()}
     return {"protocol": protocol} | chosen
 
 
-def _test_split(embeddings: Path | str, folder: Path | str, queries: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_test_split(
+    embeddings: Path | str, folder: Path | str, queries: Path | str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of images.csv of the test split, by image id, and its captions; see `evaluate` for the arguments.
+
+    Raises:
+        UserError: a file is missing, or the embeddings belong to another test split.
+    """
     images, texts = read_frame(Path(folder) / "images.csv", IMAGES), read_frame(queries, QUERIES)
     images = images[images["split"] == "test"].set_index("image_id")
     if not len(images) or set(images.index) != set(texts["image_id"]):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from cmer.retrieval.recall import Ranks
 from cmer.retrieval.scores import Indices
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.bleu import BLEU
 
 SHOWN = 10
 """Maximum number of queries of a group."""
@@ -60,7 +64,7 @@ def select(scores: NDArray[np.floating[Any]], owner: Indices, found: Ranks) -> S
         owner: [n_captions] row of the image of each caption.
         found: text-to-image ranks of the scores.
     """
-    rank = 1 + found.greater + found.tied_negatives / 2
+    rank = _expected(found)
     columns = np.arange(scores.shape[1])
     others = scores.copy()
     others[owner, columns] = -np.inf
@@ -77,42 +81,55 @@ def _shown(order: Indices, scores: NDArray[np.floating[Any]], owner: Indices, ra
     firsts: dict[int, int] = {}
     for caption in order.tolist():
         firsts.setdefault(int(owner[caption]), caption)
-    return [
-        Query(
-            caption=caption,
-            image=image,
-            rank=float(rank[caption]),
-            top=np.argsort(-scores[:, caption], kind="stable")[:TOP].tolist(),
-        )
-        for image, caption in list(firsts.items())[:SHOWN]
-    ]
+    return [_query(caption, scores, owner, rank) for caption in list(firsts.values())[:SHOWN]]
 
 
-def described(selection: Selection, captions: pd.DataFrame, protocol: str, images: pd.DataFrame) -> dict[str, Any]:
-    """The chosen queries as `cmer evaluate` writes them: by group, with ids, text, rank, first images and tags.
+def given(captions: Sequence[int], scores: NDArray[np.floating[Any]], owner: Indices, found: Ranks) -> list[Query]:
+    """The queries of these captions, given by their rows; see `select`."""
+    rank = _expected(found)
+    return [_query(caption, scores, owner, rank) for caption in captions]
+
+
+def _expected(found: Ranks) -> NDArray[np.float64]:
+    """Expected rank under random order of ties."""
+    return np.asarray(1 + found.greater + found.tied_negatives / 2)
+
+
+def _query(caption: int, scores: NDArray[np.floating[Any]], owner: Indices, rank: NDArray[np.float64]) -> Query:
+    top = np.argsort(-scores[:, caption], kind="stable")[:TOP].tolist()
+    return Query(caption=caption, image=int(owner[caption]), rank=float(rank[caption]), top=top)
+
+
+def described(
+    queries: Sequence[Query], captions: pd.DataFrame, protocol: str, images: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """Queries as `cmer evaluate` writes them: with ids, text, rank, first images, and what may explain the rank.
+
+    `scene_images` is the number of test images of the query's scene class, 0 if its image has no label. `bleu` compares
+    the plain caption with those of the image that ranks first; see `similarity_of_captions`. It is null where that is
+    the query's own image, whose captions include the query.
 
     Args:
-        selection: the queries.
+        queries: the queries.
         captions: table of the test captions.
         protocol: label protocol of the queries, a column of the table.
         images: rows of images.csv of the test split, with their ids as index.
     """
-    texts, labels = captions[protocol].tolist(), images["label"].tolist()
+    texts, plain, labels = captions[protocol].tolist(), captions["none"].tolist(), images["label"].tolist()
     owner = images.index.get_indexer(pd.Index(captions["image_id"]))
-    return {
-        group: [
-            {
-                "caption_id": int(captions["caption_id"].iloc[query.caption]),
-                "caption": texts[query.caption],
-                "image_id": int(images.index[query.image]),
-                "rank": query.rank,
-                "top": images.index[query.top].tolist(),
-                "tags": tags(query, texts, owner, labels),
-            }
-            for query in queries
-        ]
-        for group, queries in selection._asdict().items()
-    }
+    return [
+        {
+            "caption_id": int(captions["caption_id"].iloc[query.caption]),
+            "caption": texts[query.caption],
+            "image_id": int(images.index[query.image]),
+            "rank": query.rank,
+            "top": images.index[query.top].tolist(),
+            "tags": tags(query, texts, owner, labels),
+            "scene_images": labels.count(labels[query.image]) if labels[query.image] else 0,
+            "bleu": _first_bleu(query, plain, owner),
+        }
+        for query in queries
+    ]
 
 
 def tags(query: Query, texts: Sequence[str], owner: Indices, labels: Sequence[str]) -> list[str]:
@@ -130,3 +147,30 @@ def tags(query: Query, texts: Sequence[str], owner: Indices, labels: Sequence[st
     same = bool(labels[query.image]) and first != query.image and labels[first] == labels[query.image]
     found = {"count word": COUNTS.search(text), "duplicate caption": shared, "same category first": same}
     return [tag for tag, applies in found.items() if applies]
+
+
+def _first_bleu(query: Query, texts: Sequence[str], owner: Indices) -> float | None:
+    """BLEU of a query against the captions of the image that ranks first, or None if that is its own image."""
+    first = query.top[0]
+    if first == query.image:
+        return None
+    references = [texts[row] for row in np.flatnonzero(owner == first).tolist()]
+    return round(similarity_of_captions(texts[query.caption], references), 4)
+
+
+def similarity_of_captions(caption: str, references: Sequence[str]) -> float:
+    """Sentence BLEU of a caption against several captions of one image, from 0 to 1.
+
+    Geometric mean of the precisions of its 1- to 4-grams, each clipped by the reference that has it most often, times
+    the brevity penalty (Papineni et al. 2002, ACL). Chosen here: lower case; sacrebleu's tokenizer `13a`; the k-th
+    order without a match counts 2**-k matches (method 3 of Chen and Cherry 2014, WMT; without any match, BLEU is 0);
+    and no orders longer than the caption.
+    """
+    return float(_metric().sentence_score(caption, list(references)).score) / 100
+
+
+@cache
+def _metric() -> BLEU:
+    from sacrebleu.metrics.bleu import BLEU  # planning has no need of it
+
+    return BLEU(lowercase=True, effective_order=True)

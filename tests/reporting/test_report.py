@@ -90,7 +90,9 @@ def page_with(caption: str, prepared, results: Path) -> str:
 
 def test_queries_say_how_many_images_they_rank_and_start_no_line_with_a_dot(prepared, results: Path) -> None:
     html = page_with("a square , with trees .", prepared, results)
-    assert "a square, with trees.</p>" in html and "rank 1 of 9, scene" in html
+    assert "a square, with trees.</p>" in html and "rank 1 of 9, 3 " in html
+    worst = html[html.index("Worst queries") :]
+    assert re.search(r"rank \d of 9, 3 (pond|forest|desert) images, BLEU 0\.\d\d", worst), "why a query may be hard"
 
 
 def resampled(ranks: pd.DataFrame) -> list[float]:

@@ -22,6 +22,9 @@ def test_a_run_tells_its_recalls_curve_and_queries(results: Path, capsys, monkey
     assert "Best queries, label protocol none, seed1" in out and "seen from above" in out
     best, worst = out[out.index("Best queries") :].split("Worst queries")
     assert int(worst.splitlines()[3].split()[0]) > 1
+    query = read_sealed(results / f"metrics/{PLACE}/seed1.queries.json", "cmer evaluate")["worst"][0]
+    assert worst.splitlines()[3].split()[-2:] == ["3", f"{query['bleu']:.2f}"], "images of the scene, and BLEU"
+    assert "scene size" in best and "BLEU" not in best
     assert "ranked first" in worst and "ranked first" not in best  # where it would repeat the queries' own images
 
 

@@ -9,6 +9,7 @@ rule figure:
         images=planned(PLAN.figure_images),
         queries=planned(PLAN.figure_queries),
         heat_maps=planned(PLAN.figure_heat_maps),
+        pictures=planned(PLAN.figure_pictures),
     output:
         figure=report("<results>/figures/{figure}.png", caption="../report/figure.rst", category="Figures"),
         vector="<results>/figures/{figure}.svg",

@@ -69,6 +69,7 @@ class GradCam(Figure):
     """
 
     reads = ("heat_maps",)
+    settings = ("queries",)
 
     def draw(self, spec: FigureSpec, files: Files) -> tuple[Drawing, pd.DataFrame]:
         """See `Figure`."""

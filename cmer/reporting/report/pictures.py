@@ -52,18 +52,21 @@ class Pictures:
         """
         key = f"{self.dataset}/{image}"
         if key not in self.made:
-            if image not in self.images.index:
-                raise UserError(f"{self.dataset} has no test image {image}, which queries name; run `cmer evaluate`")
-            picture = self.store.load(self.images["file"][image], self.images["sha256"][image])
-            self.made[key] = data_url(_small(picture), "image/webp")
+            file = BytesIO()
+            self.square(image, SIDE).save(file, "WEBP", quality=QUALITY)
+            self.made[key] = data_url(file.getvalue(), "image/webp")
         return key
 
+    def square(self, image: int, pixels: int) -> Image.Image:
+        """The central square of a test image, `pixels` wide.
 
-def _small(picture: Image.Image) -> bytes:
-    """The central square of a picture, as WebP."""
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    square = picture.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    file = BytesIO()
-    square.save(file, "WEBP", quality=QUALITY)
-    return file.getvalue()
+        Raises:
+            UserError: as `key`.
+        """
+        if image not in self.images.index:
+            raise UserError(f"{self.dataset} has no test image {image}, which queries name; run `cmer evaluate`")
+        picture = self.store.load(self.images["file"][image], self.images["sha256"][image])
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        square = picture.crop((left, top, left + side, top + side))
+        return square.resize((pixels, pixels), Image.Resampling.LANCZOS)

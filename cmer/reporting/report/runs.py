@@ -19,14 +19,13 @@ from cmer.reporting.measured import Measured, summarise
 from cmer.reporting.metrics import Metrics, of_run
 from cmer.reporting.naming import printed_name
 from cmer.reporting.paper import printed_methods
-from cmer.reporting.queries import Shown, ShownQueries, read_queries, readable
+from cmer.reporting.queries import GROUPS, Shown, ShownQueries, read_queries, readable
 from cmer.reporting.record import Logged, facts, provenance
 from cmer.reporting.report.curve import draw_curve
 from cmer.reporting.report.pictures import Pictures
 from cmer.reporting.report.spec import ReportRun
 from cmer.retrieval.bootstrap import ImageHits, mr_interval
 from cmer.retrieval.evaluate import RanksFile, read_hits
-from cmer.retrieval.queries import NEAR
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Answer:
-    """A query as a page shows it: its text, the rank of its image, that image, and the images ranked first."""
+    """A query as a page shows it: its text, the rank of its image, that image, and the images ranked first.
+
+    Attributes:
+        facts: numbers that may explain the rank.
+    """
 
     text: str
     rank: str
+    facts: list[str]
     tags: list[str]
     target: Picture
     top: list[Picture]
@@ -174,8 +178,8 @@ def _answers(found: ShownQueries, pictures: Pictures) -> dict[str, list[Answer]]
             Picture(pictures.key(image), labels[image], image == query.image_id)
             for image in (query.image_id, *query.top)
         )
-        return Answer(readable(query.caption), f"{query.rank:g}", query.tags, target, top)
+        facts = query.facts(labels[query.image_id])
+        return Answer(readable(query.caption), f"{query.rank:g}", facts, query.tags, target, top)
 
-    titles = ("Best queries: rank 1", f"Near misses: rank 2 to {NEAR}", f"Worst queries: rank above {NEAR}")
-    groups = zip(titles, (found.best, found.near, found.worst), strict=True)
+    groups = zip(GROUPS.values(), (found.best, found.near, found.worst), strict=True)
     return {title: [answer(query) for query in group] for title, group in groups if group}
