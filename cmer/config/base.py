@@ -155,7 +155,7 @@ def sentences(error: ValidationError, data: Any, within: str = "") -> str:
             lines.append(f"  - {message}")
         else:
             lines.append(f"  - {key}: {message}{given}")
-    rest = [f"  - and {len(lines) - MAX_SENTENCES:,} more"] if len(lines) > MAX_SENTENCES else []
+    rest = [f"  - further mistakes: {len(lines) - MAX_SENTENCES:,}"] if len(lines) > MAX_SENTENCES else []
     return "\n".join(lines[:MAX_SENTENCES] + rest)
 
 
