@@ -14,6 +14,7 @@ from rasterio.transform import from_origin
 
 from cmer.archive.index import index
 from cmer.archive.scenes import Box, boxes, open_scene
+from cmer.archive.search import Searcher
 from cmer.archive.settings import Tiling
 from cmer.archive.store import Archive
 from cmer.config.datasets import Raster
@@ -63,6 +64,9 @@ def test_the_footprint_of_every_tile_is_kept(tmp_path: Path, store: Path) -> Non
     index(tmp_path / "images", store, Colours(), "colours", tiling=Tiling(tile=60, overlap=10))
     rows = sorted(Archive.open(store).read(["box", "west", "south", "east", "north"]).read_all().to_pylist(), key=str)
     assert [row["box"][0] for row in rows] == [0, 40]
+    hits = Searcher(Archive.open(store)).search(Colours().encode_texts(["red"])[0], 2)
+    assert sorted(hit.box for hit in hits) == [Box(0, 0, 60, 60), Box(40, 0, 100, 60)]
+    assert {(hit.width, hit.height) for hit in hits} == {(100, 60)}
     metre_north, metre_east = 1 / 111_200, 1 / (111_320 * np.cos(np.radians(48.75)))
     assert rows[0]["west"] == pytest.approx(3, abs=1e-6) and rows[0]["north"] == pytest.approx(48.7520, abs=2e-3)
     for row in rows:
