@@ -45,7 +45,14 @@ def bring_up_to_date(archive: Archive, model: Encoder, exact_up_to: int) -> Reca
 
     Returns:
         the recall with the chosen number of partitions; None for a smaller archive.
+
+    Raises:
+        StoreError: the archive cannot be read or written, or its object store falls silent.
     """
+    return archive.place.asked(lambda: _bring_up_to_date(archive, model, exact_up_to))
+
+
+def _bring_up_to_date(archive: Archive, model: Encoder, exact_up_to: int) -> Recall | None:
     wanted = archive.count() > exact_up_to
     if wanted and not archive.table.list_indices():
         archive.index_vectors()

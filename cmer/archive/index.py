@@ -104,7 +104,7 @@ def index(
         archive = opened(where, images.root, model, source, tiling, raster)
         images.raster = archive.settings.raster
         summary = embed(archive, model, images, find(images.root, labels))
-        summary.recall = archive.place.asked(lambda: bring_up_to_date(archive, model, exact_up_to))
+        summary.recall = bring_up_to_date(archive, model, exact_up_to)
     return summary
 
 

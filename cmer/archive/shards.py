@@ -88,7 +88,7 @@ def build(shards: Sequence[Path], where: Path | str, model: Encoder, exact_up_to
         archive.compact()
         kept = archive.settings.model_dump(include={"id", "probes", "version"})
         archive.settings = settings.model_copy(update=kept)  # written together with the new version
-        recall = archive.place.asked(lambda: bring_up_to_date(archive, model, exact_up_to))
+        recall = bring_up_to_date(archive, model, exact_up_to)
     skipped = [each for path in shards for each in json.loads(_metadata(path)[SKIPPED_KEY.encode()])]
     return Built(archive.settings, archive.count(), sorted(map(tuple, skipped)), recall)
 

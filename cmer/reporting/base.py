@@ -17,8 +17,10 @@ from cmer.config.protocols import Protocol
 from cmer.config.runs import Run
 from cmer.config.shown import OF_KINDS, Group
 from cmer.config.shown import Figure as Shown
+from cmer.errors import UserError
 from cmer.registry import FIGURES, TABLES
 from cmer.reporting.metrics import TableRun
+from cmer.retrieval.scores import record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -45,6 +47,17 @@ class Files:
     images: Path | None = None
     queries: Path | None = None
     heat_maps: Sequence[Path] = ()
+
+    def embeddings_of(self, runs: Sequence[TableRun]) -> list[Path]:
+        """The embeddings of each of these runs.
+
+        Raises:
+            UserError: those of a run are not there.
+        """
+        by_run = {record(file)["spec"]["run"]: file for file in self.embeddings}
+        if missing := [run.name for run in runs if run.name not in by_run]:
+            raise UserError(f"the figure needs embeddings of {', '.join(missing)}; run `cmer embed` for them")
+        return [by_run[run.name] for run in runs]
 
 
 class TableSpec(Model):

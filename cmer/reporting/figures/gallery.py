@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -20,7 +19,7 @@ from cmer.reporting.queries import GROUPS, Shown
 from cmer.retrieval.evaluate import read_test_split
 from cmer.retrieval.queries import TOP, described, given, select
 from cmer.retrieval.recall import ranks
-from cmer.retrieval.scores import record, similarity
+from cmer.retrieval.scores import similarity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -85,7 +84,7 @@ def _queries(spec: FigureSpec, files: Files) -> list[Shown]:
     """The queries that are shown, ranked by the run's embeddings of the first seed."""
     assert files.images is not None and files.queries is not None, "the command requires them"
     run, protocol = spec.runs[0], spec.protocol
-    file = _embeddings(run.name, files.embeddings)
+    [file] = files.embeddings_of([run])
     images, captions = read_test_split(file, files.images.parent, files.queries)
     owner = images.index.get_indexer(pd.Index(captions["image_id"]))
     scores = similarity(file, protocol)
@@ -97,13 +96,6 @@ def _queries(spec: FigureSpec, files: Files) -> list[Shown]:
     if not chosen:
         raise UserError(f"{run.name} has no query among the {GROUPS[str(spec.group)].lower()}; choose another `group`")
     return [Shown.model_validate(query) for query in described(chosen, captions, protocol, images)]
-
-
-def _embeddings(run: str, files: Sequence[Path]) -> Path:
-    by_run = {record(file)["spec"]["run"]: file for file in files}
-    if run not in by_run:
-        raise UserError(f"the figure needs embeddings of {run}; run `cmer embed` for them")
-    return by_run[run]
 
 
 def _table(spec: FigureSpec, shown: Sequence[Shown], labels: pd.Series[str]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from cmer.errors import UserError
 from cmer.registry import FIGURES
 from cmer.reporting.base import Figure, FigureSpec, Files
 from cmer.reporting.measured import formatted
-from cmer.retrieval.scores import record, texts_of
+from cmer.retrieval.scores import texts_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -42,11 +42,8 @@ class TextMap(Figure):
         from cmer.reporting.drawings.scatter import draw  # planning has no need of matplotlib
 
         captions = _captions(files)
-        by_run = {record(file)["spec"]["run"]: file for file in files.embeddings}
-        missing = [run.name for run in spec.runs if run.name not in by_run]
-        if missing:
-            raise UserError(f"the figure needs embeddings of {', '.join(missing)}; run `cmer embed` for them")
-        parts = [_points(run.name, by_run[run.name], p, captions) for run in spec.runs for p in PROTOCOLS]
+        found = zip(spec.runs, files.embeddings_of(spec.runs), strict=True)
+        parts = [_points(run.name, file, protocol, captions) for run, file in found for protocol in PROTOCOLS]
         points = pd.concat(parts, ignore_index=True)
         return draw(points, spec.runs[0].dataset_title), formatted(points, ("x", "y", "silhouette", "knn_accuracy"))
 
