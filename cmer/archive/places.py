@@ -22,14 +22,15 @@ COMMAND = "cmer index"
 LOCK = "write.lock"
 URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]+(/[\w.,=+@~-]+)+/?")
 SECONDS = 12.0
-"""Longest time that a request for archive.json may take, unless AWS_TIMEOUT says otherwise (chosen here)."""
+"""Longest time that a request for archive.json may take (chosen here), unless AWS_TIMEOUT (such as 300s) sets it."""
 ATTEMPTS = 2
+"""How often a request for archive.json is made before it fails."""
 PATIENCE = 5.0
-"""Seconds after which a request of LanceDB makes sure that the object store still answers: together, a store that falls
-silent is noticed after half a minute."""
+"""Seconds between checks that the object store still answers, while a request of LanceDB is under way. With `SECONDS`
+and `ATTEMPTS`, a store that falls silent is noticed after half a minute."""
 TRANSFER = "120s"
-"""Longest time that a request of LanceDB may take, with the 5 MB of a part of an upload, unless AWS_TIMEOUT says
-otherwise (chosen here). LanceDB's own default of 30 s cuts ten parts at once on less than 13 Mbit/s."""
+"""Longest time that a request of LanceDB may take, such as the upload of a part of 5 MB, unless AWS_TIMEOUT says
+otherwise (chosen here). LanceDB's own default of 30 s cuts off ten parts at once on less than 13 Mbit/s."""
 
 T = TypeVar("T")
 
@@ -87,7 +88,7 @@ class Place(ABC):
             return request()
 
     def data_files(self) -> set[Path]:
-        """Files of the table's data that this machine can look at."""
+        """Files of the table's data; none of an archive in a bucket."""
         return set()
 
     def require(self, key: str) -> None:
@@ -96,7 +97,7 @@ class Place(ABC):
             raise gone(self)
 
     def _told(self, message: str) -> StoreError | None:
-        """The sentence for an error with this message; None if it is of something else."""
+        """The sentence for an error with this message; None if neither LanceDB nor the object store raised it."""
         return of_files(self, message, self.exists)
 
     @abstractmethod

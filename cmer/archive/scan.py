@@ -91,13 +91,13 @@ class Scan:
 
 
 def _loaded(path: Path, shape: tuple[int, ...] | None = None) -> npt.NDArray[Any]:
-    """The array in a file, mapped, and of this shape if one is given."""
+    """The array in a file, mapped; raises `StoreError` if the file is damaged or has another shape than this."""
     try:
         found: npt.NDArray[Any] = np.load(path, mmap_mode="c")  # torch warns about arrays that are read-only
         if shape and found.shape != shape:
             raise ValueError
         return found
-    except (OSError, ValueError, EOFError):
+    except (ValueError, EOFError):
         raise StoreError(f"{path} is damaged; remove it and rerun the same command, which writes it again") from None
 
 
@@ -140,7 +140,7 @@ def write_vectors(archive: Archive) -> None:
     rows = np.empty(count, np.uint64)
     with atomic(_vectors_file(archive, version)) as path, path.open("wb") as vectors:
         layout = {"descr": "<f2", "fortran_order": False, "shape": (count, archive.settings.dim)}
-        np.lib.format.write_array_header_1_0(vectors, layout)  # not through a map, which a full disk kills
+        np.lib.format.write_array_header_1_0(vectors, layout)  # not a map: on a full disk, it kills the process
         start = 0
         for batch in archive.read(["vector"], row_ids=True):
             end = start + batch.num_rows

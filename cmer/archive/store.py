@@ -34,8 +34,8 @@ def schema(dim: int) -> pa.Schema:
     `mtime_ns` (nanoseconds since 1970) show whether a file has changed, `sha256` whether its content has. The footprint
     is in degrees of longitude and latitude (WGS 84) or null; `west` is greater than `east` across the antimeridian.
 
-    Numbers of pixels are lists, because LanceDB 0.40 takes milliseconds to read a few rows of a number that is the same
-    in a million rows, as it is where all images have one size.
+    Pixels are in lists, because LanceDB 0.40 takes milliseconds to read a few rows of an integer column with the same
+    value in a million rows, which `scene_size` has if all images have one size.
     """
     return pa.schema(
         [
@@ -125,7 +125,7 @@ class Archive:
         """Columns of the rows that satisfy `where` (SQL), batch by batch; with `_rowid` if `row_ids`.
 
         Raises:
-            StoreError: the archive is gone, damaged or cannot be reached, while the batches are read.
+            StoreError: the archive is gone, damaged or cannot be reached, now or while the batches are read.
         """
         query = self.table.search().select(list(columns))
         query = query if where is None else query.where(where)

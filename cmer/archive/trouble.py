@@ -1,4 +1,4 @@
-"""What goes wrong where an archive is kept, as sentences; and requests that may never be answered."""
+"""Errors of LanceDB and object stores as sentences, and requests that may never be answered."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ OF_LANCE = re.compile(r"lance error|LanceError")
 OF_THE_STORE = re.compile("S3|AWS Error|Error performing")
 """In messages of LanceDB and PyArrow about requests; they have no class of their own for such errors."""
 OF_THE_SYSTEM = re.compile(r"\(os error (\d+)\)")
+"""In LanceDB's messages, the errno of the operating system."""
 NO_OBJECT = "Path does not exist"
 """In PyArrow's message about a file that is not in the bucket."""
 NEWER = re.compile("[Pp]lease upgrade")
 OTHER_COLUMNS = "does not match existing table schema"
+"""In LanceDB's messages about tables that a newer version or another schema has written."""
 ANSWERS = (
     re.compile(r"<Code>(\w+)</Code>(?:<Message>([^<]*)</Message>)?"),
     re.compile(r"AWS Error ([^\n]+)"),
@@ -30,12 +32,13 @@ ANSWERS = (
 )
 """What the store answered, in such messages; the first that is found says most."""
 WRAPPING = re.compile(r"^.*(?:Wrapped error|Generic [\w/]+ error|LanceError\(\w+\)|lance error): ")
+"""What LanceDB's messages say before the reason."""
 SOURCE = re.compile(r", /\S+\.rs:\d+.*")
-"""Where in LanceDB's source an error occurred."""
+"""Where in LanceDB's source an error occurred, after the reason."""
 
 
 class StoreError(UserError):
-    """An archive cannot be read or written where it is, whatever was asked of it."""
+    """An archive cannot be read or written, whatever the request: it is gone, damaged or cannot be reached."""
 
 
 def answer(message: str) -> str:
@@ -47,11 +50,11 @@ def answer(message: str) -> str:
 
 
 def of_files(place: object, message: str, exists: Callable[[], bool]) -> StoreError | None:
-    """The sentence for an error of LanceDB about the files of an archive; None if the error is another one.
+    """The error to raise for an error of LanceDB about the files of an archive; None if LanceDB did not raise it.
 
     Args:
         place: where the archive is.
-        message: that of the error.
+        message: message of LanceDB's error.
         exists: whether archive.json is there.
     """
     if not OF_LANCE.search(message):
@@ -66,7 +69,7 @@ def of_files(place: object, message: str, exists: Callable[[], bool]) -> StoreEr
 
 
 def gone(place: object) -> StoreError:
-    """The error if an archive that was open is no longer there."""
+    """The error if an archive was removed or replaced while it was in use."""
     return StoreError(f"{place} was removed, or replaced by another archive, in the meantime; {AGAIN}")
 
 
@@ -82,9 +85,9 @@ def damaged(place: object, message: str) -> StoreError:
 
 
 def watched(request: Callable[[], T], check: Callable[[], object], patience: float) -> T:
-    """The result of a request, with `check` called each time that it has taken `patience` more seconds.
+    """The result of a request, which runs in a thread of its own; while it runs, call `check` every `patience` seconds.
 
-    The request runs in a thread of its own. If `check` fails, its error is raised, and the thread is left behind.
+    If `check` raises an error, so does this function, and the thread is left behind.
     """
     result: Future[T] = Future()
 

@@ -104,6 +104,7 @@ def test_a_server_stays_up_while_its_archive_is_away(store: Path, archive: Archi
     ):  # fmt: skip
         assert answer.status_code == 503 and answer.json()["detail"].startswith(f"{store} was removed")
     assert client.get("/api/archive").status_code == 200
+    assert "503" in client.get("/openapi.json").json()["paths"]["/api/search"]["post"]["responses"]
     store.with_suffix(".aside").rename(store)
     assert client.post("/api/search", data={"text": "red"}).json() == before.json()
 
@@ -151,6 +152,14 @@ def test_a_damaged_file_of_vectors_is_named_and_written_again(store: Path, archi
         path.unlink()
         assert Searcher(Archive.open(store)).search(RED, 3) == found
         assert path.read_bytes() == whole
+
+
+def test_a_file_of_vectors_that_cannot_be_opened_is_not_called_damaged(store: Path, archive: Archive) -> None:
+    (path,) = store.glob("vectors.*.npy")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(IsADirectoryError, match=str(path)):
+        Searcher(archive)
 
 
 def test_a_file_of_too_few_vectors_is_named(store: Path, archive: Archive) -> None:

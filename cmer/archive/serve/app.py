@@ -101,7 +101,6 @@ def create_app(archive: Archive, model: Encoder, token: str = "") -> FastAPI:
     app = FastAPI(title="cmer", version="1", docs_url=None, redoc_url=None, responses=refusals)
     app.add_middleware(Guard, token=token)
     app.add_exception_handler(UserError, _refused)
-    app.add_exception_handler(StoreError, _failed)
     for path, name in PAGE.items():
         app.add_api_route(path, _sender(STATIC / name), include_in_schema=False)
     _Service(archive, model).add_routes(app)
@@ -109,11 +108,7 @@ def create_app(archive: Archive, model: Encoder, token: str = "") -> FastAPI:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": str(error)}, 400)
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": str(error)}, 503)
+    return JSONResponse({"detail": str(error)}, 503 if isinstance(error, StoreError) else 400)
 
 
 def _sender(path: Path) -> Any:
