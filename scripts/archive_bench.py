@@ -9,7 +9,7 @@ clients is given; threads are those of OMP_NUM_THREADS.
 
     python scripts/archive_bench.py FOLDER
 
-prints the memory alone of processes that search an archive which is there.
+prints only the memory of processes that search an existing archive, exactly and with its index.
 """
 
 from __future__ import annotations
