@@ -60,7 +60,7 @@ class ReportPlan(ArchivePlan):
         return as_json({"kind": output.name, "runs": self._rows(output.rows), "seeds": self.config.seeds} | settings)
 
     def figure_pictures(self, figure: str) -> list[str]:
-        """What the pictures of a figure are read from; none if it shows none, or those of a user's own folder."""
+        """Files that the pictures of a figure are read from; none if it shows none or those of a user's own folder."""
         shows = "pictures" in self._figure(figure).kind.reads
         return self.dataset_files(self.config.dataset_of(figure)) if shows else []
 

@@ -20,15 +20,13 @@ def with_gallery(**settings: Any) -> dict[str, Any]:
     ("settings", "words"),
     [
         ({"runs": ["tiny.nope"], "group": "near"}, ["figures.bad.runs", "'tiny.nope'", "known are tiny.cmer"]),
-        ({}, ["figures.bad: a gallery needs `group`", "best, near or worst", "`queries`"]),
+        ({}, ["figures.bad: a gallery needs either `group`", "best, near or worst", "`queries`"]),
         ({"group": "near", "queries": ["a pond"]}, ["figures.bad", "give one of them"]),
         ({"group": "bad"}, ["figures.bad.group", "'best', 'near' or 'worst'"]),
         ({"group": "near", "runs": ["tiny.*"]}, ["figures.bad", "one run, not tiny.cmer, tiny.probe; name one"]),
         ({"group": "near", "runs": ["tiny.cmer.querybank"]}, ["figures.bad", "tiny.cmer.querybank is reranked"]),
-        (
-            {"group": "near", "protocol": "predicted"},
-            ["no captions as queries under predicted, but under none"],
-        ),
+        ({"group": "near", "protocol": "predicted"}, ["queries of tiny.cmer under predicted; choose none, oracle"]),
+        ({"group": "near", "runs": ["tiny.rich"]}, ["queries of tiny.rich under none; name another run"]),
         ({"group": "near", "dataset": "more"}, ["figures.bad.dataset: unknown more; known are demo"]),
     ],
 )
@@ -36,6 +34,9 @@ def test_a_mistake_in_a_gallery_is_named(settings: dict[str, Any], words: list[s
     data = with_gallery(**settings)
     if "tiny.*" in settings.get("runs", []):
         data["runs"] = MINIMAL["runs"] | {"probe": {"method": "linear_probe"}}
+    if "tiny.rich" in settings.get("runs", []):
+        data["captioners"] = {"llava": {"kind": "attributes", "backbone": {"kind": "tiny", "threads": 1}}}
+        data["runs"] = MINIMAL["runs"] | {"rich": {"method": "trsllava", "options": {"query": "rich"}}}
     if "tiny.cmer.querybank" in settings.get("runs", []):
         data["rerankers"] = {"querybank": {"kind": "querybank", "runs": ["*"]}}
     with pytest.raises(ConfigError) as error:
@@ -53,7 +54,7 @@ def test_a_mistake_in_a_gallery_is_named(settings: dict[str, Any], words: list[s
 )
 def test_settings_that_a_kind_does_not_read_are_named(kind: str, settings: dict[str, Any], word: str) -> None:
     figure = {"kind": kind, "runs": ["tiny.cmer"]} | settings
-    with pytest.raises(ConfigError, match=rf"figures\.x: kind {kind} reads no {word}; remove it"):
+    with pytest.raises(ConfigError, match=rf"figures\.x: figures of kind {kind} do not read {word}; remove it"):
         parse(MINIMAL | {"figures": {"x": figure}})
     assert parse(MINIMAL | {"figures": {"x": {"kind": "grad_cam", "runs": ["tiny.cmer"], "queries": ["a pond"]}}})
 

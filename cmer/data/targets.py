@@ -30,7 +30,7 @@ def given_pairs(pairs: Pairs, queries: Sequence[str]) -> list[int]:
 
 
 def places_of(queries: Sequence[str], texts: Sequence[str]) -> list[int]:
-    """Where the words of each query first occur among the texts of the test captions.
+    """Position of each query among the texts of the test captions; the first of those with the same words.
 
     Raises:
         UserError: a query is no test caption.

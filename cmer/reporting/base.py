@@ -52,7 +52,7 @@ class Files:
         """The embeddings of each of these runs.
 
         Raises:
-            UserError: those of a run are not there.
+            UserError: a run has none.
         """
         by_run = {record(file)["spec"]["run"]: file for file in self.embeddings}
         if missing := [run.name for run in runs if run.name not in by_run]:
@@ -105,7 +105,7 @@ class FigureSpec(Model):
         return kind
 
     @model_validator(mode="after")
-    def _runs_differ(self) -> Self:
+    def _is_complete(self) -> Self:
         _require_different(self.runs)
         if "pictures" in FIGURES.get(self.kind).reads and self.pictures is None:
             raise ValueError(f"{self.kind} needs `pictures`, the settings of the dataset")
@@ -144,7 +144,7 @@ class Figure(Reported):
     """A kind of figure.
 
     Attributes:
-        settings: those of `OF_KINDS` that it reads.
+        settings: which of the settings `OF_KINDS` it reads.
     """
 
     settings: ClassVar[tuple[str, ...]] = ()
@@ -153,7 +153,7 @@ class Figure(Reported):
     def require(cls, entry: Shown, runs: Sequence[Run]) -> None:
         """Raise `ValueError` unless the settings of a figure in a config fit its kind; `runs` are those it shows."""
         if unread := sorted((entry.model_fields_set & OF_KINDS).difference(cls.settings)):
-            raise ValueError(f"kind {entry.kind} reads no {', '.join(unread)}; remove it")
+            raise ValueError(f"figures of kind {entry.kind} do not read {', '.join(unread)}; remove it")
 
     @abstractmethod
     def draw(self, spec: FigureSpec, files: Files) -> tuple[Drawing, pd.DataFrame]:
@@ -180,7 +180,9 @@ def draw_figure(spec: FigureSpec, files: Files) -> tuple[Drawing, pd.DataFrame]:
     """Draw a figure, and return the values that it shows as a table.
 
     Raises:
-        UserError: the files lack something that a run needs.
+        UserError: a file is missing, or the files lack something that a run needs.
     """
     figure: Figure = FIGURES.get(spec.kind)()
+    if "embeddings" in figure.reads and (files.images is None or files.queries is None):
+        raise UserError(f"{spec.kind} reads embeddings; give --images and --queries with them")
     return figure.draw(spec, files)

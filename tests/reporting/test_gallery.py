@@ -21,6 +21,7 @@ from cmer.reporting.base import FigureSpec, Files, draw_figure
 from cmer.reporting.drawings.gallery import LINES, PIXELS, RIGHT, SIDE, WRONG, Case, wrapped
 from cmer.reporting.drawings.gallery import draw as draw_cases
 from cmer.reporting.figures.gallery import ROWS
+from cmer.reporting.metrics import TableRun
 from cmer.reporting.style import COLUMN
 from cmer.retrieval.scores import similarity
 
@@ -152,6 +153,11 @@ def test_pictures_are_those_of_the_prepared_dataset(prepared, results: Path) -> 
     Image.new("RGB", (40, 40)).save(results / "copy/images/forest_3.png")
     with pytest.raises(UserError, match=r"forest_3\.png has changed since the dataset was prepared"):
         draw(prepared, results, queries=[CAPTION], pictures=elsewhere)
+
+
+def test_embeddings_are_found_by_their_run(results: Path) -> None:
+    files = Files(embeddings=[embedded_as(results, "other"), results / EMBEDDINGS])
+    assert files.embeddings_of([TableRun.model_validate(RUN)]) == [results / EMBEDDINGS]
 
 
 def embedded_as(results: Path, run: str) -> Path:

@@ -63,6 +63,9 @@ def test_twelve_classes_differ_by_colour_or_marker() -> None:
 
 
 def test_what_is_missing_is_named(results: Path) -> None:
+    for missing in ("images", "queries"):
+        with pytest.raises(UserError, match="text_map reads embeddings; give --images and --queries with them"):
+            draw(results, [RUN], **{missing: None})
     with pytest.raises(UserError, match="needs embeddings of other; run `cmer embed`"):
         draw(results, [RUN | {"name": "other"}])
     images = results / "data/squares/images.csv"

@@ -79,13 +79,13 @@ def draw(cases: Sequence[Case], title: str, where: str) -> Figure:
 
 
 def _together(facts: Sequence[str]) -> str:
-    """Facts in one text, which breaks only between them, after the dot."""
+    """Facts in one text, which may break only after the dots between them."""
     space = "\N{NO-BREAK SPACE}"
     return f"{space}· ".join(fact.replace(" ", space) for fact in facts)
 
 
 def wrapped(text: str, weight: str = "normal") -> list[str]:
-    """The text in lines as wide as the figure; what exceeds `LINES` is left out, with an ellipsis."""
+    """The text in lines that fit into the figure; what exceeds `LINES` is replaced by an ellipsis."""
     font = FontProperties(family=STYLE["font.family"], size=STYLE["font.size"], weight=weight)
     room = 72 * (COLUMN - 2 * MARGIN)
     for characters in range(WIDEST, 0, -2):

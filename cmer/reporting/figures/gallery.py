@@ -44,23 +44,23 @@ class Gallery(Figure):
         """See `Figure`."""
         super().require(entry, runs)
         if bool(entry.queries) == bool(entry.group):
-            raise ValueError("a gallery needs `group` (best, near or worst) or else `queries`; give one of them")
+            raise ValueError("a gallery needs either `group` (best, near or worst) or `queries`; give one of them")
         if len(runs) > 1:
             raise ValueError(f"a gallery shows one run, not {', '.join(run.name for run in runs)}; name one")
         run = runs[0]
         if run.reranker:
-            raise ValueError(f"a gallery reads embeddings, and {run.name} is reranked; name a run without reranker")
+            raise ValueError(f"a gallery reads embeddings, but {run.name} is reranked; name a run without a reranker")
         allowed = [name for name in protocols_of(run.options) if name in QUERIES.columns]
         if entry.protocol not in allowed:
-            known = ", ".join(allowed) or "no protocol; name another run"
-            raise ValueError(f"{run.name} has no captions as queries under {entry.protocol}, but under {known}")
+            remedy = f"choose {', '.join(allowed)}" if allowed else "name another run"
+            raise ValueError(f"a gallery cannot show queries of {run.name} under {entry.protocol}; {remedy}")
 
     def draw(self, spec: FigureSpec, files: Files) -> tuple[Drawing, pd.DataFrame]:
         """See `Figure`."""
         from cmer.reporting.drawings.gallery import PIXELS, Case, draw  # planning has no need of matplotlib
         from cmer.reporting.report.pictures import Pictures
 
-        assert files.images is not None and spec.pictures is not None, "the command and the spec require them"
+        assert files.images is not None and spec.pictures is not None, "draw_figure and the spec require them"
         run = spec.runs[0]
         shown = _queries(spec, files)
         pictures = Pictures.read(run.dataset, spec.pictures, files.images.parent)
@@ -82,19 +82,17 @@ class Gallery(Figure):
 
 def _queries(spec: FigureSpec, files: Files) -> list[Shown]:
     """The queries that are shown, ranked by the run's embeddings of the first seed."""
-    assert files.images is not None and files.queries is not None, "the command requires them"
+    assert files.images is not None and files.queries is not None, "draw_figure requires them"
     run, protocol = spec.runs[0], spec.protocol
     [file] = files.embeddings_of([run])
     images, captions = read_test_split(file, files.images.parent, files.queries)
     owner = images.index.get_indexer(pd.Index(captions["image_id"]))
     scores = similarity(file, protocol)
     found = ranks(scores, owner)[1]
-    if spec.group:
-        chosen = getattr(select(scores, owner, found), spec.group)[:ROWS]
-    else:
+    if spec.group is None:
         chosen = given(places_of(spec.queries, captions["none"].tolist()), scores, owner, found)
-    if not chosen:
-        raise UserError(f"{run.name} has no query among the {GROUPS[str(spec.group)].lower()}; choose another `group`")
+    elif not (chosen := getattr(select(scores, owner, found), spec.group)[:ROWS]):
+        raise UserError(f"{run.name} has no query among the {GROUPS[spec.group].lower()}; choose another `group`")
     return [Shown.model_validate(query) for query in described(chosen, captions, protocol, images)]
 
 

@@ -50,7 +50,7 @@ class TextMap(Figure):
 
 def _captions(files: Files) -> pd.DataFrame:
     """Row, id and label of the captions that are drawn: of the largest classes, the first of each."""
-    assert files.images is not None and files.queries is not None, "the command requires them"
+    assert files.images is not None and files.queries is not None, "draw_figure requires them"
     labels = read_frame(files.images, IMAGES).set_index("image_id")["label"]
     queries = read_frame(files.queries, QUERIES)
     captions = pd.DataFrame({"caption_id": queries["caption_id"], "label": queries["image_id"].map(labels)})
