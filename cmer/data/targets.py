@@ -39,7 +39,7 @@ def places_of(queries: Sequence[str], texts: Sequence[str]) -> list[int]:
     for place, text in enumerate(texts):
         first.setdefault(_plain(text), place)
     if unknown := [query for query in queries if _plain(query) not in first]:
-        raise UserError(f"{unknown[0]!r} is no caption of a test image; give the text of one, or no query")
+        raise UserError(f"{unknown[0]!r} is no caption of a test image; give the text of one, such as {texts[0]!r}")
     return [first[_plain(query)] for query in queries]
 
 

@@ -36,5 +36,5 @@ def test_shared_captions_are_left_out_and_other_images_fill_up(prepared) -> None
 def test_given_captions_are_found_by_their_words(prepared) -> None:
     pairs = with_texts(prepared.pairs, {3: "There is a Pond."})
     assert given_pairs(pairs, ["there is a pond"]) == [pairs.captions_of(pairs.test_images[[3]])[0]]
-    with pytest.raises(UserError, match="'a moon' is no caption of a test image"):
+    with pytest.raises(UserError, match="'a moon' is no caption of a test image; give the text of one, such as '"):
         given_pairs(pairs, ["a moon"])
