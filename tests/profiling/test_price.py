@@ -1,6 +1,7 @@
 """The price of an experiment: numbers of pairs, images and scores, in closed form."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -113,7 +114,8 @@ def test_a_prepared_dataset_counts_as_it_is(tmp_path) -> None:
     assert (found.train, found.val, found.test) == (Split(4, 5), Split(1, 1), Split(2, 4))
 
 
-def test_a_dataset_of_unknown_size_is_named_with_the_remedy() -> None:
+def test_a_dataset_of_unknown_size_is_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where no results are
     with pytest.raises(UserError, match=r"size of dataset demo.*snakemake results/data/demo/images\.csv"):
         priced(dataset="demo")
 
