@@ -194,7 +194,7 @@ class Archive:
         """Build the ANN index."""
         from lancedb.index import IvfPq
 
-        self.place.asked(partial(self.table.create_index, "vector", config=IvfPq(distance_type="cosine")))
+        self._commit(partial(self.table.create_index, "vector", config=IvfPq(distance_type="cosine")))
 
     def compact(self) -> None:
         """Join small files of the table, and bring an ANN index up to date if there is one."""

@@ -73,6 +73,13 @@ def test_settings_are_not_written_where_the_archive_was(store: Path, archive: Ar
     assert not store.exists()
 
 
+def test_another_archive_in_its_place_gets_no_ann_index(folder: Path, store: Path, archive: Archive) -> None:
+    shutil.rmtree(store)
+    index(folder, store, Colours(), "colours")
+    with pytest.raises(StoreError, match=f"^{store} was removed, or replaced by another archive"):
+        archive.index_vectors()
+
+
 def test_an_older_state_is_not_searched_in_place_of_a_damaged_one(store: Path, archive: Archive) -> None:
     assert list(store.glob("vectors.*.npy"))
     archive.add(archive.read(archive.table.schema.names).read_all())
