@@ -80,6 +80,16 @@ def test_another_archive_in_its_place_gets_no_ann_index(folder: Path, store: Pat
         archive.index_vectors()
 
 
+def test_rows_that_are_lost_while_the_index_is_checked_are_a_sentence(tmp_path: Path, store: Path) -> None:
+    class Losing(Colours):
+        def encode_texts(self, texts):  # after the ANN index is built, before it is searched
+            shutil.rmtree(store / "images.lance/data")
+            return super().encode_texts(texts)
+
+    with pytest.raises(StoreError, match=f"^{store} is damaged: "):
+        index(squares(tmp_path / "many", 100), store, Losing(), "colours", exact_up_to=256)
+
+
 def test_an_older_state_is_not_searched_in_place_of_a_damaged_one(store: Path, archive: Archive) -> None:
     assert list(store.glob("vectors.*.npy"))
     archive.add(archive.read(archive.table.schema.names).read_all())
